@@ -1,0 +1,1 @@
+//! Client library: finds the leader, retries, exactly-once sessions, streaming.

@@ -1,0 +1,1 @@
+//! The write-ahead log as a pure core behind a Disk trait.

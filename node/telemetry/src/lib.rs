@@ -1,0 +1,1 @@
+//! Log lines, metrics, health and status endpoints shared by the programs.

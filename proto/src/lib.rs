@@ -1,0 +1,62 @@
+//! The wire contract of the Raft Log Replicator, generated from the `.proto` files beside it.
+
+/// Package `raftlog.v1`: messages, clients and servers.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("raftlog.v1");
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of the whole package, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The `domain` of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "raftlog.io";
+
+/// The longest operation, in bytes.
+pub const OPERATION_BYTES_MAX: usize = 1 << 20;
+
+/// The longest `client_id`, in bytes.
+pub const CLIENT_ID_BYTES_MAX: usize = 256;
+
+/// The largest message either side decodes, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Reasons in `google.rpc.ErrorInfo`.
+pub mod reason {
+    /// No leader is known. Nothing was appended.
+    pub const NO_LEADER: &str = "NO_LEADER";
+    /// Refused before the append. Nothing was appended.
+    pub const NOT_APPENDED: &str = "NOT_APPENDED";
+    /// Too much is under way. Nothing was appended.
+    pub const BACKPRESSURE: &str = "BACKPRESSURE";
+    /// The leader's disk is full. Nothing was appended.
+    pub const DISK_FULL: &str = "DISK_FULL";
+    /// Empty, too long, or a bad `client_id`. Nothing was appended.
+    pub const INVALID_OPERATION: &str = "INVALID_OPERATION";
+    /// The session was evicted, or was never opened. Nothing was appended.
+    pub const SESSION_EXPIRED: &str = "SESSION_EXPIRED";
+    /// The session no longer knows the answer to this sequence: it may have been appended long ago.
+    pub const SEQUENCE_FORGOTTEN: &str = "SEQUENCE_FORGOTTEN";
+    /// Appended, and then the leader lost its leadership: the outcome is unknown.
+    pub const LEADERSHIP_LOST: &str = "LEADERSHIP_LOST";
+    /// The connection to the leader broke under a forwarded request: the outcome is unknown.
+    pub const FORWARD_BROKEN: &str = "FORWARD_BROKEN";
+    /// Committed, but not executed in time.
+    pub const NOT_EXECUTED: &str = "NOT_EXECUTED";
+    /// The message is for another cluster.
+    pub const WRONG_CLUSTER: &str = "WRONG_CLUSTER";
+    /// The message is for another member.
+    pub const WRONG_MEMBER: &str = "WRONG_MEMBER";
+    /// The node belongs to no cluster yet.
+    pub const UNFORMED: &str = "UNFORMED";
+    /// Bootstrap of a node that belongs to a cluster already.
+    pub const ALREADY_FORMED: &str = "ALREADY_FORMED";
+    /// The leadership transfer did not happen in time.
+    pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
+    /// The operations asked for are not held any more.
+    pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
+
+    /// The reasons after which a client may be sure that nothing was appended.
+    pub const NOTHING_APPENDED: [&str; 6] =
+        [NO_LEADER, NOT_APPENDED, BACKPRESSURE, DISK_FULL, INVALID_OPERATION, SESSION_EXPIRED];
+}

@@ -1,0 +1,1 @@
+//! Real binaries, real sockets, real disks, kill -9.
