@@ -1,0 +1,522 @@
+//! What goes into a [`super::Node`] and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftlog_raft::entry::Operation;
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex, Term};
+use raftlog_raft::membership::{Configuration, Member};
+use raftlog_raft::message::Message;
+use raftlog_storage::{DiskError, Op, OpId, Outcome};
+
+use super::notice::Notice;
+
+/// The runtime's number for something that is answered later; unique within a process.
+pub type RequestId = u64;
+/// The runtime's number for one SubmitStream call; unique within a process.
+pub type StreamId = u64;
+
+/// What a node is told once, at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its own number, 1-based.
+    pub node: NodeNumber,
+    /// `HOST:PORT` at which peers reach this node.
+    pub peer_address: String,
+    /// `HOST:PORT` at which clients reach this node.
+    pub client_address: String,
+    /// Peer addresses of the initial voters, itself included; empty where the node waits to be bootstrapped or added.
+    pub initial_peers: BTreeMap<NodeNumber, String>,
+    /// MIN of the election timeout: stickiness and leases.
+    pub election_timeout_min: Duration,
+    /// MAX of the election timeout: check-quorum, readiness, "the leader is gone".
+    pub election_timeout_max: Duration,
+    /// Between two heartbeats to one follower.
+    pub heartbeat_interval: Duration,
+    /// Size of one segment of the write-ahead log: min(64 MiB, volume / 16).
+    pub segment_bytes: u64,
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// The deadline has come.
+    Tick,
+    /// From another member; cluster ID and both member IDs have been checked.
+    Message(Message),
+    /// What was under way to that member may be lost: its stream broke or a message was dropped.
+    PeerStreamBroken(MemberId),
+    /// From clients, in order.
+    Submit(Vec<Proposal>),
+    /// No more proposals of that stream will come; forget it.
+    StreamClosed(StreamId),
+    /// Hand leadership over; answered by [`Output::Transferred`].
+    TransferLeadership {
+        /// Who asks.
+        id: RequestId,
+        /// Absent: the most up-to-date voter.
+        target: Option<NodeNumber>,
+    },
+    /// From when on is a read linearizable? Answered by [`Output::ReadReady`].
+    ReadIndex {
+        /// Who asks.
+        id: RequestId,
+    },
+    /// An [`Output::Disk`] is done. They complete in the order in which they came out.
+    Disk(OpId, Result<Outcome, DiskError>),
+    /// Form a cluster; answered by [`Output::Bootstrapped`].
+    Bootstrap {
+        /// Who asks.
+        id: RequestId,
+        /// The new cluster's identity.
+        cluster_id: ClusterId,
+        /// The member it is meant for.
+        to_member: MemberId,
+        /// The initial members.
+        members: Vec<Member>,
+    },
+    /// The answer to [`Output::AskPeer`].
+    PeerReport {
+        /// Who was asked.
+        node: NodeNumber,
+        /// What it said.
+        report: PeerReport,
+    },
+    /// From this node's own replicator.
+    Replicator(FromReplicator),
+}
+
+/// One thing that a client wants in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Answered by [`Output::Answer`] with this number.
+    pub id: RequestId,
+    /// Once one proposal of a stream is refused, the node refuses all later ones of it.
+    pub stream: Option<StreamId>,
+    /// What.
+    pub proposed: Proposed,
+}
+
+/// The kinds of proposals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proposed {
+    /// Append this operation.
+    Operation(Operation),
+    /// Open a session.
+    OpenSession,
+}
+
+/// What a peer is, as far as formation cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerReport {
+    /// It belongs to no cluster.
+    Unformed {
+        /// Its identity.
+        member_id: MemberId,
+        /// The address it advertises to peers.
+        peer_address: String,
+        /// The address it advertises to clients.
+        client_address: String,
+    },
+    /// It belongs to one.
+    Formed {
+        /// Which.
+        cluster_id: ClusterId,
+        /// The identities in its current configuration.
+        member_ids: Vec<MemberId>,
+        /// The configuration that formed the cluster, for a listed member that missed it; empty where it is not told.
+        bootstrap: Vec<Member>,
+    },
+    /// It did not answer.
+    Unreachable,
+}
+
+/// What this node's replicator says. One stream is open at a time: `Opened`, `Position`, then the others, then `Closed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromReplicator {
+    /// A stream is open and the node's hello is sent.
+    Opened,
+    /// What the replicator has; the node answers with [`ToReplicator::Start`] or [`ToReplicator::Close`].
+    Position(Position),
+    /// How far it is.
+    Progress(Progress),
+    /// A client reads there: answered by [`ToReplicator::ReadAnswer`].
+    ReadIndex {
+        /// The replicator's number for it.
+        id: u64,
+    },
+    /// The stream has ended, by whichever side.
+    Closed,
+}
+
+/// What a replicator has when a stream opens. All indexes are operation indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Absent for a replicator that has never met a node.
+    pub cluster_id: Option<ClusterId>,
+    /// The member it last belonged to.
+    pub member_id: Option<MemberId>,
+    /// First index it holds; 0 with an empty log.
+    pub first_index: OperationIndex,
+    /// The last operation it holds.
+    pub last: Place,
+    /// How far it knows the log to be committed.
+    pub commit: Place,
+    /// How far it has executed.
+    pub executed: Place,
+}
+
+/// A place in the log of operations; all 0 before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Operation index.
+    pub index: OperationIndex,
+    /// Term of the operation there.
+    pub term: Term,
+    /// Running hash up to and with it.
+    pub running_hash: u64,
+}
+
+/// How far a replicator is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Highest index it holds.
+    pub last_index: OperationIndex,
+    /// Its commit index.
+    pub commit_index: OperationIndex,
+    /// What it has executed.
+    pub executed_index: OperationIndex,
+    /// What it has executed and would still know after a crash.
+    pub durable_executed_index: OperationIndex,
+}
+
+/// What a node tells its replicator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToReplicator {
+    /// The answer to its position.
+    Start {
+        /// Where to go on.
+        action: StartAction,
+        /// min(the node's commit index, what is on its disk).
+        commit: OperationIndex,
+    },
+    /// Operations, consecutive, and how far they are committed. What is fed and not yet reported as held by
+    /// [`Progress`] is bounded by the node.
+    Feed {
+        /// Possibly none.
+        operations: Vec<ReplicatedOperation>,
+        /// min(the node's commit index, what is on its disk).
+        commit: OperationIndex,
+    },
+    /// The answer to [`FromReplicator::ReadIndex`].
+    ReadAnswer {
+        /// The replicator's number for it.
+        id: u64,
+        /// What has to be committed there before the read; absent without a leader.
+        index: Option<OperationIndex>,
+    },
+    /// The two do not belong together: end the stream; the runtime says why and tries again later.
+    Close {
+        /// For people.
+        why: String,
+    },
+}
+
+/// Where a replicator goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAction {
+    /// The next operation that the node will send.
+    ResumeFrom(OperationIndex),
+    /// Drop what lies above, then resume from the next.
+    CutTo(OperationIndex),
+    /// The node is behind: nothing is fed until it holds this much.
+    WaitUntil(OperationIndex),
+}
+
+/// An operation on its way to the replicator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicatedOperation {
+    /// Operation index.
+    pub index: OperationIndex,
+    /// Term of the entry.
+    pub term: Term,
+    /// Running hash up to and with it.
+    pub running_hash: u64,
+    /// What the client submitted.
+    pub data: Bytes,
+}
+
+/// What a node wants done, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Execute on the disk; answered by [`Input::Disk`]. At most a few at a time.
+    Disk(OpId, Op),
+    /// To another member of the configuration.
+    Send(Message),
+    /// A proposal is decided.
+    Answer {
+        /// Which.
+        id: RequestId,
+        /// How.
+        result: Result<Committed, Refusal>,
+    },
+    /// A transfer is decided.
+    Transferred {
+        /// Which.
+        id: RequestId,
+        /// How.
+        result: Result<Transferred, TransferRefusal>,
+    },
+    /// A ReadIndex is decided.
+    ReadReady {
+        /// Which.
+        id: RequestId,
+        /// What has to be applied before the read.
+        result: Result<OperationIndex, Refusal>,
+    },
+    /// A bootstrap is decided, and on disk where it was taken.
+    Bootstrapped {
+        /// Which.
+        id: RequestId,
+        /// How.
+        result: Result<(), BootstrapRefusal>,
+    },
+    /// Ask that peer what it is; answered by [`Input::PeerReport`], within a second or so.
+    AskPeer {
+        /// Its number.
+        node: NodeNumber,
+        /// Where to ask.
+        address: String,
+    },
+    /// Bootstrap that peer; not answered (the node asks again).
+    SendBootstrap {
+        /// Its number.
+        node: NodeNumber,
+        /// Where it is.
+        address: String,
+        /// The new cluster's identity.
+        cluster_id: ClusterId,
+        /// The member it is meant for.
+        to_member: MemberId,
+        /// The initial members.
+        members: Vec<Member>,
+    },
+    /// To this node's own replicator.
+    Replicator(ToReplicator),
+    /// Something worth a line.
+    Notice(Notice),
+    /// The node must not go on: say it on stderr and exit with 1.
+    Stop(String),
+}
+
+/// A proposal that is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The operation's index; for a session the last operation's before it.
+    pub operation_index: OperationIndex,
+    /// Of the entry.
+    pub log_index: LogIndex,
+    /// Of the entry.
+    pub term: Term,
+    /// For [`Proposed::OpenSession`]: the session's name.
+    pub client_id: Option<String>,
+}
+
+/// Who leads, and where clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// Its identity.
+    pub member_id: MemberId,
+    /// Its number.
+    pub node: NodeNumber,
+    /// `HOST:PORT`.
+    pub client_address: String,
+}
+
+/// Why a proposal failed. Nothing was appended, except where it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another node leads, or nobody.
+    NotLeader {
+        /// Who, where it is known.
+        leader: Option<Leader>,
+    },
+    /// The leader can't take it now; why, for people.
+    NotAppended(&'static str),
+    /// Too much is under way.
+    Backpressure,
+    /// The disk is full.
+    DiskFull,
+    /// The operation itself is bad; why, for people.
+    InvalidOperation(String),
+    /// The session was evicted, or was never opened.
+    SessionExpired,
+    /// The answer to this sequence is no longer remembered: it may have been appended long ago.
+    SequenceForgotten,
+    /// It was appended, and then leadership was lost: the outcome is unknown.
+    LeadershipLost,
+}
+
+/// Leadership was handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transferred {
+    /// Who leads now.
+    pub leader: Leader,
+    /// The new leader's term.
+    pub term: Term,
+}
+
+/// Why leadership was not handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransferRefusal {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, where it is known.
+        leader: Option<Leader>,
+    },
+    /// That target cannot lead; why, for people.
+    BadTarget(String),
+    /// It did not happen in time, or somebody else was elected; why, for people.
+    Failed(String),
+}
+
+/// Why a bootstrap was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootstrapRefusal {
+    /// It belongs to a cluster already, of another identity or with other initial members.
+    AlreadyFormed(ClusterId),
+    /// It is another member than the one meant: its own identity.
+    WrongMember(MemberId),
+    /// The members are not a configuration, or this one is not listed; why, for people.
+    Invalid(String),
+}
+
+/// What a node is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Belongs to no cluster yet.
+    Unformed,
+    /// Raft 5.2.
+    Follower,
+    /// Asks whether it would be elected (thesis 9.6).
+    PreCandidate,
+    /// Raft 5.2.
+    Candidate,
+    /// Raft 5.2.
+    Leader,
+    /// Not a voter of the configuration, or not in it at all.
+    Learner,
+}
+
+/// How a leader came to lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElectedBy {
+    /// An election timeout elapsed.
+    Election,
+    /// The leader before it handed over.
+    Transfer,
+}
+
+/// One node's view of itself and its cluster. Cheap to make: it is made after every batch of inputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Absent while unformed.
+    pub cluster_id: Option<ClusterId>,
+    /// Own identity.
+    pub member_id: MemberId,
+    /// Own number.
+    pub node: NodeNumber,
+    /// What it is.
+    pub role: Role,
+    /// Current term.
+    pub term: Term,
+    /// Who leads the current term, itself included.
+    pub leader: Option<Leader>,
+    /// A leader whose quorum answered within MAX, or a node that heard from its leader within MAX.
+    pub leader_is_live: bool,
+    /// Committed operations.
+    pub commit_index: OperationIndex,
+    /// Operations in the log.
+    pub last_index: OperationIndex,
+    /// Operations on the own disk.
+    pub persisted_index: OperationIndex,
+    /// Committed entries.
+    pub commit_log_index: LogIndex,
+    /// Entries in the log.
+    pub last_log_index: LogIndex,
+    /// At `last_index`.
+    pub running_hash: u64,
+    /// The configuration in force; empty while unformed.
+    pub configuration: Arc<Configuration>,
+    /// The configuration that formed the cluster.
+    pub bootstrap: Option<Arc<Configuration>>,
+    /// Whether the committed configuration lists this member.
+    pub is_member: bool,
+    /// What a leader knows of the others; empty elsewhere.
+    pub progress: Vec<MemberProgress>,
+    /// The own replicator.
+    pub replicator: ReplicatorView,
+    /// How this leader came to lead; absent elsewhere.
+    pub elected_by: Option<ElectedBy>,
+    /// Submissions are refused until there is room.
+    pub disk_full: bool,
+    /// Why the node can't take part in full, for people: who is missing at formation, what a repair waits for.
+    pub waiting_for: Option<String>,
+    /// Bytes of the log's entries kept in memory.
+    pub memory_bytes: u64,
+    /// Bytes of the log on disk.
+    pub disk_bytes: u64,
+    /// Segments of the log on disk.
+    pub disk_segments: u64,
+    /// Bytes handed to the log that are not on disk yet.
+    pub pending_bytes: u64,
+}
+
+/// What a leader knows of a follower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberProgress {
+    /// Who.
+    pub member_id: MemberId,
+    /// Its number.
+    pub node: NodeNumber,
+    /// Highest log index known to be on its disk and equal to the leader's.
+    pub match_log_index: LogIndex,
+    /// Since the send time of the last message that it answered.
+    pub last_contact: Duration,
+    /// Bytes of entries sent and not answered.
+    pub in_flight_bytes: u64,
+}
+
+/// What a node knows of its replicator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplicatorView {
+    /// A stream is open and both agreed where to start.
+    pub connected: bool,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unformed => "unformed",
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Learner => "learner",
+        })
+    }
+}
+
+impl fmt::Display for ElectedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Election => "election",
+            Self::Transfer => "transfer",
+        })
+    }
+}
