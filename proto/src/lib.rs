@@ -1,5 +1,7 @@
 //! The wire contract of the Raft Log Replicator, generated from the `.proto` files beside it.
 
+pub mod error;
+
 /// Package `raftlog.v1`: messages, clients and servers.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {

@@ -1,0 +1,52 @@
+//! Errors as every service of this package tells them: a gRPC code, one line for people, and a reason for programs in
+//! `google.rpc.ErrorInfo`.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{ERROR_DOMAIN, reason};
+
+/// A status with `ErrorInfo {domain: "raftlog.io", reason}`. `reason` is one of [`crate::reason`].
+pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new()),
+    )
+}
+
+/// The reason that [`status`] gave, if the status carries one of this system.
+pub fn reason_of(status: &Status) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    (info.domain == ERROR_DOMAIN).then_some(info.reason)
+}
+
+/// Whether a client may be sure that nothing was appended.
+pub fn nothing_appended(status: &Status) -> bool {
+    reason_of(status).is_some_and(|given| reason::NOTHING_APPENDED.contains(&given.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_survives_the_status() {
+        let refused = status(Code::Unavailable, reason::NO_LEADER, "no leader is known");
+        assert_eq!(reason_of(&refused).as_deref(), Some(reason::NO_LEADER));
+        assert!(nothing_appended(&refused));
+        let lost = status(Code::Aborted, reason::LEADERSHIP_LOST, "leadership was lost");
+        assert!(!nothing_appended(&lost));
+    }
+
+    #[test]
+    fn what_others_say_has_no_reason() {
+        assert_eq!(reason_of(&Status::unavailable("connection refused")), None);
+        let other = ErrorDetails::with_error_info(reason::NO_LEADER, "example.com", HashMap::new());
+        assert!(!nothing_appended(&Status::with_error_details(Code::Unavailable, "no", other)));
+        let garbage = Status::with_details(Code::Internal, "no", bytes::Bytes::from_static(b"\xff\xff"));
+        assert_eq!(reason_of(&garbage), None);
+    }
+}
