@@ -45,7 +45,11 @@ mod tests {
     fn what_others_say_has_no_reason() {
         assert_eq!(reason_of(&Status::unavailable("connection refused")), None);
         let other = ErrorDetails::with_error_info(reason::NO_LEADER, "example.com", HashMap::new());
-        assert!(!nothing_appended(&Status::with_error_details(Code::Unavailable, "no", other)));
+        assert!(!nothing_appended(&Status::with_error_details(
+            Code::Unavailable,
+            "no",
+            other
+        )));
         let garbage = Status::with_details(Code::Internal, "no", bytes::Bytes::from_static(b"\xff\xff"));
         assert_eq!(reason_of(&garbage), None);
     }

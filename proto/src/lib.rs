@@ -59,6 +59,12 @@ pub mod reason {
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
 
     /// The reasons after which a client may be sure that nothing was appended.
-    pub const NOTHING_APPENDED: [&str; 6] =
-        [NO_LEADER, NOT_APPENDED, BACKPRESSURE, DISK_FULL, INVALID_OPERATION, SESSION_EXPIRED];
+    pub const NOTHING_APPENDED: [&str; 6] = [
+        NO_LEADER,
+        NOT_APPENDED,
+        BACKPRESSURE,
+        DISK_FULL,
+        INVALID_OPERATION,
+        SESSION_EXPIRED,
+    ];
 }
