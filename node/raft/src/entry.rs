@@ -159,13 +159,21 @@ impl Entry {
             KIND_OPERATION => Payload::Operation(decode_operation(from)?),
             KIND_CONFIGURATION => Payload::Configuration(decode_configuration(from)?),
             KIND_SESSION_OPENED => Payload::SessionOpened,
-            KIND_EXECUTION_PROGRESS => Payload::ExecutionProgress { executed_through: get_u64(from)? },
+            KIND_EXECUTION_PROGRESS => Payload::ExecutionProgress {
+                executed_through: get_u64(from)?,
+            },
             kind => return Err(DecodeError::Kind(kind)),
         };
         if from.has_remaining() {
             return Err(DecodeError::Long(from.remaining()));
         }
-        Ok(Self { log_index, term, operation_index, running_hash, payload })
+        Ok(Self {
+            log_index,
+            term,
+            operation_index,
+            running_hash,
+            payload,
+        })
     }
 }
 
@@ -298,17 +306,33 @@ mod tests {
             client_address: "demo-0.demo-peers:5001".into(),
             voter: true,
         };
-        let stamp = SessionStamp { client_id: "c".into(), sequence: 3, acknowledged_through: 2 };
+        let stamp = SessionStamp {
+            client_id: "c".into(),
+            sequence: 3,
+            acknowledged_through: 2,
+        };
         [
             Payload::Noop,
-            Payload::Operation(Operation { data: Bytes::from_static(b"\0\xff\n"), session: None }),
-            Payload::Operation(Operation { data: Bytes::from_static(b"x"), session: Some(stamp) }),
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"\0\xff\n"),
+                session: None,
+            }),
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"x"),
+                session: Some(stamp),
+            }),
             Payload::Configuration(Configuration::new(4, vec![member])),
             Payload::SessionOpened,
             Payload::ExecutionProgress { executed_through: 9 },
         ]
         .into_iter()
-        .map(|payload| Entry { log_index: 5, term: 2, operation_index: 3, running_hash: 77, payload })
+        .map(|payload| Entry {
+            log_index: 5,
+            term: 2,
+            operation_index: 3,
+            running_hash: 77,
+            payload,
+        })
         .collect()
     }
 
@@ -329,7 +353,11 @@ mod tests {
             for length in 0..bytes.len() {
                 let cut = Entry::decode(Bytes::copy_from_slice(&bytes[..length]));
                 // An operation's data has no length of its own: the record around it has.
-                assert!(cut.is_err() || entry.is_operation(), "{length} of {} bytes", bytes.len());
+                assert!(
+                    cut.is_err() || entry.is_operation(),
+                    "{length} of {} bytes",
+                    bytes.len()
+                );
             }
         }
     }

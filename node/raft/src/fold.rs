@@ -1,8 +1,15 @@
-//! The fold: what a prefix of the log adds up to.
+//! The fold: what a prefix of the log adds up to. A pure function of that prefix, kept at the log's end and rewound when
+//! the tail is truncated.
 
+use std::sync::Arc;
+
+use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::ids::{OperationIndex, Term};
+use crate::entry::{Entry, Payload};
+use crate::ids::{LogIndex, OperationIndex, Term};
+use crate::membership::Configuration;
+use crate::session::{self, Sessions};
 
 /// The running hash after one more operation: XXH3-64 over `index u64, term u64` (little-endian) and the data, seeded by
 /// the hash before it; 0 before the first.
@@ -12,4 +19,275 @@ pub fn running_hash(previous: u64, index: OperationIndex, term: Term, data: &[u8
     hash.update(&term.to_le_bytes());
     hash.update(data);
     hash.digest()
+}
+
+/// {last operation index, sessions, membership, running hash} of a log prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fold {
+    /// Operations in the prefix.
+    pub operation_index: OperationIndex,
+    /// [`running_hash`] over them.
+    pub running_hash: u64,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// The latest execution progress mark.
+    pub executed_through: OperationIndex,
+}
+
+/// What takes one [`Fold::apply`] back.
+#[derive(Debug)]
+pub struct Undo {
+    operation_index: OperationIndex,
+    running_hash: u64,
+    executed_through: OperationIndex,
+    configuration: Option<Configuration>,
+    session: Option<session::Undo>,
+}
+
+/// An entry does not continue the log before it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Mismatch {
+    /// Operation indexes must be dense.
+    #[error("entry {at} has operation index {found} where {expected} comes next")]
+    OperationIndex {
+        /// Log index of the entry.
+        at: LogIndex,
+        /// What it says.
+        found: OperationIndex,
+        /// What it must say.
+        expected: OperationIndex,
+    },
+    /// All members must compute the same hash.
+    #[error("entry {at} has running hash {found:016x} where this member computes {expected:016x}")]
+    RunningHash {
+        /// Log index of the entry.
+        at: LogIndex,
+        /// What it says.
+        found: u64,
+        /// What it must say.
+        expected: u64,
+    },
+    /// A configuration's version is the log index of its entry.
+    #[error("entry {at} carries a configuration of version {found}")]
+    ConfigurationVersion {
+        /// Log index of the entry.
+        at: LogIndex,
+        /// What it says.
+        found: LogIndex,
+    },
+}
+
+impl Fold {
+    /// The fold of the empty log of a cluster that was formed with that configuration.
+    pub fn new(bootstrap: Configuration) -> Self {
+        Self {
+            configuration: bootstrap,
+            ..Self::default()
+        }
+    }
+
+    /// The entry that comes next with that payload.
+    pub fn next_entry(&self, log_index: LogIndex, term: Term, payload: Payload) -> Entry {
+        let (operation_index, running_hash) = self.place_of(term, &payload);
+        Entry {
+            log_index,
+            term,
+            operation_index,
+            running_hash,
+            payload,
+        }
+    }
+
+    /// Whether that entry continues this prefix.
+    pub fn check(&self, entry: &Entry) -> Result<(), Mismatch> {
+        let at = entry.log_index;
+        let (operation_index, running_hash) = self.place_of(entry.term, &entry.payload);
+        if entry.operation_index != operation_index {
+            return Err(Mismatch::OperationIndex {
+                at,
+                found: entry.operation_index,
+                expected: operation_index,
+            });
+        }
+        if entry.running_hash != running_hash {
+            return Err(Mismatch::RunningHash {
+                at,
+                found: entry.running_hash,
+                expected: running_hash,
+            });
+        }
+        match &entry.payload {
+            Payload::Configuration(c) if c.version != at => {
+                Err(Mismatch::ConfigurationVersion { at, found: c.version })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn place_of(&self, term: Term, payload: &Payload) -> (OperationIndex, u64) {
+        match payload {
+            Payload::Operation(operation) => {
+                let index = self.operation_index + 1;
+                (
+                    index,
+                    running_hash(self.running_hash, index, term, &operation.data),
+                )
+            }
+            _ => (self.operation_index, self.running_hash),
+        }
+    }
+
+    /// Takes in an entry that [`Fold::check`] has passed.
+    pub fn apply(&mut self, entry: &Entry) -> Undo {
+        let mut undo = Undo {
+            operation_index: self.operation_index,
+            running_hash: self.running_hash,
+            executed_through: self.executed_through,
+            configuration: None,
+            session: None,
+        };
+        match &entry.payload {
+            Payload::Noop => {}
+            Payload::Operation(operation) => {
+                undo.session = operation.session.as_ref().map(|stamp| {
+                    self.sessions
+                        .append(stamp, entry.log_index, entry.operation_index)
+                });
+            }
+            Payload::Configuration(configuration) => {
+                undo.configuration = Some(std::mem::replace(&mut self.configuration, configuration.clone()));
+            }
+            Payload::SessionOpened => {
+                let id: Arc<str> = session::opened_id(entry.term, entry.log_index).into();
+                undo.session = Some(self.sessions.open(id, entry.log_index));
+            }
+            Payload::ExecutionProgress { executed_through } => {
+                self.executed_through = self.executed_through.max(*executed_through);
+            }
+        }
+        self.operation_index = entry.operation_index;
+        self.running_hash = entry.running_hash;
+        undo
+    }
+
+    /// Takes back the latest [`Fold::apply`] that has not been taken back.
+    pub fn revert(&mut self, undo: Undo) {
+        self.operation_index = undo.operation_index;
+        self.running_hash = undo.running_hash;
+        self.executed_through = undo.executed_through;
+        if let Some(configuration) = undo.configuration {
+            self.configuration = configuration;
+        }
+        if let Some(session) = undo.session {
+            self.sessions.revert(session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::entry::{Operation, SessionStamp};
+
+    fn payload() -> impl Strategy<Value = Payload> {
+        let stamp =
+            (0..3u8, 0..2_000u64, prop_oneof![Just(0), 0..2_000u64]).prop_map(|(client, sequence, ack)| {
+                SessionStamp {
+                    client_id: format!("c{client}").into(),
+                    sequence,
+                    acknowledged_through: ack,
+                }
+            });
+        prop_oneof![
+            Just(Payload::Noop),
+            Just(Payload::SessionOpened),
+            (0..100u64).prop_map(|executed_through| Payload::ExecutionProgress { executed_through }),
+            proptest::option::of(stamp).prop_map(|session| Payload::Operation(Operation {
+                data: Bytes::from_static(b"op"),
+                session
+            })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_rewound_fold_is_the_fold_of_the_shorter_log(
+            payloads in proptest::collection::vec(payload(), 1..60),
+            cut in 0..60usize,
+        ) {
+            let mut fold = Fold { sessions: Sessions::with_limit(2), ..Fold::default() };
+            let mut folds = vec![fold.clone()];
+            let mut undos = Vec::new();
+            for (at, payload) in (1..).zip(payloads) {
+                let entry = fold.next_entry(at, 1, payload);
+                prop_assert_eq!(fold.check(&entry), Ok(()));
+                undos.push(fold.apply(&entry));
+                folds.push(fold.clone());
+            }
+            while undos.len() > cut {
+                fold.revert(undos.pop().unwrap());
+                prop_assert_eq!(&fold, &folds[undos.len()]);
+            }
+        }
+    }
+
+    #[test]
+    fn operation_indexes_are_dense_whatever_lies_between() {
+        let operation = || {
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"x"),
+                session: None,
+            })
+        };
+        let mut fold = Fold::default();
+        let mut indexes = Vec::new();
+        for (at, payload) in (1..).zip([
+            Payload::Noop,
+            operation(),
+            Payload::SessionOpened,
+            Payload::Noop,
+            operation(),
+            operation(),
+        ]) {
+            let entry = fold.next_entry(at, at, payload);
+            fold.apply(&entry);
+            indexes.push(entry.operation_index);
+        }
+        assert_eq!(indexes, [0, 1, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_does_not_continue_the_log_is_named() {
+        let fold = Fold::default();
+        let entry = fold.next_entry(
+            1,
+            1,
+            Payload::Operation(Operation {
+                data: "x".into(),
+                session: None,
+            }),
+        );
+        let gap = Entry {
+            operation_index: 2,
+            ..entry.clone()
+        };
+        assert!(matches!(
+            fold.check(&gap),
+            Err(Mismatch::OperationIndex {
+                found: 2,
+                expected: 1,
+                ..
+            })
+        ));
+        let other = Entry {
+            running_hash: 1,
+            ..entry
+        };
+        assert!(matches!(fold.check(&other), Err(Mismatch::RunningHash { .. })));
+    }
 }

@@ -98,8 +98,18 @@ mod tests {
 
     #[test]
     fn what_is_no_identity_is_refused() {
-        for text in ["", "0", "0000000000000000", "00000000000000zz", "+0000000000000ab", "é0000000000000a"] {
-            assert!(text.parse::<ClusterId>().is_err() || text.starts_with('+'), "{text}");
+        for text in [
+            "",
+            "0",
+            "0000000000000000",
+            "00000000000000zz",
+            "+0000000000000ab",
+            "é0000000000000a",
+        ] {
+            assert!(
+                text.parse::<ClusterId>().is_err() || text.starts_with('+'),
+                "{text}"
+            );
         }
     }
 }

@@ -48,7 +48,10 @@ impl Configuration {
 
     /// The member of that identity.
     pub fn member(&self, id: MemberId) -> Option<&Member> {
-        self.members.binary_search_by_key(&id, |member| member.id).ok().and_then(|at| self.members.get(at))
+        self.members
+            .binary_search_by_key(&id, |member| member.id)
+            .ok()
+            .and_then(|at| self.members.get(at))
     }
 
     /// The member of that node number.
@@ -92,7 +95,10 @@ mod tests {
             client_address: format!("node{id}:5001"),
             voter,
         };
-        let members = (1..=voters + learners).rev().map(|id| member(id, id <= voters)).collect();
+        let members = (1..=voters + learners)
+            .rev()
+            .map(|id| member(id, id <= voters))
+            .collect();
         Configuration::new(0, members)
     }
 
@@ -102,7 +108,10 @@ mod tests {
             let c = cluster(voters, 2);
             assert_eq!(c.quorum(), quorum, "of {voters}");
             assert!(c.is_quorum(|id| id.get() <= quorum as u64));
-            assert!(!c.is_quorum(|id| id.get() < quorum as u64 || id.get() > voters), "learners do not count");
+            assert!(
+                !c.is_quorum(|id| id.get() < quorum as u64 || id.get() > voters),
+                "learners do not count"
+            );
         }
         assert!(!cluster(0, 3).is_quorum(|_| true));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::entry::Entry;
-use crate::ids::{LogIndex, MemberId, Term};
+use crate::ids::{LogIndex, MemberId, OperationIndex, Term};
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +82,8 @@ pub struct AppendEntries {
 pub struct ReadAnswer {
     /// The request's number.
     pub id: u64,
-    /// What has to be applied first; `None` refuses.
-    pub index: Option<LogIndex>,
+    /// What has to be committed at the reader first; `None` refuses.
+    pub index: Option<OperationIndex>,
 }
 
 /// A follower's answer.

@@ -1,0 +1,45 @@
+//! What a member of a cluster is told about how to behave.
+
+use std::time::Duration;
+
+use crate::ids::MemberId;
+
+/// Settings of one member. Bytes are weights as of [`crate::entry::Entry::weight`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this member is.
+    pub id: MemberId,
+    /// Lower end of the election timeout: what voters stick to a leader for.
+    pub election_timeout_min: Duration,
+    /// Upper end: when a leader without a quorum steps down.
+    pub election_timeout_max: Duration,
+    /// How often a leader sends a heartbeat to every follower.
+    pub heartbeat_interval: Duration,
+    /// Entries under way to one follower: enough to fill a link, little enough to resend.
+    pub in_flight_bytes_max: usize,
+    /// Entries in one AppendEntries; a single larger entry goes alone.
+    pub append_bytes_max: usize,
+    /// Entries that a leader takes in before the first of them commits; beyond it refuses.
+    pub uncommitted_bytes_max: usize,
+    /// Settled entries kept in memory for followers and the replicator; older ones are read from disk.
+    pub recent_bytes_max: usize,
+    /// ReadIndex requests that wait at one member; beyond it refuses.
+    pub reads_max: usize,
+}
+
+impl Config {
+    /// The defaults of the programs, for that member.
+    pub fn new(id: MemberId) -> Self {
+        Self {
+            id,
+            election_timeout_min: Duration::from_millis(1_500),
+            election_timeout_max: Duration::from_millis(3_000),
+            heartbeat_interval: Duration::from_secs(1),
+            in_flight_bytes_max: 4 << 20,
+            append_bytes_max: 1 << 20,
+            uncommitted_bytes_max: 16 << 20,
+            recent_bytes_max: 8 << 20,
+            reads_max: 10_000,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What the core wants done, and how it answers.
+
+use std::fmt;
+
+use crate::durability::Ticket;
+use crate::entry::{Entry, HardState, Operation};
+use crate::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
+use crate::message::Message;
+
+/// Numbers a request of the embedding program; answers carry it back.
+pub type RequestId = u64;
+/// Numbers a stream of submissions whose order must survive.
+pub type StreamId = u64;
+
+/// What a client wants in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Its answer's number.
+    pub id: RequestId,
+    /// After the first proposal of a stream that is refused, so are all later ones.
+    pub stream: Option<StreamId>,
+    /// The wish itself.
+    pub proposed: Proposed,
+}
+
+/// The kinds of proposals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proposed {
+    /// Append an operation, or find the one that the session has appended already.
+    Operation(Operation),
+    /// Open a session.
+    OpenSession,
+}
+
+/// A proposal was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Index of the operation; for a session that of the last operation before.
+    pub operation_index: OperationIndex,
+    /// Where the entry is in the log.
+    pub log_index: LogIndex,
+    /// The entry's term.
+    pub term: Term,
+}
+
+/// A proposal was not committed. Only after `LeadershipLost` may it have been appended; after `SequenceForgotten` it may
+/// have been long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Ask the leader, if one is known.
+    NotLeader {
+        /// The leader's identity.
+        leader: Option<MemberId>,
+    },
+    /// For that reason it was not appended.
+    NotAppended(&'static str),
+    /// Too much is under way.
+    Backpressure,
+    /// The disk is full.
+    DiskFull,
+    /// The length of the operation or of the client ID is out of bounds.
+    InvalidOperation(&'static str),
+    /// The session was evicted, or never opened.
+    SessionExpired,
+    /// The session does not remember so low a sequence.
+    SequenceForgotten,
+    /// It was appended, and then this member ceased to lead.
+    LeadershipLost,
+}
+
+/// A leadership transfer did not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferRefusal {
+    /// Ask the leader, if one is known.
+    NotLeader {
+        /// The leader's identity.
+        leader: Option<MemberId>,
+    },
+    /// No other voter has that node number, or there is no other voter.
+    NoTarget,
+    /// Another one is under way.
+    Busy,
+    /// The target did not take over in time.
+    TimedOut,
+}
+
+/// One effect. Effects of one flush may be carried out in any order, but each kind keeps its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write and sync; then report the ticket by [`crate::Raft::persisted`].
+    Persist(Persist),
+    /// Send, or lose.
+    Send(Message),
+    /// Answer a proposal.
+    Answer(RequestId, Result<Committed, Refusal>),
+    /// Answer a transfer: the identity of the new leader.
+    Transferred(RequestId, Result<MemberId, TransferRefusal>),
+    /// A read is linearizable once this operation index is committed here; `None`: there is no leader to ask.
+    ReadReady(RequestId, Option<OperationIndex>),
+    /// Read entries back, at least one; then report them by [`crate::Raft::entries_read`].
+    ReadEntries {
+        /// Who they are for.
+        member: MemberId,
+        /// From here,
+        first: LogIndex,
+        /// through here at most,
+        last: LogIndex,
+        /// about so many bytes.
+        bytes_max: usize,
+    },
+    /// Something worth a line.
+    Notice(Notice),
+}
+
+/// What must go to disk together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persist {
+    /// Its number.
+    pub ticket: Ticket,
+    /// First drop everything from that index on.
+    pub truncate_from: Option<LogIndex>,
+    /// Then append these.
+    pub entries: Vec<Entry>,
+    /// And remember this.
+    pub hard_state: Option<HardState>,
+}
+
+/// How a leader came to lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElectedBy {
+    /// An election timeout elapsed.
+    Election,
+    /// The leader before it handed over.
+    Transfer,
+}
+
+impl ElectedBy {
+    /// One word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Election => "election",
+            Self::Transfer => "transfer",
+        }
+    }
+}
+
+/// A happening, told as a plain line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// This member leads.
+    BecameLeader {
+        /// Node number.
+        node: NodeNumber,
+        /// In that term.
+        term: Term,
+        /// How.
+        by: ElectedBy,
+    },
+    /// This member led, and does no more.
+    SteppedDown {
+        /// Node number.
+        node: NodeNumber,
+        /// The term that it led.
+        term: Term,
+        /// Why.
+        why: &'static str,
+    },
+    /// This member heard of a new leader.
+    Follows {
+        /// Node number.
+        node: NodeNumber,
+        /// The leader's.
+        leader: NodeNumber,
+        /// In that term.
+        term: Term,
+    },
+    /// This member starts an election.
+    Campaigns {
+        /// Node number.
+        node: NodeNumber,
+        /// In that term.
+        term: Term,
+        /// Because of a transfer.
+        transfer: bool,
+    },
+    /// A leader's entries do not continue this member's log: one of the two is damaged.
+    EntriesRefused {
+        /// Node number.
+        node: NodeNumber,
+        /// The leader's.
+        leader: NodeNumber,
+        /// What is wrong.
+        why: String,
+    },
+    /// Leadership is being handed over.
+    TransferStarted {
+        /// Node number.
+        node: NodeNumber,
+        /// The next leader's.
+        target: NodeNumber,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BecameLeader { node, term, by } => {
+                write!(f, "Node {node} became Leader of term {term} by {}", by.as_str())
+            }
+            Self::SteppedDown { node, term, why } => {
+                write!(f, "Node {node} stepped down as Leader of term {term}: {why}")
+            }
+            Self::Follows { node, leader, term } => {
+                write!(f, "Node {node} follows Leader {leader} in term {term}")
+            }
+            Self::Campaigns {
+                node,
+                term,
+                transfer: false,
+            } => {
+                write!(
+                    f,
+                    "Node {node} heard of no Leader in time and campaigns for term {term}"
+                )
+            }
+            Self::Campaigns {
+                node,
+                term,
+                transfer: true,
+            } => {
+                write!(
+                    f,
+                    "Node {node} was told by the Leader to take over and campaigns for term {term}"
+                )
+            }
+            Self::EntriesRefused { node, leader, why } => {
+                write!(
+                    f,
+                    "Node {node} refuses entries of Leader {leader}: {why}; compare the replicas before restarting either"
+                )
+            }
+            Self::TransferStarted { node, target } => {
+                write!(f, "Leader Node {node} hands leadership over to Node {target}")
+            }
+        }
+    }
+}

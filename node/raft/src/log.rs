@@ -1,0 +1,359 @@
+//! The log as the core sees it: terms and operation indexes of everything, the entries of the recent part, and the fold at
+//! its end. Entries that are no longer here are read back from storage.
+
+use std::collections::VecDeque;
+
+use crate::entry::Entry;
+use crate::fold::{Fold, Mismatch, Undo};
+use crate::ids::{LogIndex, OperationIndex, Term};
+use crate::message::LogPosition;
+
+/// Entries of one term of which only the first may be of another kind than an operation, so that operation indexes within
+/// are counted off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    first: LogIndex,
+    term: Term,
+    /// Operation index of the first entry.
+    operation_index: OperationIndex,
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct Log {
+    spans: Vec<Span>,
+    last: LogPosition,
+    /// The entries that end at `last`; all of those that are not settled, and as many more as fit.
+    recent: VecDeque<Entry>,
+    recent_bytes: usize,
+    recent_bytes_max: usize,
+    fold: Fold,
+    /// One for each entry after `settled`.
+    undo: VecDeque<Undo>,
+    /// Committed as far as here: never truncated.
+    settled: LogIndex,
+    unsettled_bytes: usize,
+}
+
+impl Log {
+    /// An empty log over that fold, which keeps about so many bytes of settled entries in memory.
+    pub fn new(fold: Fold, recent_bytes_max: usize) -> Self {
+        Self {
+            spans: Vec::new(),
+            last: LogPosition::default(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            recent_bytes_max,
+            fold,
+            undo: VecDeque::new(),
+            settled: 0,
+            unsettled_bytes: 0,
+        }
+    }
+
+    /// Index and term of the last entry.
+    pub fn last(&self) -> LogPosition {
+        self.last
+    }
+
+    /// The fold of the whole log, its uncommitted tail included.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    /// Committed as far as here.
+    pub fn settled(&self) -> LogIndex {
+        self.settled
+    }
+
+    /// Weight of the entries after the settled ones.
+    pub fn unsettled_bytes(&self) -> usize {
+        self.unsettled_bytes
+    }
+
+    /// Weight of the entries in memory.
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes
+    }
+
+    /// Appends an entry from elsewhere: another member or the disk.
+    pub fn append(&mut self, entry: Entry) -> Result<(), Mismatch> {
+        self.fold.check(&entry)?;
+        self.push(entry);
+        Ok(())
+    }
+
+    /// Appends an entry that [`Fold::next_entry`] made.
+    pub fn push(&mut self, entry: Entry) {
+        assert_eq!(
+            entry.log_index,
+            self.last.index + 1,
+            "entries are appended one after the other"
+        );
+        assert!(entry.term >= self.last.term, "terms never go back along a log");
+        if self.last.term != entry.term || !entry.is_operation() {
+            self.spans.push(Span {
+                first: entry.log_index,
+                term: entry.term,
+                operation_index: entry.operation_index,
+            });
+        }
+        self.undo.push_back(self.fold.apply(&entry));
+        self.last = LogPosition {
+            index: entry.log_index,
+            term: entry.term,
+        };
+        self.unsettled_bytes += entry.weight();
+        self.recent_bytes += entry.weight();
+        self.recent.push_back(entry);
+    }
+
+    /// Drops everything from that index on, and rewinds the fold.
+    pub fn truncate(&mut self, from: LogIndex) {
+        assert!(
+            from > self.settled,
+            "committed entries are never truncated: {from} is at or below {}",
+            self.settled
+        );
+        while self.last.index >= from {
+            let entry = self
+                .recent
+                .pop_back()
+                .expect("entries that are not settled are in memory");
+            let undo = self
+                .undo
+                .pop_back()
+                .expect("every entry that is not settled can be undone");
+            self.fold.revert(undo);
+            self.recent_bytes -= entry.weight();
+            self.unsettled_bytes -= entry.weight();
+            if self
+                .spans
+                .last()
+                .is_some_and(|span| span.first == entry.log_index)
+            {
+                self.spans.pop();
+            }
+            let index = entry.log_index - 1;
+            self.last = LogPosition {
+                index,
+                term: self.spans.last().map_or(0, |span| span.term),
+            };
+        }
+    }
+
+    /// Everything up to that index is committed.
+    pub fn settle(&mut self, through: LogIndex) {
+        assert!(through <= self.last.index, "what is committed is in the log");
+        while self.settled < through {
+            self.undo.pop_front();
+            let weight = self.recent_at(self.settled + 1).map_or(0, Entry::weight);
+            self.unsettled_bytes -= weight;
+            self.settled += 1;
+        }
+    }
+
+    /// Lets go of old entries beyond the limit of memory; those after `through` are kept, whatever they weigh.
+    pub fn evict(&mut self, through: LogIndex) {
+        let through = through.min(self.settled);
+        while self.recent_bytes > self.recent_bytes_max {
+            let Some(entry) = self.recent.pop_front_if(|entry| entry.log_index <= through) else {
+                break;
+            };
+            self.recent_bytes -= entry.weight();
+        }
+    }
+
+    fn span_of(&self, index: LogIndex) -> Option<&Span> {
+        let after = self.spans.partition_point(|span| span.first <= index);
+        if index > self.last.index {
+            None
+        } else {
+            self.spans.get(after.checked_sub(1)?)
+        }
+    }
+
+    /// The term of the entry at that index; 0 at index 0; `None` beyond the log.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index == 0 {
+            Some(0)
+        } else {
+            self.span_of(index).map(|span| span.term)
+        }
+    }
+
+    /// Operations up to and with that index, which is not beyond the log.
+    pub fn operation_index_at(&self, index: LogIndex) -> OperationIndex {
+        assert!(
+            index <= self.last.index,
+            "asked for {index} of a log that ends at {}",
+            self.last.index
+        );
+        self.span_of(index)
+            .map_or(0, |span| span.operation_index + (index - span.first))
+    }
+
+    /// The log index of that operation; `None` where the log has no such.
+    pub fn log_index_of(&self, operation: OperationIndex) -> Option<LogIndex> {
+        if operation == 0 || operation > self.fold.operation_index {
+            return None;
+        }
+        let next = self
+            .spans
+            .partition_point(|span| span.operation_index < operation);
+        let in_previous = next
+            .checked_sub(1)
+            .and_then(|at| self.spans.get(at))
+            .map(|span| span.first + (operation - span.operation_index));
+        match (in_previous, self.spans.get(next)) {
+            (Some(index), Some(following)) if index >= following.first => Some(following.first),
+            (Some(index), _) => Some(index),
+            (None, Some(following)) => Some(following.first),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a log that ends there is at least as up to date as this one (Raft 5.4.1).
+    pub fn is_up_to_date(&self, other: LogPosition) -> bool {
+        (other.term, other.index) >= (self.last.term, self.last.index)
+    }
+
+    /// The highest index up to `index` whose term is at most `term`: where two logs may agree at best (Raft 5.3).
+    pub fn agreement_hint(&self, index: LogIndex, term: Term) -> LogPosition {
+        let index = index.min(self.last.index);
+        let spans = self
+            .spans
+            .partition_point(|span| span.first <= index && span.term <= term);
+        let end = self
+            .spans
+            .get(spans)
+            .map_or(index, |next| index.min(next.first - 1));
+        LogPosition {
+            index: end,
+            term: self.term_at(end).unwrap_or(0),
+        }
+    }
+
+    fn recent_at(&self, index: LogIndex) -> Option<&Entry> {
+        let first = self.recent.front()?.log_index;
+        self.recent.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    /// The entry at that index, if it is in memory.
+    pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        self.recent_at(index)
+    }
+
+    /// Entries from `first` through `last`, at least one and then as many as weigh at most `bytes_max`; `None` where the
+    /// first is not in memory any more.
+    pub fn entries(&self, first: LogIndex, last: LogIndex, bytes_max: usize) -> Option<Vec<Entry>> {
+        let from = usize::try_from(first.checked_sub(self.recent.front()?.log_index)?).ok()?;
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        for entry in self.recent.range(from.min(self.recent.len())..) {
+            bytes += entry.weight();
+            if entry.log_index > last || (bytes > bytes_max && !entries.is_empty()) {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        (!entries.is_empty()).then_some(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::entry::{Operation, Payload};
+
+    fn payload(kind: u8) -> Payload {
+        match kind {
+            0 => Payload::Noop,
+            1 => Payload::SessionOpened,
+            _ => Payload::Operation(Operation {
+                data: "op".into(),
+                session: None,
+            }),
+        }
+    }
+
+    fn log_of(kinds: &[(Term, u8)]) -> Log {
+        let mut log = Log::new(Fold::default(), 1 << 20);
+        for &(term, kind) in kinds {
+            log.push(log.fold().next_entry(log.last().index + 1, term, payload(kind)));
+        }
+        log
+    }
+
+    fn kinds() -> impl Strategy<Value = Vec<(Term, u8)>> {
+        proptest::collection::vec((0..2u64, 0..5u8), 0..40).prop_map(|steps| {
+            let mut term = 1;
+            steps
+                .into_iter()
+                .map(|(step, kind)| {
+                    term += step;
+                    (term, kind)
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn terms_and_operation_indexes_are_those_of_the_entries(kinds in kinds(), cut in 1..40u64) {
+            let mut log = log_of(&kinds);
+            if cut <= log.last().index {
+                log.truncate(cut);
+            }
+            let kept = usize::try_from(log.last().index).unwrap();
+            prop_assert_eq!(kept, kinds.len().min(usize::try_from(cut).unwrap() - 1));
+            let mut operations = 0;
+            for (at, &(term, kind)) in (1..).zip(&kinds[..kept]) {
+                operations += u64::from(kind > 1);
+                prop_assert_eq!(log.term_at(at), Some(term));
+                prop_assert_eq!(log.operation_index_at(at), operations);
+                if kind > 1 {
+                    prop_assert_eq!(log.log_index_of(operations), Some(at));
+                }
+            }
+            prop_assert_eq!(log.log_index_of(operations + 1), None);
+            prop_assert_eq!(log.fold().operation_index, operations);
+            prop_assert_eq!(log.term_at(log.last().index + 1), None);
+        }
+
+        #[test]
+        fn the_hint_is_the_highest_place_of_a_term_not_above(kinds in kinds(), index in 0..45u64, term in 0..20u64) {
+            let log = log_of(&kinds);
+            let hint = log.agreement_hint(index, term);
+            let best = (0..=index.min(log.last().index)).rev().find(|&at| log.term_at(at).unwrap() <= term).unwrap();
+            prop_assert_eq!(hint, LogPosition { index: best, term: log.term_at(best).unwrap() });
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_not_settled_stays() {
+        let mut log = Log::new(Fold::default(), 300);
+        for _ in 0..10 {
+            log.push(log.fold().next_entry(log.last().index + 1, 1, payload(2)));
+        }
+        log.evict(10);
+        assert!(log.entries(1, 10, usize::MAX).is_some(), "nothing is settled");
+        log.settle(9);
+        log.evict(8);
+        assert!(log.recent_bytes() <= 300);
+        assert!(log.entries(1, 10, usize::MAX).is_none());
+        assert_eq!(log.entries(9, 10, usize::MAX).unwrap().len(), 2);
+        assert_eq!(log.entries(9, 10, 1).unwrap().len(), 1, "at least one");
+        assert_eq!(log.unsettled_bytes(), log.entry(10).unwrap().weight());
+    }
+
+    #[test]
+    #[should_panic(expected = "committed entries are never truncated")]
+    fn committed_entries_are_not_truncated() {
+        let mut log = log_of(&[(1, 2), (1, 2)]);
+        log.settle(2);
+        log.truncate(2);
+    }
+}

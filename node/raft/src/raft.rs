@@ -1,0 +1,418 @@
+//! One member's consensus: messages, proposals, time and "persisted up to" go in, effects come out.
+
+mod election;
+mod follower;
+mod leader;
+mod progress;
+mod reads;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::Config;
+use crate::durability::{Durability, Ticket};
+use crate::effect::{Effect, ElectedBy, Notice, Persist, RequestId, StreamId};
+use crate::entry::{Entry, HardState};
+use crate::ids::{LogIndex, MemberId, NodeNumber, Term};
+use crate::log::Log;
+use crate::membership::Configuration;
+use crate::message::{Body, Message};
+use crate::time::Time;
+
+use election::Ballot;
+use follower::Following;
+use leader::Leading;
+pub use progress::Progress;
+use transfer::Transfer;
+
+/// One member.
+#[derive(Debug)]
+pub struct Raft {
+    config: Config,
+    random: ChaCha8Rng,
+    term: Term,
+    voted_for: Option<MemberId>,
+    /// The largest minimum election timeout that a leader has stated.
+    stated_minimum: Duration,
+    log: Log,
+    commit: LogIndex,
+    durability: Durability,
+    role: Role,
+    /// The leader of this term, once known.
+    leader: Option<MemberId>,
+    /// When a leader was last heard. A member that comes back may have heard one just before it went down; one that has
+    /// never been in any term has not.
+    heard_at: Option<Time>,
+    election_deadline: Time,
+    disk_full: bool,
+    /// Streams of submissions: the term in which each began, or `None` once one of its proposals was refused.
+    streams: BTreeMap<StreamId, Option<Term>>,
+    /// This member's own ReadIndex requests under way to the leader.
+    reads: BTreeMap<RequestId, Time>,
+    transfer: Option<Transfer>,
+
+    // What the next flush carries out.
+    truncate_from: Option<LogIndex>,
+    entries: Vec<Entry>,
+    hard_state_changed: bool,
+    /// Commit index that the disk knows of.
+    commit_recorded: LogIndex,
+    /// Messages that may be sent once that ticket is on disk.
+    after: VecDeque<(Ticket, Message)>,
+    effects: Vec<Effect>,
+}
+
+/// What a member is in its term.
+#[derive(Debug)]
+enum Role {
+    Follower(Following),
+    PreCandidate(Ballot),
+    Candidate(Ballot),
+    Leader(Box<Leading>),
+}
+
+/// [`Role`] for status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleName {
+    /// A voter that follows, or waits for a leader.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks to be elected.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Receives the log and has no vote.
+    Learner,
+}
+
+impl Raft {
+    /// A member as it comes back from its disk: everything in `log` and `hard_state` is on it.
+    pub fn new(config: Config, hard_state: HardState, mut log: Log, random: ChaCha8Rng, now: Time) -> Self {
+        let commit = hard_state.commit.min(log.last().index);
+        log.settle(commit.max(log.settled()));
+        let durability = Durability::new(log.last().index);
+        let mut raft = Self {
+            random,
+            term: hard_state.term.max(log.last().term),
+            voted_for: hard_state.voted_for,
+            stated_minimum: hard_state.stated_minimum,
+            commit,
+            durability,
+            role: Role::Follower(Following::new(commit)),
+            leader: None,
+            heard_at: (hard_state.term > 0).then_some(now),
+            election_deadline: now,
+            disk_full: false,
+            streams: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            transfer: None,
+            truncate_from: None,
+            entries: Vec::new(),
+            hard_state_changed: false,
+            commit_recorded: commit,
+            after: VecDeque::new(),
+            effects: Vec::new(),
+            log,
+            config,
+        };
+        raft.reset_election_timer(now);
+        raft
+    }
+
+    /// This member's identity.
+    pub fn id(&self) -> MemberId {
+        self.config.id
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its commit index.
+    pub fn commit(&self) -> LogIndex {
+        self.commit
+    }
+
+    /// The last log index that is on its disk.
+    pub fn persisted_index(&self) -> LogIndex {
+        self.durability.persisted()
+    }
+
+    /// The leader of this term, once known.
+    pub fn leader(&self) -> Option<MemberId> {
+        self.leader
+    }
+
+    /// The configuration in force.
+    pub fn configuration(&self) -> &Configuration {
+        &self.log.fold().configuration
+    }
+
+    /// Whether submissions are refused because the disk is full.
+    pub fn disk_full(&self) -> bool {
+        self.disk_full
+    }
+
+    /// What it is now.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) if self.is_voter() => RoleName::Follower,
+            Role::Follower(_) => RoleName::Learner,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// How this member came to lead; `None` while it does not.
+    pub fn elected_by(&self) -> Option<ElectedBy> {
+        self.leading().map(|leading| leading.elected_by)
+    }
+
+    /// What a leader knows of the other members, in ascending order of identity; empty elsewhere.
+    pub fn progress(&self) -> impl Iterator<Item = (MemberId, &Progress)> {
+        self.leading()
+            .into_iter()
+            .flat_map(|leading| leading.peers.iter().map(|(&id, progress)| (id, progress)))
+    }
+
+    /// Whether a live leader is known: it leads with a fresh quorum, or heard the leader within the maximum election
+    /// timeout. What readiness means.
+    pub fn has_live_leader(&self, now: Time) -> bool {
+        match &self.role {
+            Role::Leader(_) => self.term_has_commit() && now < self.quorum_deadline(),
+            _ => {
+                let heard = self
+                    .heard_at
+                    .is_some_and(|at| now <= at + self.config.election_timeout_max);
+                self.leader.is_some() && heard
+            }
+        }
+    }
+
+    /// When [`Raft::tick`] is due.
+    pub fn deadline(&self) -> Time {
+        let by_role = match &self.role {
+            Role::Leader(leading) => leading
+                .heartbeat_due
+                .min(self.quorum_deadline())
+                .min(self.stall_deadline()),
+            _ if self.is_voter() => self.election_deadline,
+            _ => Time::NEVER,
+        };
+        let transfer = self
+            .transfer
+            .as_ref()
+            .map_or(Time::NEVER, |transfer| transfer.deadline);
+        let read = self
+            .reads
+            .values()
+            .copied()
+            .min()
+            .map_or(Time::NEVER, |since| since + self.config.election_timeout_max);
+        by_role.min(transfer).min(read)
+    }
+
+    /// Time has come for whatever is due.
+    pub fn tick(&mut self, now: Time) {
+        self.expire(now);
+        let heartbeat_interval = self.config.heartbeat_interval;
+        match &mut self.role {
+            Role::Leader(leading) => {
+                if now >= leading.heartbeat_due {
+                    leading.heartbeat_due = now + heartbeat_interval;
+                    leading.order_heartbeats();
+                }
+            }
+            _ => {
+                if now >= self.election_deadline && self.is_voter() {
+                    self.campaign(now);
+                }
+            }
+        }
+    }
+
+    /// Ends what time has ended. Comes before anything else that happens, as the process may have been suspended: a leader
+    /// that slept must not act on what it was.
+    fn expire(&mut self, now: Time) {
+        if self.leading().is_some() {
+            if now >= self.quorum_deadline() {
+                self.step_down(now, "no majority answered within the maximum election timeout");
+            } else if now >= self.stall_deadline() {
+                self.step_down(
+                    now,
+                    "its disk has not completed a write within the maximum election timeout",
+                );
+            }
+        }
+        self.expire_transfer(now);
+        self.expire_reads(now);
+    }
+
+    /// Takes in a message. Those that are not for this member, or not from one of its cluster, were refused before.
+    pub fn message(&mut self, now: Time, message: Message) {
+        self.expire(now);
+        assert_eq!(
+            message.to, self.config.id,
+            "messages for others are refused where they come in"
+        );
+        let Message { from, term, body, .. } = message;
+        match body {
+            Body::RequestVote(request) => self.vote_requested(now, from, term, request),
+            Body::Vote { pre_vote, granted } => self.vote_received(now, from, term, pre_vote, granted),
+            Body::AppendEntries(request) => self.append_received(now, from, term, request),
+            Body::AppendEntriesResponse(response) => {
+                self.observe_term(now, term);
+                if term == self.term {
+                    self.append_answered(now, from, response);
+                }
+            }
+            Body::TimeoutNow => self.told_to_take_over(now, from, term),
+        }
+    }
+
+    /// Everything up to that ticket is on disk.
+    pub fn persisted(&mut self, now: Time, ticket: Ticket) {
+        self.durability.complete(ticket);
+        self.expire(now);
+        while let Some((_, message)) = self
+            .after
+            .pop_front_if(|(ticket, _)| self.durability.is_done(*ticket))
+        {
+            self.effects.push(Effect::Send(message));
+        }
+        match &self.role {
+            Role::Follower(_) => self.acknowledge_persisted(),
+            Role::Candidate(_) => self.own_vote_persisted(now),
+            Role::Leader(_) => self.advance_commit(),
+            Role::PreCandidate(_) => {}
+        }
+        self.log.evict(self.durability.persisted());
+    }
+
+    /// The disk is full, or is no more: a leader refuses submissions meanwhile.
+    pub fn set_disk_full(&mut self, full: bool) {
+        self.disk_full = full;
+    }
+
+    /// Takes what is to be done. The more happened since the last flush, the larger the batches.
+    pub fn flush(&mut self, now: Time) -> Vec<Effect> {
+        self.broadcast(now);
+        self.persist(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    fn persist(&mut self, now: Time) {
+        if self.truncate_from.is_none() && self.entries.is_empty() && !self.hard_state_changed {
+            return;
+        }
+        let ticket = self.durability.issue(self.log.last().index, now);
+        let state_due = self.hard_state_changed || self.commit != self.commit_recorded;
+        self.hard_state_changed = false;
+        self.commit_recorded = self.commit;
+        self.effects.push(Effect::Persist(Persist {
+            ticket,
+            truncate_from: self.truncate_from.take(),
+            entries: std::mem::take(&mut self.entries),
+            hard_state: state_due.then(|| self.hard_state()),
+        }));
+    }
+
+    fn hard_state(&self) -> HardState {
+        HardState {
+            term: self.term,
+            voted_for: self.voted_for,
+            commit: self.commit,
+            stated_minimum: self.stated_minimum,
+        }
+    }
+
+    /// A higher term than its own makes any member a follower (Raft 5.1).
+    fn observe_term(&mut self, now: Time, term: Term) {
+        if term <= self.term {
+            return;
+        }
+        if self.leading().is_some() {
+            self.step_down(now, "another member is in a higher term");
+        }
+        self.term = term;
+        self.voted_for = None;
+        self.hard_state_changed = true;
+        self.become_follower(None);
+    }
+
+    fn become_follower(&mut self, leader: Option<MemberId>) {
+        self.role = Role::Follower(Following::new(self.commit));
+        self.leader = leader;
+    }
+
+    fn reset_election_timer(&mut self, now: Time) {
+        let (low, high) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        let spread = u64::try_from(high.saturating_sub(low).as_micros()).unwrap_or(u64::MAX - 1);
+        self.election_deadline = now + low + Duration::from_micros(self.random.random_range(0..=spread));
+    }
+
+    /// Tells a line.
+    fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    fn send(&mut self, to: MemberId, term: Term, body: Body) {
+        let message = Message {
+            from: self.config.id,
+            to,
+            term,
+            body,
+        };
+        self.effects.push(Effect::Send(message));
+    }
+
+    /// Sends once what this flush persists is on disk.
+    fn send_persisted(&mut self, to: MemberId, body: Body) {
+        let message = Message {
+            from: self.config.id,
+            to,
+            term: self.term,
+            body,
+        };
+        self.after.push_back((self.durability.next(), message));
+    }
+
+    fn is_voter(&self) -> bool {
+        self.configuration().is_voter(self.config.id)
+    }
+
+    fn leading(&self) -> Option<&Leading> {
+        match &self.role {
+            Role::Leader(leading) => Some(leading),
+            _ => None,
+        }
+    }
+
+    /// The number of a member, for lines; 0 where it is not in the configuration.
+    fn node_of(&self, id: MemberId) -> NodeNumber {
+        self.configuration().member(id).map_or(0, |member| member.node)
+    }
+
+    fn me(&self) -> NodeNumber {
+        self.node_of(self.config.id)
+    }
+}

@@ -1,0 +1,219 @@
+//! A follower's side of replication (Raft 5.3).
+
+use super::{Raft, Role};
+use crate::effect::Notice;
+use crate::entry::Entry;
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict};
+use crate::time::Time;
+
+/// What a follower knows of its log and its leader's.
+#[derive(Debug)]
+pub(super) struct Following {
+    /// Up to here the log is known to equal the leader's.
+    verified: LogIndex,
+    /// The latest round whose entries were not on disk when it came.
+    unanswered_round: Option<u64>,
+}
+
+impl Following {
+    /// What is committed equals any later leader's log (leader completeness, Raft 5.4.3).
+    pub(super) fn new(commit: LogIndex) -> Self {
+        Self {
+            verified: commit,
+            unanswered_round: None,
+        }
+    }
+}
+
+impl Raft {
+    pub(super) fn append_received(&mut self, now: Time, from: MemberId, term: Term, request: AppendEntries) {
+        if term < self.term {
+            // The sender learns of the term and steps down.
+            self.send(
+                from,
+                self.term,
+                Body::AppendEntriesResponse(self.response(0, None)),
+            );
+            return;
+        }
+        self.observe_term(now, term);
+        if self.leading().is_some() {
+            // Two leaders in one term cannot be: not a message of this protocol.
+            return;
+        }
+        self.follow(now, from, &request);
+        let AppendEntries {
+            previous,
+            entries,
+            commit,
+            round,
+            read_answers,
+            ..
+        } = request;
+        for answer in read_answers {
+            self.read_answered(answer);
+        }
+        if self.log.term_at(previous.index) != Some(previous.term) && previous.index > self.commit {
+            let hint = self.log.agreement_hint(previous.index, previous.term);
+            let conflict = Conflict {
+                previous: previous.index,
+                hint,
+            };
+            self.send(
+                from,
+                self.term,
+                Body::AppendEntriesResponse(self.response(round, Some(conflict))),
+            );
+            return;
+        }
+        let brought_entries = !entries.is_empty();
+        let Some(verified) = self.take_in(from, previous.index, entries) else {
+            return;
+        };
+        self.commit_to(commit.min(verified));
+        let all_on_disk = verified <= self.durability.persisted();
+        let Role::Follower(following) = &mut self.role else {
+            return;
+        };
+        following.verified = following.verified.max(verified);
+        if brought_entries && !all_on_disk {
+            following.unanswered_round = Some(round);
+        } else {
+            self.send(
+                from,
+                self.term,
+                Body::AppendEntriesResponse(self.response(round, None)),
+            );
+        }
+    }
+
+    /// The sender is this term's leader.
+    fn follow(&mut self, now: Time, leader: MemberId, request: &AppendEntries) {
+        if self.leader != Some(leader) {
+            self.become_follower(Some(leader));
+            self.notice(Notice::Follows {
+                node: self.me(),
+                leader: self.node_of(leader),
+                term: self.term,
+            });
+            self.transfer_succeeded(leader);
+            self.refuse_own_reads();
+        } else if !matches!(self.role, Role::Follower(_)) {
+            self.become_follower(Some(leader));
+        }
+        self.heard_at = Some(now);
+        self.reset_election_timer(now);
+        if request.minimum_election_timeout > self.stated_minimum {
+            self.stated_minimum = request.minimum_election_timeout;
+            self.hard_state_changed = true;
+        }
+    }
+
+    /// Appends what is new of the entries after `previous`; answers how far the logs are equal now, or `None` where the
+    /// entries cannot be what a leader sent.
+    fn take_in(&mut self, from: MemberId, previous: LogIndex, entries: Vec<Entry>) -> Option<LogIndex> {
+        let mut verified = previous;
+        for entry in entries {
+            if entry.log_index != verified + 1 || entry.term > self.term {
+                return self.refuse(
+                    from,
+                    format!(
+                        "entry {} of term {} after {verified}",
+                        entry.log_index, entry.term
+                    ),
+                );
+            }
+            let held = self.log.term_at(entry.log_index);
+            if held != Some(entry.term) {
+                if entry.log_index <= self.commit {
+                    return self.refuse(
+                        from,
+                        format!("it would change the committed entry {}", entry.log_index),
+                    );
+                }
+                if entry.term < self.log.term_at(verified).unwrap_or(0) {
+                    return self.refuse(
+                        from,
+                        format!("entry {} goes back to term {}", entry.log_index, entry.term),
+                    );
+                }
+                if held.is_some() {
+                    self.truncate(entry.log_index);
+                }
+                let copy = entry.clone();
+                if let Err(mismatch) = self.log.append(entry) {
+                    return self.refuse(from, mismatch.to_string());
+                }
+                verified = copy.log_index;
+                self.entries.push(copy);
+            } else {
+                verified = entry.log_index;
+            }
+        }
+        Some(verified)
+    }
+
+    fn refuse(&mut self, leader: MemberId, why: String) -> Option<LogIndex> {
+        let (node, leader) = (self.me(), self.node_of(leader));
+        self.notice(Notice::EntriesRefused { node, leader, why });
+        None
+    }
+
+    fn truncate(&mut self, from: LogIndex) {
+        let on_disk_or_under_way = self
+            .entries
+            .first()
+            .map_or(self.log.last().index, |entry| entry.log_index - 1);
+        self.log.truncate(from);
+        self.durability.truncate(from);
+        self.entries.retain(|entry| entry.log_index < from);
+        if from <= on_disk_or_under_way {
+            self.truncate_from = Some(self.truncate_from.map_or(from, |earlier| earlier.min(from)));
+        }
+        if let Role::Follower(following) = &mut self.role {
+            following.verified = following.verified.min(from - 1);
+        }
+    }
+
+    fn commit_to(&mut self, index: LogIndex) {
+        if index > self.commit {
+            self.commit = index;
+            self.log.settle(index);
+            self.log.evict(self.durability.persisted());
+        }
+    }
+
+    fn response(&self, round: u64, conflict: Option<Conflict>) -> AppendEntriesResponse {
+        let verified = match &self.role {
+            Role::Follower(following) => following.verified,
+            _ => 0,
+        };
+        AppendEntriesResponse {
+            round,
+            matched: verified.min(self.durability.persisted()),
+            received: verified,
+            conflict,
+            read_requests: Vec::new(),
+        }
+    }
+
+    /// More of the leader's entries are on disk: tell it.
+    pub(super) fn acknowledge_persisted(&mut self) {
+        let Some(leader) = self.leader else { return };
+        let Role::Follower(following) = &mut self.role else {
+            return;
+        };
+        let Some(round) = following.unanswered_round else {
+            return;
+        };
+        if self.durability.persisted() >= following.verified {
+            following.unanswered_round = None;
+        }
+        self.send(
+            leader,
+            self.term,
+            Body::AppendEntriesResponse(self.response(round, None)),
+        );
+    }
+}

@@ -1,0 +1,417 @@
+//! A leader's side: proposals, replication, commit, check-quorum (Raft 5.3, 5.4.2; thesis 6.2).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::mem;
+
+use super::reads::LeaderReads;
+use super::{Progress, Raft, Role};
+use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
+use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload};
+use crate::ids::{LogIndex, MemberId};
+use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition};
+use crate::session::Verdict;
+use crate::time::Time;
+
+/// What a member has while it leads.
+#[derive(Debug)]
+pub(super) struct Leading {
+    pub(super) elected_by: ElectedBy,
+    pub(super) peers: BTreeMap<MemberId, Progress>,
+    pub(super) heartbeat_due: Time,
+    /// The last round that was sent.
+    pub(super) round: u64,
+    /// Proposals by the log index whose commit they wait for.
+    waiting: BTreeMap<LogIndex, Vec<RequestId>>,
+    pub(super) reads: LeaderReads,
+}
+
+impl Leading {
+    pub(super) fn new(
+        others: impl Iterator<Item = MemberId>,
+        last: LogIndex,
+        elected_by: ElectedBy,
+        now: Time,
+        heartbeat_due: Time,
+    ) -> Self {
+        Self {
+            elected_by,
+            peers: others.map(|id| (id, Progress::new(last, now))).collect(),
+            heartbeat_due,
+            round: now.0,
+            waiting: BTreeMap::new(),
+            reads: LeaderReads::default(),
+        }
+    }
+
+    pub(super) fn order_heartbeats(&mut self) {
+        for progress in self.peers.values_mut() {
+            progress.heartbeat_ordered = true;
+        }
+    }
+}
+
+impl Raft {
+    /// The current leader has committed an entry of its own term, and with it everything before (Raft 5.4.2).
+    pub(super) fn term_has_commit(&self) -> bool {
+        self.log.term_at(self.commit) == Some(self.term)
+    }
+
+    /// When a leader ceases to have heard a majority within the maximum election timeout.
+    pub(super) fn quorum_deadline(&self) -> Time {
+        let Some(leading) = self.leading() else {
+            return Time::NEVER;
+        };
+        let heard = |id| {
+            leading
+                .peers
+                .get(&id)
+                .map_or(u64::MAX, |progress| progress.acknowledged_at.0)
+        };
+        Time(self.configuration().quorum_value(|member| heard(member.id))) + self.config.election_timeout_max
+    }
+
+    /// When a leader's oldest unfinished write has taken the maximum election timeout.
+    pub(super) fn stall_deadline(&self) -> Time {
+        self.durability
+            .waiting_since()
+            .map_or(Time::NEVER, |since| since + self.config.election_timeout_max)
+    }
+
+    /// Ceases to lead; whoever waits for a commit learns that its outcome is unknown.
+    pub(super) fn step_down(&mut self, now: Time, why: &'static str) {
+        let following = Role::Follower(super::Following::new(self.commit));
+        let Role::Leader(leading) = mem::replace(&mut self.role, following) else {
+            return;
+        };
+        self.leader = None;
+        self.notice(Notice::SteppedDown {
+            node: self.me(),
+            term: self.term,
+            why,
+        });
+        for id in leading.waiting.into_values().flatten() {
+            self.effects
+                .push(Effect::Answer(id, Err(Refusal::LeadershipLost)));
+        }
+        for id in leading.reads.into_local() {
+            self.effects.push(Effect::ReadReady(id, None));
+        }
+        self.reset_election_timer(now);
+    }
+
+    /// A client's wish. Answered once it is committed, or refused.
+    pub fn propose(&mut self, now: Time, proposal: Proposal) {
+        self.expire(now);
+        let Proposal { id, stream, proposed } = proposal;
+        match self.admit(stream, &proposed) {
+            Ok(Admission::Append) => {
+                let payload = match proposed {
+                    Proposed::Operation(operation) => Payload::Operation(operation),
+                    Proposed::OpenSession => Payload::SessionOpened,
+                };
+                let at = self.append_own(payload);
+                self.wait_for_commit(at, id);
+            }
+            Ok(Admission::Known(at)) => self.wait_for_commit(at, id),
+            Err(refusal) => {
+                if let Some(stream) = stream {
+                    self.streams.insert(stream, None);
+                }
+                self.effects.push(Effect::Answer(id, Err(refusal)));
+            }
+        }
+    }
+
+    /// No more proposals of that stream will come.
+    pub fn stream_closed(&mut self, stream: u64) {
+        self.streams.remove(&stream);
+    }
+
+    fn admit(&mut self, stream: Option<u64>, proposed: &Proposed) -> Result<Admission, Refusal> {
+        if self.leading().is_none() {
+            return Err(Refusal::NotLeader { leader: self.leader });
+        }
+        if let Some(stream) = stream {
+            let began = match self.streams.entry(stream) {
+                MapEntry::Vacant(place) => *place.insert(Some(self.term)),
+                MapEntry::Occupied(place) => *place.get(),
+            };
+            if began != Some(self.term) {
+                return Err(Refusal::NotAppended(
+                    "an earlier operation of this stream was not appended",
+                ));
+            }
+        }
+        if self.transfer.is_some() {
+            return Err(Refusal::NotAppended("leadership is being handed over"));
+        }
+        if let Proposed::Operation(operation) = proposed {
+            match self.judge(operation)? {
+                Verdict::New => {}
+                Verdict::Known(index) => {
+                    let at = self
+                        .log
+                        .log_index_of(index)
+                        .expect("sessions only know operations of the log");
+                    return Ok(Admission::Known(at));
+                }
+                Verdict::Forgotten => return Err(Refusal::SequenceForgotten),
+                Verdict::Expired => return Err(Refusal::SessionExpired),
+            }
+        }
+        if self.disk_full {
+            return Err(Refusal::DiskFull);
+        }
+        if self.log.unsettled_bytes() >= self.config.uncommitted_bytes_max {
+            return Err(Refusal::Backpressure);
+        }
+        Ok(Admission::Append)
+    }
+
+    fn judge(&self, operation: &Operation) -> Result<Verdict, Refusal> {
+        if operation.data.is_empty() || operation.data.len() > OPERATION_BYTES_MAX {
+            return Err(Refusal::InvalidOperation("an operation has 1 byte to 1 MiB"));
+        }
+        let Some(stamp) = &operation.session else {
+            return Ok(Verdict::New);
+        };
+        if stamp.client_id.is_empty() || stamp.client_id.len() > CLIENT_ID_BYTES_MAX {
+            return Err(Refusal::InvalidOperation("a client_id has at most 256 bytes"));
+        }
+        Ok(self.log.fold().sessions.verdict(stamp))
+    }
+
+    fn wait_for_commit(&mut self, at: LogIndex, id: RequestId) {
+        if at <= self.commit {
+            self.answer_committed(at, id);
+        } else if let Role::Leader(leading) = &mut self.role {
+            leading.waiting.entry(at).or_default().push(id);
+        }
+    }
+
+    fn answer_committed(&mut self, at: LogIndex, id: RequestId) {
+        let committed = Committed {
+            operation_index: self.log.operation_index_at(at),
+            log_index: at,
+            term: self.log.term_at(at).expect("what is committed is in the log"),
+        };
+        self.effects.push(Effect::Answer(id, Ok(committed)));
+    }
+
+    pub(super) fn append_noop(&mut self) {
+        self.append_own(Payload::Noop);
+    }
+
+    fn append_own(&mut self, payload: Payload) -> LogIndex {
+        let entry = self
+            .log
+            .fold()
+            .next_entry(self.log.last().index + 1, self.term, payload);
+        let at = entry.log_index;
+        self.log.push(entry.clone());
+        self.entries.push(entry);
+        at
+    }
+
+    /// Commits what a majority has on disk, if it is of this term (Raft 5.4.2).
+    pub(super) fn advance_commit(&mut self) {
+        let Some(leading) = self.leading() else { return };
+        let own = self.durability.persisted();
+        let matched = |id| leading.peers.get(&id).map_or(own, |progress| progress.matched);
+        let reached = self.configuration().quorum_value(|member| matched(member.id));
+        if reached <= self.commit || self.log.term_at(reached) != Some(self.term) {
+            return;
+        }
+        self.commit = reached;
+        self.log.settle(reached);
+        self.log.evict(own);
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        let later = leading.waiting.split_off(&(reached + 1));
+        let committed = mem::replace(&mut leading.waiting, later);
+        for (at, ids) in committed {
+            for id in ids {
+                self.answer_committed(at, id);
+            }
+        }
+        self.start_waiting_reads();
+    }
+
+    /// Sends each follower whatever is due: entries, a moved commit index, a heartbeat, answers to reads.
+    pub(super) fn broadcast(&mut self, now: Time) {
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        let round = now.0.max(leading.round + 1);
+        let peers: Vec<MemberId> = leading.peers.keys().copied().collect();
+        let mut sent = false;
+        for id in peers {
+            while self.send_next(id, round) {
+                sent = true;
+            }
+        }
+        if let Role::Leader(leading) = &mut self.role
+            && sent
+        {
+            leading.round = round;
+        }
+    }
+
+    /// Sends one message to a follower, if there is a reason for one.
+    fn send_next(&mut self, id: MemberId, round: u64) -> bool {
+        let Role::Leader(leading) = &mut self.role else {
+            return false;
+        };
+        let Some(progress) = leading.peers.get_mut(&id) else {
+            return false;
+        };
+        let due = progress.heartbeat_ordered || progress.round_ordered;
+        let last = self.log.last().index;
+        let room = progress.room(self.config.in_flight_bytes_max);
+        let may_carry =
+            progress.next <= last && room > 0 && (progress.pipelining || due) && !progress.reading;
+        let mut entries = Vec::new();
+        if may_carry {
+            match self
+                .log
+                .entries(progress.next, last, room.min(self.config.append_bytes_max))
+            {
+                Some(found) => entries = found,
+                // A probe needs no entries.
+                None if !progress.pipelining => {}
+                None => {
+                    progress.reading = true;
+                    self.effects.push(Effect::ReadEntries {
+                        member: id,
+                        first: progress.next,
+                        last: self.log.settled(),
+                        bytes_max: self.config.append_bytes_max,
+                    });
+                }
+            }
+        }
+        let push_commit = progress.pipelining && progress.commit_sent < self.commit;
+        if entries.is_empty() && !due && !push_commit && progress.read_answers.is_empty() {
+            return false;
+        }
+        self.send_entries(id, round, entries);
+        true
+    }
+
+    fn send_entries(&mut self, id: MemberId, round: u64, entries: Vec<Entry>) {
+        let (commit, minimum) = (self.commit, self.config.election_timeout_min);
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        let Some(progress) = leading.peers.get_mut(&id) else {
+            return;
+        };
+        let before = progress.next - 1;
+        let previous = LogPosition {
+            index: before,
+            term: self
+                .log
+                .term_at(before)
+                .expect("a leader sends from within its log"),
+        };
+        // While probing, what is sent may have to be sent again: `next` stays.
+        if let (true, Some(last)) = (progress.pipelining, entries.last()) {
+            progress.sent(last.log_index, entries.iter().map(Entry::weight).sum());
+        }
+        progress.commit_sent = commit;
+        progress.round_ordered = false;
+        let request = AppendEntries {
+            previous,
+            entries,
+            commit,
+            round,
+            heartbeat: mem::take(&mut progress.heartbeat_ordered),
+            minimum_election_timeout: minimum,
+            read_answers: mem::take(&mut progress.read_answers),
+        };
+        self.send(id, self.term, Body::AppendEntries(request));
+    }
+
+    /// Entries that [`Effect::ReadEntries`] asked for.
+    pub fn entries_read(&mut self, now: Time, member: MemberId, entries: Vec<Entry>) {
+        self.expire(now);
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        let round = now.0.max(leading.round + 1);
+        let Some(progress) = leading.peers.get_mut(&member) else {
+            return;
+        };
+        if !mem::take(&mut progress.reading) {
+            return;
+        }
+        let wanted = entries
+            .first()
+            .is_some_and(|entry| entry.log_index == progress.next);
+        let settled = entries
+            .last()
+            .is_some_and(|entry| entry.log_index <= self.log.settled());
+        if wanted && settled && progress.pipelining {
+            leading.round = round;
+            self.send_entries(member, round, entries);
+        }
+    }
+
+    /// The stream to that member broke: whatever was under way may be lost.
+    pub fn peer_stream_broken(&mut self, member: MemberId) {
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        if let Some(progress) = leading.peers.get_mut(&member) {
+            let next = progress.matched + 1;
+            progress.probe_from(next);
+            // The next heartbeat tries again; at once would spin while nobody is there.
+            progress.round_ordered = false;
+        }
+    }
+
+    pub(super) fn append_answered(&mut self, now: Time, from: MemberId, response: AppendEntriesResponse) {
+        let AppendEntriesResponse {
+            round,
+            matched,
+            received,
+            conflict,
+            read_requests,
+        } = response;
+        let last = self.log.last().index;
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        let Some(progress) = leading.peers.get_mut(&from) else {
+            return;
+        };
+        if matched > last || received > last || round > leading.round {
+            // Nothing that this leader has sent: not a message of this protocol.
+            return;
+        }
+        progress.answered(round, now);
+        match conflict {
+            Some(Conflict { previous, hint }) => {
+                if progress.is_current_conflict(previous) {
+                    let agreed = self.log.agreement_hint(hint.index, hint.term).index;
+                    progress.probe_from(agreed.min(previous - 1) + 1);
+                }
+            }
+            None => progress.agreed(matched, received),
+        }
+        for id in read_requests {
+            self.read_requested(from, id);
+        }
+        self.advance_commit();
+        self.confirm_reads();
+        self.advance_transfer();
+    }
+}
+
+enum Admission {
+    Append,
+    /// The session has appended it already, at that log index.
+    Known(LogIndex),
+}

@@ -1,0 +1,119 @@
+//! What a leader knows of one follower, and what is under way to it.
+
+use std::collections::VecDeque;
+
+use crate::ids::{LogIndex, OperationIndex};
+use crate::message::ReadAnswer;
+use crate::time::Time;
+
+/// One follower, as its leader sees it.
+#[derive(Debug)]
+pub struct Progress {
+    /// On the follower's disk and equal to the leader's log up to here.
+    pub matched: LogIndex,
+    /// Send time of the latest round that it answered.
+    pub acknowledged_at: Time,
+    /// Where the next entries to send begin.
+    pub(super) next: LogIndex,
+    /// Whether the logs are known to agree before `next`, so that batches may follow one another unanswered.
+    pub(super) pipelining: bool,
+    pub(super) acknowledged_round: u64,
+    pub(super) commit_sent: LogIndex,
+    /// Entries are being read back from the leader's disk.
+    pub(super) reading: bool,
+    /// Send a heartbeat with the next flush.
+    pub(super) heartbeat_ordered: bool,
+    /// Send something with the next flush, so that its round gets answered.
+    pub(super) round_ordered: bool,
+    pub(super) read_answers: Vec<ReadAnswer>,
+    in_flight: VecDeque<Batch>,
+    in_flight_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    last: LogIndex,
+    bytes: usize,
+}
+
+impl Progress {
+    /// A follower of which nothing is known but that it was there just now: assume that it holds what the leader held.
+    pub(super) fn new(last: LogIndex, now: Time) -> Self {
+        Self {
+            matched: 0,
+            acknowledged_at: now,
+            next: last + 1,
+            pipelining: true,
+            acknowledged_round: 0,
+            commit_sent: 0,
+            reading: false,
+            heartbeat_ordered: true,
+            round_ordered: false,
+            read_answers: Vec::new(),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+        }
+    }
+
+    /// Weight of the entries that are under way.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// Room for that many more bytes of entries.
+    pub(super) fn room(&self, bytes_max: usize) -> usize {
+        bytes_max.saturating_sub(self.in_flight_bytes)
+    }
+
+    /// Entries up to `last` were sent.
+    pub(super) fn sent(&mut self, last: LogIndex, bytes: usize) {
+        self.next = last + 1;
+        self.in_flight.push_back(Batch { last, bytes });
+        self.in_flight_bytes += bytes;
+    }
+
+    /// The follower answered a round; both it and its time only go forward.
+    pub(super) fn answered(&mut self, round: u64, now: Time) {
+        self.acknowledged_round = self.acknowledged_round.max(round);
+        self.acknowledged_at = self.acknowledged_at.max(Time(round).min(now));
+    }
+
+    /// The follower holds the leader's log up to `received`, and on disk up to `matched`.
+    pub(super) fn agreed(&mut self, matched: LogIndex, received: LogIndex) {
+        self.matched = self.matched.max(matched);
+        while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.last <= self.matched) {
+            self.in_flight_bytes -= batch.bytes;
+        }
+        if !self.pipelining && received + 1 >= self.next {
+            self.pipelining = true;
+            self.next = received + 1;
+            self.round_ordered = true;
+        }
+        self.next = self.next.max(self.matched + 1);
+    }
+
+    /// The logs differ before `next`, or what was sent got lost: look for the last common entry from `next` on, one
+    /// message at a time.
+    pub(super) fn probe_from(&mut self, next: LogIndex) {
+        self.pipelining = false;
+        self.next = next.max(self.matched + 1);
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.round_ordered = true;
+    }
+
+    /// Whether an answer of a conflict before `previous + 1` is about what is being tried now, and not an old one.
+    pub(super) fn is_current_conflict(&self, previous: LogIndex) -> bool {
+        previous > self.matched
+            && (if self.pipelining {
+                previous < self.next
+            } else {
+                previous + 1 == self.next
+            })
+    }
+
+    /// Tells it with the next message how far a read has to see.
+    pub(super) fn answer_read(&mut self, id: u64, index: Option<OperationIndex>) {
+        self.read_answers.push(ReadAnswer { id, index });
+    }
+}

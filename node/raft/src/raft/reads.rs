@@ -1,0 +1,172 @@
+//! Linearizable reads by ReadIndex (thesis 6.4): a leader notes its commit index, makes sure by one more round that it
+//! still leads, and lets the reader wait until that much is committed where it reads.
+
+use std::collections::VecDeque;
+
+use super::{Raft, Role};
+use crate::effect::{Effect, RequestId};
+use crate::ids::{MemberId, OperationIndex};
+use crate::message::{AppendEntriesResponse, Body, ReadAnswer};
+use crate::time::Time;
+
+/// Who asked.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    Local(RequestId),
+    Remote(MemberId, u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    reader: Reader,
+    index: OperationIndex,
+    /// A majority must answer this round or a later one.
+    round: u64,
+}
+
+/// Reads that a leader has under way.
+#[derive(Debug, Default)]
+pub(super) struct LeaderReads {
+    /// Before the term's first commit the commit index may be behind.
+    waiting: Vec<Reader>,
+    /// In the order of their rounds.
+    confirming: VecDeque<Read>,
+}
+
+impl LeaderReads {
+    fn len(&self) -> usize {
+        self.waiting.len() + self.confirming.len()
+    }
+
+    pub(super) fn into_local(self) -> impl Iterator<Item = RequestId> {
+        let readers = self
+            .waiting
+            .into_iter()
+            .chain(self.confirming.into_iter().map(|read| read.reader));
+        readers.filter_map(|reader| match reader {
+            Reader::Local(id) => Some(id),
+            Reader::Remote(..) => None,
+        })
+    }
+}
+
+impl Raft {
+    /// Asks up to where a read has to see to be linearizable; answered by [`Effect::ReadReady`].
+    pub fn read_index(&mut self, now: Time, id: RequestId) {
+        self.expire(now);
+        if self.leading().is_some() {
+            self.start_read(Reader::Local(id));
+            self.confirm_reads();
+            return;
+        }
+        match self.leader {
+            Some(leader) if self.reads.len() < self.config.reads_max => {
+                self.reads.insert(id, now);
+                let response = AppendEntriesResponse {
+                    round: 0,
+                    matched: 0,
+                    received: 0,
+                    conflict: None,
+                    read_requests: vec![id],
+                };
+                self.send(leader, self.term, Body::AppendEntriesResponse(response));
+            }
+            _ => self.effects.push(Effect::ReadReady(id, None)),
+        }
+    }
+
+    pub(super) fn read_requested(&mut self, from: MemberId, id: u64) {
+        self.start_read(Reader::Remote(from, id));
+    }
+
+    fn start_read(&mut self, reader: Reader) {
+        let ready = self.term_has_commit();
+        let index = self.log.operation_index_at(self.commit);
+        let reads_max = self.config.reads_max;
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        if leading.reads.len() >= reads_max {
+            self.finish_read(reader, None);
+        } else if ready {
+            let round = leading.round + 1;
+            leading.reads.confirming.push_back(Read { reader, index, round });
+            for progress in leading.peers.values_mut() {
+                progress.round_ordered = true;
+            }
+        } else {
+            leading.reads.waiting.push(reader);
+        }
+    }
+
+    /// The term has its first commit.
+    pub(super) fn start_waiting_reads(&mut self) {
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        for reader in std::mem::take(&mut leading.reads.waiting) {
+            self.start_read(reader);
+        }
+    }
+
+    /// Answers the reads whose round a majority has answered.
+    pub(super) fn confirm_reads(&mut self) {
+        let Some(leading) = self.leading() else { return };
+        let answered = |id| {
+            leading
+                .peers
+                .get(&id)
+                .map_or(u64::MAX, |progress| progress.acknowledged_round)
+        };
+        let confirmed = self.configuration().quorum_value(|member| answered(member.id));
+        while let Role::Leader(leading) = &mut self.role
+            && let Some(read) = leading
+                .reads
+                .confirming
+                .pop_front_if(|read| read.round <= confirmed)
+        {
+            self.finish_read(read.reader, Some(read.index));
+        }
+    }
+
+    fn finish_read(&mut self, reader: Reader, index: Option<OperationIndex>) {
+        match reader {
+            Reader::Local(id) => self.effects.push(Effect::ReadReady(id, index)),
+            Reader::Remote(member, id) => {
+                if let Role::Leader(leading) = &mut self.role
+                    && let Some(progress) = leading.peers.get_mut(&member)
+                {
+                    progress.answer_read(id, index);
+                }
+            }
+        }
+    }
+
+    pub(super) fn read_answered(&mut self, answer: ReadAnswer) {
+        if self.reads.remove(&answer.id).is_some() {
+            self.effects.push(Effect::ReadReady(answer.id, answer.index));
+        }
+    }
+
+    /// The leader that was asked leads no more.
+    pub(super) fn refuse_own_reads(&mut self) {
+        for id in std::mem::take(&mut self.reads).into_keys() {
+            self.effects.push(Effect::ReadReady(id, None));
+        }
+    }
+
+    /// Requests or answers may get lost: nobody waits for longer than the maximum election timeout.
+    pub(super) fn expire_reads(&mut self, now: Time) {
+        let limit = self.config.election_timeout_max;
+        let expired: Vec<RequestId> = self
+            .reads
+            .iter()
+            .filter(|(_, since)| now >= **since + limit)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in expired {
+            self.reads.remove(&id);
+            self.effects.push(Effect::ReadReady(id, None));
+        }
+    }
+}

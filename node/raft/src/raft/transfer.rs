@@ -1,0 +1,134 @@
+//! Leadership transfer (thesis 3.10): stop taking proposals, wait until the target has everything, tell it to campaign.
+
+use super::{Raft, Role};
+use crate::effect::{Effect, ElectedBy, Notice, RequestId, TransferRefusal};
+use crate::ids::{MemberId, NodeNumber, Term};
+use crate::message::Body;
+use crate::time::Time;
+
+/// A transfer under way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    id: RequestId,
+    target: MemberId,
+    told: bool,
+    pub(super) deadline: Time,
+}
+
+impl Raft {
+    /// Hands leadership over to that node, or to the voter that has most of the log. Answered by
+    /// [`Effect::Transferred`]; dropped after the minimum election timeout.
+    pub fn transfer_leadership(&mut self, now: Time, id: RequestId, node: Option<NodeNumber>) {
+        self.expire(now);
+        match self.choose_target(node) {
+            Ok(target) if target == self.config.id => self.effects.push(Effect::Transferred(id, Ok(target))),
+            Ok(target) => {
+                let deadline = now + self.config.election_timeout_min;
+                self.transfer = Some(Transfer {
+                    id,
+                    target,
+                    told: false,
+                    deadline,
+                });
+                self.notice(Notice::TransferStarted {
+                    node: self.me(),
+                    target: self.node_of(target),
+                });
+                self.advance_transfer();
+            }
+            Err(refusal) => self.effects.push(Effect::Transferred(id, Err(refusal))),
+        }
+    }
+
+    fn choose_target(&self, node: Option<NodeNumber>) -> Result<MemberId, TransferRefusal> {
+        let Some(leading) = self.leading() else {
+            return Err(TransferRefusal::NotLeader { leader: self.leader });
+        };
+        if self.transfer.is_some() {
+            return Err(TransferRefusal::Busy);
+        }
+        let configuration = self.configuration();
+        match node {
+            Some(node) => configuration
+                .node(node)
+                .filter(|member| member.voter)
+                .map(|member| member.id),
+            None => {
+                let others = leading
+                    .peers
+                    .iter()
+                    .filter(|(id, _)| configuration.is_voter(**id));
+                others
+                    .max_by_key(|(_, p)| {
+                        (
+                            p.acknowledged_at >= self.heard_recently(leading.heartbeat_due),
+                            p.matched,
+                        )
+                    })
+                    .map(|(&id, _)| id)
+            }
+        }
+        .ok_or(TransferRefusal::NoTarget)
+    }
+
+    /// A follower that did not answer the last two heartbeats is no good target.
+    fn heard_recently(&self, heartbeat_due: Time) -> Time {
+        let span = self.config.heartbeat_interval.saturating_mul(3);
+        Time(
+            heartbeat_due
+                .0
+                .saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// Tells the target to campaign as soon as it has everything.
+    pub(super) fn advance_transfer(&mut self) {
+        let last = self.log.last().index;
+        let Role::Leader(leading) = &self.role else { return };
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        let caught_up = leading
+            .peers
+            .get(&transfer.target)
+            .is_some_and(|progress| progress.matched == last);
+        if caught_up && !transfer.told {
+            transfer.told = true;
+            let target = transfer.target;
+            self.send(target, self.term, Body::TimeoutNow);
+        }
+    }
+
+    /// The leader says: campaign now.
+    pub(super) fn told_to_take_over(&mut self, now: Time, from: MemberId, term: Term) {
+        let by_leader = term == self.term && self.leader == Some(from);
+        if by_leader && matches!(self.role, Role::Follower(_)) && self.is_voter() {
+            self.elect(now, ElectedBy::Transfer);
+        }
+    }
+
+    /// This member follows a new leader: the transfer, if there was one, is over.
+    pub(super) fn transfer_succeeded(&mut self, leader: MemberId) {
+        if let Some(transfer) = self.transfer.take() {
+            let result = if leader == transfer.target {
+                Ok(leader)
+            } else {
+                Err(TransferRefusal::TimedOut)
+            };
+            self.effects.push(Effect::Transferred(transfer.id, result));
+        }
+    }
+
+    /// A target that does not take over is given up, so that the leader takes proposals again.
+    pub(super) fn expire_transfer(&mut self, now: Time) {
+        if self
+            .transfer
+            .as_ref()
+            .is_some_and(|transfer| now >= transfer.deadline)
+            && let Some(transfer) = self.transfer.take()
+        {
+            self.effects
+                .push(Effect::Transferred(transfer.id, Err(TransferRefusal::TimedOut)));
+        }
+    }
+}
