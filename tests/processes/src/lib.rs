@@ -1,1 +1,23 @@
-//! Real binaries, real sockets, real disks, kill -9.
+//! What the tests in `tests/` stand on: they start the real programs on loopback with real data folders, kill, stop and
+//! starve them, and check what clients were told against what every replicator holds.
+//!
+//! - [`binaries`] builds the programs once per test run; [`process`] runs one and captures what it says;
+//!   [`cluster`] runs nodes and replicators together.
+//! - [`load`] submits with sessions and records every acknowledgement; [`history`] and [`story`] are the checkers: pure
+//!   functions with their own tests, since a checker that cannot fail proves nothing.
+//! - Nothing sleeps and hopes: [`wait`] polls a condition until a deadline, or sees to it that one holds for a while.
+
+pub mod api;
+pub mod binaries;
+pub mod cluster;
+pub mod history;
+pub mod http;
+pub mod load;
+pub mod ports;
+pub mod process;
+mod reaper;
+pub mod requirements;
+pub mod seed;
+pub mod story;
+pub mod volume;
+pub mod wait;

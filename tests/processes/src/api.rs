@@ -1,0 +1,113 @@
+//! gRPC calls straight through the generated clients: no retries and no cleverness between a test and the contract.
+
+use crate::history::Logged;
+use bytes::Bytes;
+use raftlog_proto::v1::operation_log_client::OperationLogClient;
+use raftlog_proto::v1::operations_client::OperationsClient;
+use raftlog_proto::v1::{
+    GetStatusRequest, NodeStatus, ReadRequest, SubmitClientRequestRequest, SubmitClientRequestResponse,
+};
+use raftlog_proto::{ERROR_DOMAIN, MESSAGE_BYTES_MAX};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+/// How long one call may take.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection to 127.0.0.1, made when it is first used and again whenever it broke.
+///
+/// # Panics
+/// Never: the address is well-formed.
+pub fn channel(port: u16) -> Channel {
+    Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
+        .expect("a well-formed address")
+        .connect_timeout(Duration::from_secs(1))
+        .connect_lazy()
+}
+
+/// The Operations service at `port`.
+pub fn operations(port: u16) -> OperationsClient<Channel> {
+    OperationsClient::new(channel(port)).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// A call with [`CALL_TIMEOUT`], enforced on both sides: a stopped process answers nothing by itself.
+///
+/// # Errors
+/// The server's, or `DEADLINE_EXCEEDED`.
+pub async fn call<T>(answer: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(CALL_TIMEOUT, answer).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+    }
+}
+
+/// The reason in the error's `google.rpc.ErrorInfo` of this project's domain.
+pub fn reason(status: &Status) -> Option<String> {
+    status
+        .get_details_error_info()
+        .filter(|info| info.domain == ERROR_DOMAIN)
+        .map(|info| info.reason)
+}
+
+/// The status of the node at `port`.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn status(port: u16) -> Result<NodeStatus, Status> {
+    let answer = call(operations(port).get_status(Request::new(GetStatusRequest {}))).await?;
+    answer
+        .status
+        .ok_or_else(|| Status::internal("GetStatus answered without a status"))
+}
+
+/// Submits one operation without a session.
+///
+/// # Errors
+/// What the server answers.
+pub async fn submit(port: u16, operation: impl Into<Bytes>) -> Result<SubmitClientRequestResponse, Status> {
+    let request = SubmitClientRequestRequest {
+        operation: operation.into(),
+        ..Default::default()
+    };
+    call(operations(port).submit_client_request(Request::new(request))).await
+}
+
+/// Submits one operation in a session.
+///
+/// # Errors
+/// What the server answers.
+pub async fn submit_in_session(
+    port: u16,
+    client_id: &str,
+    sequence: u64,
+    operation: impl Into<Bytes>,
+) -> Result<SubmitClientRequestResponse, Status> {
+    let request = SubmitClientRequestRequest {
+        operation: operation.into(),
+        client_id: client_id.to_owned(),
+        sequence,
+        ..Default::default()
+    };
+    call(operations(port).submit_client_request(Request::new(request))).await
+}
+
+/// Everything committed, by a linearizable read from the replicator at `port`.
+///
+/// # Errors
+/// What the server answers.
+pub async fn read_log(port: u16) -> Result<Vec<Logged>, Status> {
+    let mut client = OperationLogClient::new(channel(port)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut stream = call(client.read(Request::new(ReadRequest::default()))).await?;
+    let mut log = Vec::new();
+    while let Some(message) = stream.message().await? {
+        let operations = message.operations.into_iter();
+        log.extend(operations.map(|operation| Logged {
+            index: operation.index,
+            term: operation.term,
+            data: operation.data,
+        }));
+    }
+    Ok(log)
+}
