@@ -18,10 +18,18 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// How long the end waits for a reader that does not read.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
+/// What waits in the queue.
+enum Item {
+    /// A line, or several, without the last newline.
+    Line(String),
+    /// Called once everything before it is flushed.
+    Written(Box<dyn FnOnce() + Send>),
+}
+
 /// What the writing thread has done, for those who wait for it.
 #[derive(Default)]
 struct Written {
-    /// Lines taken from the queue and handed to the writer, flushed.
+    /// What was taken from the queue and handed to the writer, flushed.
     lines: Mutex<u64>,
     changed: Condvar,
 }
@@ -29,7 +37,7 @@ struct Written {
 /// Where lines go. Clones share one queue.
 #[derive(Clone)]
 pub struct Lines {
-    queue: mpsc::Sender<String>,
+    queue: mpsc::Sender<Item>,
     queued: Arc<AtomicU64>,
     written: Arc<Written>,
     dropped: Counter<u64, AtomicU64>,
@@ -61,7 +69,7 @@ impl Lines {
 
     /// Queues a line (without its newline), or drops and counts it when the queue is full. Never waits.
     pub fn try_line(&self, line: String) {
-        match self.queue.try_send(line) {
+        match self.queue.try_send(Item::Line(line)) {
             Ok(()) => self.count_queued(),
             Err(_) => {
                 self.dropped.inc();
@@ -72,14 +80,22 @@ impl Lines {
     /// Queues a line (without its newline) as soon as there is room: never dropped.
     pub async fn line(&self, line: String) {
         // It fails only without the thread, which lives as long as this queue.
-        if self.queue.send(line).await.is_ok() {
+        if self.queue.send(Item::Line(line)).await.is_ok() {
             self.count_queued();
         }
     }
 
     /// The same from a thread that is not part of a tokio runtime.
     pub fn line_blocking(&self, line: String) {
-        if self.queue.blocking_send(line).is_ok() {
+        if self.queue.blocking_send(Item::Line(line)).is_ok() {
+            self.count_queued();
+        }
+    }
+
+    /// Calls `then` on the writing thread once everything queued before is out of this process: what was written so
+    /// outlives a kill. It must not block.
+    pub async fn once_written(&self, then: impl FnOnce() + Send + 'static) {
+        if self.queue.send(Item::Written(Box::new(then))).await.is_ok() {
             self.count_queued();
         }
     }
@@ -119,7 +135,7 @@ impl Lines {
 }
 
 fn write_all(
-    mut lines: mpsc::Receiver<String>,
+    mut lines: mpsc::Receiver<Item>,
     writer: impl Write,
     written: &Written,
     unwritable: &AtomicU64,
@@ -128,10 +144,18 @@ fn write_all(
     while let Some(first) = lines.blocking_recv() {
         let mut next = Some(first);
         let mut count = 0;
-        while let Some(line) = next {
-            // An error means that nobody reads; the program goes on without.
-            if writeln!(writer, "{line}").is_err() {
-                unwritable.fetch_add(1, Ordering::Relaxed);
+        while let Some(item) = next {
+            match item {
+                Item::Line(line) => {
+                    // An error means that nobody reads; the program goes on without.
+                    if writeln!(writer, "{line}").is_err() {
+                        unwritable.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Item::Written(then) => {
+                    let _ = writer.flush();
+                    then();
+                }
             }
             count += 1;
             next = lines.try_recv().ok();
@@ -208,5 +232,26 @@ mod tests {
         lines.drain();
         assert!(lines.unwritable() > 0);
         assert_eq!(lines.dropped(), 0);
+    }
+
+    #[tokio::test]
+    async fn once_written_means_out_of_the_process() {
+        let (go_on, stuck) = channel();
+        let (written, seen) = channel();
+        let lines = Lines::to(Stuck {
+            go_on: stuck,
+            written,
+        })
+        .unwrap();
+        let (told, mut tells) = mpsc::channel(1);
+        lines.line("first".into()).await;
+        lines
+            .once_written(move || told.try_send(()).expect("there is room"))
+            .await;
+        lines.line("second".into()).await;
+        assert!(tells.try_recv().is_err(), "nothing is written while the reader does not read");
+        drop(go_on);
+        tells.recv().await.expect("it is told");
+        assert_eq!(seen.recv().unwrap(), b"first\n");
     }
 }
