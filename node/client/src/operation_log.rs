@@ -1,0 +1,397 @@
+//! Reading the committed operations from a replicator, on through broken connections.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use raftlog_proto::{
+    MESSAGE_BYTES_MAX, reason,
+    v1::{
+        LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse,
+        operation_log_client::OperationLogClient,
+    },
+};
+use tonic::{Status, Streaming, transport::Channel};
+
+use crate::{
+    channels::Channels,
+    endpoint::Endpoint,
+    error::{Error, describe, reason_of},
+    options::Options,
+    retry::{Attempts, Failure, Step},
+    targets::Targets,
+};
+
+/// Reads from the first of these replicators that can be reached, and from the next one when that breaks.
+#[derive(Clone, Debug)]
+pub struct OperationLog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    targets: Mutex<Targets>,
+    channels: Channels,
+}
+
+/// Consecutive committed operations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// In order, without gaps, within one watch or read also between batches.
+    pub operations: Vec<LoggedOperation>,
+    /// The replicator's commit index when it sent them.
+    pub commit_index: u64,
+}
+
+impl OperationLog {
+    /// Replicators to read from. Connects when first used.
+    pub fn new(replicators: Vec<Endpoint>, options: Options) -> Result<Self, Error> {
+        if replicators.is_empty() {
+            return Err(Error::Invalid(
+                "reading needs at least one replicator: name its HOST:PORT".to_owned(),
+            ));
+        }
+        let targets = Mutex::new(Targets::new(replicators, false));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                options,
+                targets,
+                channels: Channels::default(),
+            }),
+        })
+    }
+
+    /// Everything committed from `from_index` (0 means 1) on, and then live; with `until_current`, only what is
+    /// committed now.
+    pub fn watch(&self, from_index: u64, until_current: bool) -> Watch {
+        self.start(from_index, Mode::Watch { until_current })
+    }
+
+    /// What is committed from `from_index` (0 means 1) to `to_index` (inclusive; 0 means all). Linearizable unless
+    /// `allow_stale`: it then answers from what the replicator has, without asking how far the cluster is.
+    pub fn read(&self, from_index: u64, to_index: u64, allow_stale: bool) -> Watch {
+        self.start(
+            from_index,
+            Mode::Read {
+                to_index,
+                allow_stale,
+            },
+        )
+    }
+
+    fn start(&self, from_index: u64, mode: Mode) -> Watch {
+        let shared = Arc::clone(&self.shared);
+        let endpoints = shared.targets().count();
+        let attempts = Attempts::new(shared.options.backoff, endpoints, true);
+        let (source, failing_since) = (None, None);
+        Watch {
+            shared,
+            mode,
+            next_index: from_index.max(1),
+            source,
+            attempts,
+            failing_since,
+            ended: false,
+        }
+    }
+}
+
+impl Shared {
+    fn targets(&self) -> MutexGuard<'_, Targets> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    Watch { until_current: bool },
+    Read { to_index: u64, allow_stale: bool },
+}
+
+/// A watch or a read under way.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    mode: Mode,
+    next_index: u64,
+    source: Option<Connection>,
+    attempts: Attempts,
+    /// Since when nothing could be had; `None` while all is well.
+    failing_since: Option<Instant>,
+    ended: bool,
+}
+
+/// An open stream.
+#[derive(Debug)]
+struct Connection {
+    endpoint: Endpoint,
+    source: Source,
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Source {
+    Watch(Streaming<WatchResponse>),
+    Read(Streaming<ReadResponse>),
+}
+
+impl Source {
+    async fn message(&mut self) -> Result<Option<Batch>, Status> {
+        Ok(match self {
+            Self::Watch(stream) => stream.message().await?.map(
+                |WatchResponse {
+                     operations,
+                     commit_index,
+                 }| Batch {
+                    operations,
+                    commit_index,
+                },
+            ),
+            Self::Read(stream) => stream.message().await?.map(
+                |ReadResponse {
+                     operations,
+                     commit_index,
+                 }| Batch {
+                    operations,
+                    commit_index,
+                },
+            ),
+        })
+    }
+}
+
+impl Watch {
+    /// The index of the next operation.
+    pub fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// The replicator that is being read from; `None` while there is no connection.
+    pub fn replicator(&self) -> Option<&Endpoint> {
+        self.source.as_ref().map(|connection| &connection.endpoint)
+    }
+
+    /// The next operations, never none; `None` at the end. Goes on at the next index, at another replicator if need be,
+    /// when a connection breaks; fails when none could be had for as long as the options' timeout.
+    pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        while !self.ended {
+            let Some(mut connection) = self.source.take() else {
+                if let Err((endpoint, status)) = self.connect().await {
+                    self.failed(&endpoint, &status).await?;
+                }
+                continue;
+            };
+            match self.message(&mut connection.source).await {
+                Ok(Some(batch)) => {
+                    self.source = Some(connection);
+                    self.progressed();
+                    let batch = self.accept(batch)?;
+                    if !batch.operations.is_empty() {
+                        return Ok(Some(batch));
+                    }
+                }
+                Ok(None) if self.is_finite() => self.ended = true,
+                Ok(None) => {
+                    self.broken(
+                        &connection,
+                        &Status::unavailable("the replicator ended the stream"),
+                    )
+                    .await?;
+                }
+                Err(status) => self.broken(&connection, &status).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next message; on a stream that ends by itself, within the options' timeout.
+    async fn message(&self, source: &mut Source) -> Result<Option<Batch>, Status> {
+        if !self.is_finite() {
+            return source.message().await;
+        }
+        match tokio::time::timeout(self.shared.options.timeout, source.message()).await {
+            Ok(message) => message,
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+
+    /// Whether the end of the stream is the end of what was asked for.
+    fn is_finite(&self) -> bool {
+        !matches!(self.mode, Mode::Watch { until_current: false })
+    }
+
+    fn progressed(&mut self) {
+        self.failing_since = None;
+        self.attempts.progressed();
+    }
+
+    /// A stream broke. One that held for a while was well until now, even if there was nothing to send.
+    async fn broken(&mut self, connection: &Connection, status: &Status) -> Result<(), Error> {
+        if connection.since.elapsed() >= self.shared.options.timeout {
+            self.progressed();
+        }
+        self.failed(&connection.endpoint, status).await
+    }
+
+    fn remaining(&self) -> Duration {
+        let failing = self.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.shared.options.timeout.saturating_sub(failing)
+    }
+
+    async fn connect(&mut self) -> Result<(), (Endpoint, Status)> {
+        let target = self.shared.targets().current();
+        let options = &self.shared.options;
+        let timeout = options.connect_timeout.min(self.remaining());
+        let connected = self.shared.channels.get(&target, options, timeout).await;
+        let opened = match connected {
+            Ok(channel) => match tokio::time::timeout(self.remaining(), self.open(channel)).await {
+                Ok(opened) => opened,
+                Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+            },
+            Err(message) => Err(Status::unavailable(format!("cannot connect: {message}"))),
+        };
+        match opened {
+            Ok(source) => {
+                self.source = Some(Connection {
+                    endpoint: target,
+                    source,
+                    since: Instant::now(),
+                });
+                Ok(())
+            }
+            Err(status) => Err((target, status)),
+        }
+    }
+
+    async fn open(&self, channel: Channel) -> Result<Source, Status> {
+        let mut client = OperationLogClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let from_index = self.next_index;
+        Ok(match self.mode {
+            Mode::Watch { until_current } => Source::Watch(
+                client
+                    .watch(WatchRequest {
+                        from_index,
+                        until_current,
+                    })
+                    .await?
+                    .into_inner(),
+            ),
+            Mode::Read {
+                to_index,
+                allow_stale,
+            } => Source::Read(
+                client
+                    .read(ReadRequest {
+                        from_index,
+                        to_index,
+                        allow_stale,
+                    })
+                    .await?
+                    .into_inner(),
+            ),
+        })
+    }
+
+    /// Checks that a batch goes on where the last one ended.
+    fn accept(&mut self, batch: Batch) -> Result<Batch, Error> {
+        let expected = self.next_index;
+        match next_after(expected, &batch) {
+            Ok(next) => {
+                self.next_index = next;
+                if let Mode::Read { to_index, .. } = self.mode
+                    && to_index != 0
+                    && next > to_index
+                {
+                    self.ended = true;
+                }
+                Ok(batch)
+            }
+            Err(got) => {
+                let at = self
+                    .replicator()
+                    .map_or_else(|| "a replicator".to_owned(), Endpoint::to_string);
+                Err(Error::Failed(format!(
+                    "{at} sent operation {got} where {expected} had to follow: do not use its answers, see its log"
+                )))
+            }
+        }
+    }
+
+    /// Waits before another attempt, or gives up.
+    async fn failed(&mut self, target: &Endpoint, status: &Status) -> Result<(), Error> {
+        self.shared.channels.forget(target);
+        self.shared.targets().failed(target);
+        self.failing_since.get_or_insert_with(Instant::now);
+        let message = describe(status);
+        let give_up = |advice: &str| {
+            Err(Error::Failed(format!(
+                "cannot read operation {} from {target}: {message}; {advice}",
+                self.next_index
+            )))
+        };
+        if reason_of(status) == reason::OUT_OF_RANGE {
+            return give_up("start at a later index");
+        }
+        match self
+            .attempts
+            .failed(Failure::NotConnected, self.remaining(), rand::random())
+        {
+            Step::Again(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+            Step::Stop(_) => give_up("check --replicators and that one of them is ready"),
+        }
+    }
+}
+
+/// The index that follows a batch which has to begin at `expected`; the error is the index that is out of place.
+fn next_after(expected: u64, batch: &Batch) -> Result<u64, u64> {
+    batch.operations.iter().try_fold(expected, |next, operation| {
+        if operation.index == next {
+            next.checked_add(1).ok_or(next)
+        } else {
+            Err(operation.index)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_to_follow_without_gaps() {
+        for (expected, indexes, next) in [
+            (1, vec![1, 2, 3], Ok(4)),
+            (4, vec![4], Ok(5)),
+            (4, vec![], Ok(4)),
+            (1, vec![2], Err(2)),
+            (1, vec![1, 3], Err(3)),
+            (3, vec![2, 3], Err(2)),
+            (1, vec![1, 1], Err(1)),
+            (u64::MAX, vec![u64::MAX], Err(u64::MAX)),
+        ] {
+            let operations = indexes
+                .iter()
+                .map(|&index| LoggedOperation {
+                    index,
+                    ..LoggedOperation::default()
+                })
+                .collect();
+            assert_eq!(
+                next_after(
+                    expected,
+                    &Batch {
+                        operations,
+                        commit_index: 0
+                    }
+                ),
+                next,
+                "{expected} {indexes:?}"
+            );
+        }
+    }
+}
