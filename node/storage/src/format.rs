@@ -1,0 +1,374 @@
+//! The bytes on disk; the tables are in the documentation of the crate.
+
+use bytes::{Buf, BufMut, Bytes};
+
+/// What a disk writes whole or not at all, in bytes.
+pub(crate) const SECTOR: usize = 512;
+/// The same, for places in files.
+pub(crate) const SECTOR_BYTES: u64 = 512;
+/// Version of everything in this file.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// First bytes of every segment.
+const MAGIC: [u8; 8] = *b"raftlog\n";
+/// Set in the stamp of a batch's first sector.
+const HEAD: u64 = 1 << 63;
+/// The batch sequence that every sector of a batch begins with.
+const STAMP: usize = 8;
+/// Segment sequence, previous CRC, payload length, CRC, CRC of the head.
+const BATCH_HEAD: usize = 24;
+/// Payload bytes in the first sector of a batch.
+const FIRST_ROOM: usize = SECTOR - STAMP - BATCH_HEAD;
+/// Payload bytes in each further sector.
+const ROOM: usize = SECTOR - STAMP;
+
+const ITEM_STATE: u8 = 1;
+const ITEM_TRUNCATE: u8 = 2;
+const ITEM_RECORD: u8 = 3;
+
+/// The last batch of a chain: what the next one continues. `Link::default()` is before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Link {
+    pub(crate) sequence: u64,
+    pub(crate) crc: u32,
+}
+
+/// Bytes that a batch with that much payload takes in a file.
+pub(crate) fn framed_bytes(payload: usize) -> usize {
+    SECTOR + payload.saturating_sub(FIRST_ROOM).div_ceil(ROOM) * SECTOR
+}
+
+/// The longest payload whose batch takes at most that many bytes of a file; `None` if not even an empty one fits.
+pub(crate) fn payload_room(bytes: u64) -> Option<usize> {
+    let sectors = usize::try_from(bytes / SECTOR_BYTES).unwrap_or(usize::MAX / SECTOR);
+    Some(FIRST_ROOM + sectors.checked_sub(1)? * ROOM)
+}
+
+/// The first sector of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHead {
+    pub(crate) owner: u64,
+    pub(crate) sequence: u64,
+    /// Bytes that the segment may grow to.
+    pub(crate) capacity: u64,
+}
+
+/// What the first sector of a segment turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadSegmentHead {
+    Good(SegmentHead),
+    /// Of this program, but of another format.
+    Version(u32),
+    /// Never written whole, or damaged.
+    Bad,
+}
+
+impl SegmentHead {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(SECTOR);
+        out.put_slice(&MAGIC);
+        out.put_u32_le(FORMAT_VERSION);
+        out.put_u32_le(0);
+        out.put_u64_le(self.owner);
+        out.put_u64_le(self.sequence);
+        out.put_u64_le(self.capacity);
+        let crc = crc32fast::hash(&out);
+        out.put_u32_le(crc);
+        out.resize(SECTOR, 0);
+        out.into()
+    }
+
+    /// The magic and the version are checked before the CRC: another version may keep its CRC elsewhere.
+    pub(crate) fn decode(mut from: &[u8]) -> ReadSegmentHead {
+        const COVERED: usize = 40;
+        let covered = from.get(..COVERED).unwrap_or_default();
+        let Some(mut fields) = covered.strip_prefix(&MAGIC) else {
+            return ReadSegmentHead::Bad;
+        };
+        let version = fields.get_u32_le();
+        if version != FORMAT_VERSION {
+            return ReadSegmentHead::Version(version);
+        }
+        fields.advance(4);
+        let head = Self {
+            owner: fields.get_u64_le(),
+            sequence: fields.get_u64_le(),
+            capacity: fields.get_u64_le(),
+        };
+        from.advance(COVERED);
+        if from.try_get_u32_le() != Ok(crc32fast::hash(covered)) {
+            return ReadSegmentHead::Bad;
+        }
+        ReadSegmentHead::Good(head)
+    }
+}
+
+/// Where a batch stands in its chain: what its CRCs cover besides its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) owner: u64,
+    pub(crate) segment: u64,
+}
+
+/// The fixed part of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchHead {
+    pub(crate) link: Link,
+    pub(crate) previous_crc: u32,
+    pub(crate) payload_bytes: u32,
+}
+
+impl BatchHead {
+    /// Bytes of the whole batch in its file.
+    pub(crate) fn framed_bytes(&self) -> usize {
+        framed_bytes(usize::try_from(self.payload_bytes).expect("32 bits fit a usize"))
+    }
+
+    /// Whether it comes right after `link`.
+    pub(crate) fn follows(&self, link: Link) -> bool {
+        self.link.sequence == link.sequence + 1 && self.previous_crc == link.crc
+    }
+}
+
+/// What a sector turned out to be when a batch was looked for in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadHead {
+    /// The first sector of a batch of this owner and segment.
+    Good(BatchHead),
+    /// It bears the stamp of a first sector, but its fields do not match their CRC.
+    Bad {
+        /// The sequence of the stamp.
+        sequence: u64,
+    },
+    /// No first sector.
+    None,
+}
+
+/// The stamp of a sector: whether it is a batch's first, and the batch's sequence. `None` for less than a sector.
+pub(crate) fn stamp(sector: &[u8]) -> Option<(bool, u64)> {
+    let mut whole = sector.get(..SECTOR)?;
+    let stamp = whole.get_u64_le();
+    Some((stamp & HEAD != 0, stamp & !HEAD))
+}
+
+/// Reads the first sector of a batch.
+pub(crate) fn read_head(place: Place, sector: &[u8]) -> ReadHead {
+    let Some((true, sequence)) = stamp(sector) else {
+        return ReadHead::None;
+    };
+    let Some(mut fields) = sector.get(STAMP..STAMP + BATCH_HEAD) else {
+        return ReadHead::None;
+    };
+    let segment = fields.get_u64_le();
+    let head = BatchHead {
+        previous_crc: fields.get_u32_le(),
+        payload_bytes: fields.get_u32_le(),
+        link: Link {
+            sequence,
+            crc: fields.get_u32_le(),
+        },
+    };
+    if segment != place.segment || fields.get_u32_le() != head_crc(place, &head) {
+        return ReadHead::Bad { sequence };
+    }
+    ReadHead::Good(head)
+}
+
+/// A batch ready to be written.
+#[derive(Debug)]
+pub(crate) struct Framed {
+    pub(crate) link: Link,
+    pub(crate) bytes: Bytes,
+}
+
+/// Builds the batch that follows `previous` from pieces of payload.
+pub(crate) fn frame(place: Place, previous: Link, payload: &[Bytes]) -> Framed {
+    let length: usize = payload.iter().map(Bytes::len).sum();
+    let payload_bytes = u32::try_from(length).expect("a batch is bounded far below 4 GiB");
+    let sequence = previous.sequence + 1;
+    let mut crc = batch_crc(place, sequence, previous.crc, payload_bytes);
+    for piece in payload {
+        crc.update(piece);
+    }
+    let head = BatchHead {
+        link: Link {
+            sequence,
+            crc: crc.finalize(),
+        },
+        previous_crc: previous.crc,
+        payload_bytes,
+    };
+    let mut out = Vec::with_capacity(head.framed_bytes());
+    out.put_u64_le(sequence | HEAD);
+    out.put_u64_le(place.segment);
+    out.put_u32_le(head.previous_crc);
+    out.put_u32_le(head.payload_bytes);
+    out.put_u32_le(head.link.crc);
+    out.put_u32_le(head_crc(place, &head));
+    for piece in payload {
+        put_payload(sequence, piece, &mut out);
+    }
+    out.resize(head.framed_bytes(), 0);
+    Framed {
+        link: head.link,
+        bytes: out.into(),
+    }
+}
+
+/// Appends payload, with a stamp where a sector begins.
+fn put_payload(sequence: u64, mut piece: &[u8], out: &mut Vec<u8>) {
+    while !piece.is_empty() {
+        let used = out.len() % SECTOR;
+        if used == 0 {
+            out.put_u64_le(sequence);
+            continue;
+        }
+        let (now, later) = piece.split_at(piece.len().min(SECTOR - used));
+        out.put_slice(now);
+        piece = later;
+    }
+}
+
+/// What the sectors of a batch turned out to hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ReadBatch {
+    /// Its payload, as written.
+    Good(Bytes),
+    /// A sector lacks the batch's stamp: it was never written, or is past the end of the file.
+    Unwritten,
+    /// Every sector bears the stamp, but the CRC does not match.
+    Bad,
+}
+
+/// Reads a batch whose head is known from `framed`, which begins with it.
+pub(crate) fn read_batch(place: Place, head: &BatchHead, framed: &[u8]) -> ReadBatch {
+    let Some(framed) = framed.get(..head.framed_bytes()) else {
+        return ReadBatch::Unwritten;
+    };
+    let length = usize::try_from(head.payload_bytes).expect("32 bits fit a usize");
+    let mut crc = batch_crc(place, head.link.sequence, head.previous_crc, head.payload_bytes);
+    let mut payload = Vec::with_capacity(framed.len());
+    for (number, sector) in framed.chunks_exact(SECTOR).enumerate() {
+        if stamp(sector) != Some((number == 0, head.link.sequence)) {
+            return ReadBatch::Unwritten;
+        }
+        let skip = if number == 0 { STAMP + BATCH_HEAD } else { STAMP };
+        payload.extend_from_slice(sector.get(skip..).unwrap_or_default());
+    }
+    payload.truncate(length);
+    crc.update(&payload);
+    if crc.finalize() != head.link.crc {
+        return ReadBatch::Bad;
+    }
+    ReadBatch::Good(payload.into())
+}
+
+fn batch_crc(place: Place, sequence: u64, previous_crc: u32, payload_bytes: u32) -> crc32fast::Hasher {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&place.owner.to_le_bytes());
+    crc.update(&place.segment.to_le_bytes());
+    crc.update(&sequence.to_le_bytes());
+    crc.update(&previous_crc.to_le_bytes());
+    crc.update(&payload_bytes.to_le_bytes());
+    crc
+}
+
+fn head_crc(place: Place, head: &BatchHead) -> u32 {
+    let mut crc = batch_crc(place, head.link.sequence, head.previous_crc, head.payload_bytes);
+    crc.update(&head.link.crc.to_le_bytes());
+    crc.finalize()
+}
+
+/// One thing that a batch says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// The caller's state, replacing the one before.
+    State(Bytes),
+    /// Records from this index on are no more.
+    Truncate(u64),
+    /// A record.
+    Record { index: u64, body: Bytes },
+}
+
+/// Bytes before a record's body.
+pub(crate) const RECORD_HEAD: usize = 13;
+
+pub(crate) fn put_state(state: &[u8], out: &mut Vec<u8>) {
+    out.put_u8(ITEM_STATE);
+    out.put_u32_le(u32::try_from(state.len()).expect("a state is bounded"));
+    out.put_slice(state);
+}
+
+pub(crate) fn put_truncate(from: u64, out: &mut Vec<u8>) {
+    out.put_u8(ITEM_TRUNCATE);
+    out.put_u64_le(from);
+}
+
+/// Appends a record whose body `encode` appends; returns the length of that body.
+pub(crate) fn put_record(index: u64, out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) -> usize {
+    out.put_u8(ITEM_RECORD);
+    out.put_u64_le(index);
+    out.put_u32_le(0);
+    let start = out.len();
+    encode(out);
+    let length = out.len().checked_sub(start).expect("an encoder only appends");
+    let bytes = u32::try_from(length).expect("a record is bounded");
+    out.get_mut(start - 4..start)
+        .expect("just written")
+        .copy_from_slice(&bytes.to_le_bytes());
+    length
+}
+
+/// Takes a batch's payload apart.
+pub(crate) fn items(payload: Bytes) -> Items {
+    Items { rest: payload }
+}
+
+/// Iterator over the items of a payload; an error is a phrase, and the last thing it returns.
+#[derive(Debug)]
+pub(crate) struct Items {
+    rest: Bytes,
+}
+
+impl Iterator for Items {
+    type Item = Result<Item, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let item = take_item(&mut self.rest);
+        if item.is_err() {
+            self.rest.clear();
+        }
+        Some(item)
+    }
+}
+
+fn take_item(from: &mut Bytes) -> Result<Item, String> {
+    let short = |_| "an item is cut short".to_owned();
+    match from.get_u8() {
+        ITEM_STATE => {
+            let length = from.try_get_u32_le().map_err(short)?;
+            Ok(Item::State(take_bytes(from, length)?))
+        }
+        ITEM_TRUNCATE => Ok(Item::Truncate(from.try_get_u64_le().map_err(short)?)),
+        ITEM_RECORD => {
+            let index = from.try_get_u64_le().map_err(short)?;
+            let length = from.try_get_u32_le().map_err(short)?;
+            Ok(Item::Record {
+                index,
+                body: take_bytes(from, length)?,
+            })
+        }
+        kind => Err(format!("unknown item kind {kind}")),
+    }
+}
+
+fn take_bytes(from: &mut Bytes, length: u32) -> Result<Bytes, String> {
+    let length = usize::try_from(length).map_err(|e| e.to_string())?;
+    if from.len() < length {
+        return Err("an item is cut short".to_owned());
+    }
+    Ok(from.split_to(length))
+}

@@ -1,0 +1,171 @@
+//! Where records are: an index of the log that knows a place for every so many bytes.
+
+/// A batch in the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// Of the batch.
+    pub(crate) sequence: u64,
+}
+
+/// Records from `first` on are found by reading on from `at`, up to the next place's `first`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    first: u64,
+    at: Position,
+    /// A truncation lies between this place and the one before: they must not be joined.
+    fixed: bool,
+}
+
+/// The sparse index. Its places ascend both in the log and in the files.
+#[derive(Debug)]
+pub(crate) struct Places {
+    places: Vec<Place>,
+    stride_bytes: u64,
+    places_max: usize,
+    /// Bytes of batches since the last place.
+    since: u64,
+    /// The next record needs a place of its own, for it comes after a truncation.
+    due: bool,
+}
+
+/// 40 bytes each: 2.5 MiB.
+const PLACES_MAX: usize = 1 << 16;
+
+impl Places {
+    pub(crate) fn new(stride_bytes: u64) -> Self {
+        Self::bounded(stride_bytes, PLACES_MAX)
+    }
+
+    fn bounded(stride_bytes: u64, places_max: usize) -> Self {
+        Self {
+            places: Vec::new(),
+            stride_bytes,
+            places_max,
+            since: 0,
+            due: true,
+        }
+    }
+
+    /// A batch of that many bytes in its file begins: what follows is about its items.
+    pub(crate) fn batch(&mut self, bytes: usize) {
+        self.since = self.since.saturating_add(bytes as u64);
+    }
+
+    /// A record of the batch at `at`.
+    pub(crate) fn record(&mut self, index: u64, at: Position) {
+        if !self.due && self.since < self.stride_bytes {
+            return;
+        }
+        // A batch is read as a whole, so that one place is enough for it.
+        if self
+            .places
+            .last()
+            .is_none_or(|last| last.at.sequence < at.sequence)
+        {
+            self.places.push(Place {
+                first: index,
+                at,
+                fixed: self.due,
+            });
+        }
+        self.since = 0;
+        self.due = false;
+        if self.places.len() > self.places_max {
+            self.thin();
+        }
+    }
+
+    /// Records from `from` on are no more.
+    pub(crate) fn truncate(&mut self, from: u64) {
+        let keep = self.places.partition_point(|place| place.first < from);
+        self.places.truncate(keep);
+        self.due = true;
+    }
+
+    /// From where to read on to find that record.
+    pub(crate) fn find(&self, index: u64) -> Option<Position> {
+        let after = self.places.partition_point(|place| place.first <= index);
+        self.places.get(after.checked_sub(1)?).map(|place| place.at)
+    }
+
+    /// The first index that the place of `index` does not answer for.
+    pub(crate) fn bound(&self, index: u64) -> u64 {
+        let after = self.places.partition_point(|place| place.first <= index);
+        self.places.get(after).map_or(u64::MAX, |place| place.first)
+    }
+
+    /// Doubles the stride, and joins every second place with the one before where that is allowed.
+    fn thin(&mut self) {
+        self.stride_bytes = self.stride_bytes.saturating_mul(2);
+        let mut number = 0_usize;
+        self.places.retain(|place| {
+            number += 1;
+            place.fixed || number % 2 == 1
+        });
+        // Where all are fixed the bound moves: truncations come with elections, batches by the million do not.
+        self.places_max = self.places_max.max(self.places.len().saturating_mul(2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(sequence: u64) -> Position {
+        Position {
+            segment: 1,
+            offset: sequence * 512,
+            sequence,
+        }
+    }
+
+    fn with_batches(places: &mut Places, batches: impl IntoIterator<Item = (u64, u64)>) {
+        for (sequence, index) in batches {
+            places.batch(512);
+            places.record(index, at(sequence));
+        }
+    }
+
+    #[test]
+    fn a_record_is_found_at_or_before_its_batch() {
+        let mut places = Places::new(1024);
+        with_batches(&mut places, (1..=10).map(|n| (n, n)));
+        for index in 1..=10 {
+            let found = places.find(index).unwrap().sequence;
+            assert!(found <= index && index - found < 2, "{index} at {found}");
+        }
+        assert_eq!(places.find(0), None);
+    }
+
+    #[test]
+    fn what_was_truncated_bounds_the_place_before() {
+        let mut places = Places::new(1 << 20);
+        with_batches(&mut places, [(1, 1), (2, 2), (3, 3)]);
+        places.truncate(2);
+        with_batches(&mut places, [(4, 2), (5, 3)]);
+        assert_eq!((places.find(1).unwrap().sequence, places.bound(1)), (1, 2));
+        assert_eq!((places.find(3).unwrap().sequence, places.bound(3)), (4, u64::MAX));
+    }
+
+    #[test]
+    fn it_stays_bounded_and_never_forgets_a_truncation() {
+        let mut places = Places::bounded(512, 8);
+        with_batches(&mut places, (1..=500).map(|n| (n, n)));
+        places.truncate(301);
+        with_batches(&mut places, (501..=1000).map(|n| (n, n - 200)));
+        assert!(places.places.len() <= 16, "{}", places.places.len());
+        for index in 1..=800 {
+            let (found, batch) = (
+                places.find(index).unwrap().sequence,
+                if index <= 300 { index } else { index + 200 },
+            );
+            assert!(
+                found <= batch,
+                "{index} is in batch {batch}, not at or after {found}"
+            );
+            assert!(index > 300 || places.bound(index) <= 301);
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Opening a log: what is data, what was never synced, and what is damaged. The rules are in the documentation of the crate.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
+use crate::error::OpenError;
+use crate::format::{
+    self, BatchHead, FORMAT_VERSION, Item, Link, ReadBatch, ReadHead, ReadSegmentHead, SECTOR, SECTOR_BYTES,
+    SegmentHead,
+};
+use crate::options::WalOptions;
+use crate::places::{Places, Position};
+use crate::record::Record;
+use crate::room::Segment;
+use crate::wal::{Recovery, SUSPECT, Visit};
+
+/// Read from a file at a time, in bytes, unless a batch is longer.
+const READ_BYTES: usize = 1 << 20;
+
+/// All that a log starts from.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) link: Link,
+    pub(crate) segments: BTreeMap<u64, Segment>,
+    pub(crate) places: Places,
+    pub(crate) recovery: Recovery,
+}
+
+/// Reads the log from its first batch to its last, then makes sure of the last and removes what is behind it.
+pub(crate) fn recover<R: Record>(
+    disk: &mut dyn Disk,
+    options: &WalOptions,
+    visit: &mut dyn FnMut(Visit<R>) -> Result<(), String>,
+) -> Result<Recovered, OpenError> {
+    let folder = disk.folder();
+    let mut files = Files {
+        disk,
+        folder,
+        owner: options.owner,
+        buffer: Bytes::new(),
+        at: None,
+    };
+    let found = files.list()?;
+    let mut chain = Chain::new(options.index_stride_bytes, visit);
+    for (&sequence, &(bytes, head)) in &found.segments {
+        if !chain.enters(&mut files, sequence)? {
+            break;
+        }
+        let Some(head) = head else {
+            return Err(files.corrupt(sequence, 0, "the segment's head is damaged"));
+        };
+        chain.read_segment(&mut files, sequence, bytes, head)?;
+    }
+    let Chain {
+        link,
+        segments,
+        places,
+        mut recovery,
+        last,
+        ..
+    } = chain;
+    let end = End {
+        link,
+        current: segments.last_key_value().map_or(0, |(sequence, _)| *sequence),
+    };
+    let offset = segments.get(&end.current).map_or(0, |segment| segment.used);
+    let tail = end.look(&mut files, offset, &found)?;
+    recovery.suspect_tail = found.suspect || tail.suspect.is_some();
+    recovery.dropped_tail = tail.suspect.is_none() && tail.stale.is_some();
+    if let Some(what) = &tail.suspect {
+        files.execute(&Op::Replace {
+            file: SUSPECT,
+            data: Bytes::from(what.clone()),
+        })?;
+    }
+    for &sequence in found
+        .segments
+        .keys()
+        .rev()
+        .filter(|&&sequence| sequence > end.current)
+    {
+        files.execute(&Op::Remove {
+            file: FileName::segment(sequence),
+        })?;
+    }
+    if let Some((from, to)) = tail.stale_in_current {
+        files.execute(&Op::Fill {
+            file: FileName::segment(end.current),
+            from,
+            to,
+        })?;
+    }
+    if let Some((at, bytes)) = last {
+        files.rewrite(at, bytes)?;
+    }
+    recovery.batches = link.sequence;
+    recovery.segments = segments.len();
+    recovery.bytes = segments.values().map(|segment| segment.used).sum();
+    Ok(Recovered {
+        link,
+        segments,
+        places,
+        recovery,
+    })
+}
+
+/// The segments that are there, with their lengths and heads, and whether the folder remembers a suspect tail.
+#[derive(Debug)]
+struct Found {
+    segments: BTreeMap<u64, (u64, Option<SegmentHead>)>,
+    suspect: bool,
+}
+
+/// The files, read through a window.
+struct Files<'a> {
+    disk: &'a mut dyn Disk,
+    folder: String,
+    owner: u64,
+    buffer: Bytes,
+    /// Segment and offset of the buffer.
+    at: Option<(u64, u64)>,
+}
+
+impl Files<'_> {
+    fn execute(&mut self, op: &Op) -> Result<Outcome, DiskError> {
+        self.disk.execute(op)
+    }
+
+    fn corrupt(&self, segment: u64, offset: u64, problem: impl Into<String>) -> OpenError {
+        let file = format!("{}/{}", self.folder, FileName::segment(segment));
+        OpenError::Corrupt {
+            file,
+            offset,
+            problem: problem.into(),
+        }
+    }
+
+    fn list(&mut self) -> Result<Found, OpenError> {
+        let files = match self.execute(&Op::List)? {
+            Outcome::Files(files) => files,
+            other => unreachable!("files were asked for, not {other:?}"),
+        };
+        let suspect = files.iter().any(|file| file.name == SUSPECT.to_string());
+        let lengths: BTreeMap<u64, u64> = files
+            .iter()
+            .filter_map(|file| Some((FileName::parse_segment(&file.name)?, file.bytes)))
+            .collect();
+        let mut segments = BTreeMap::new();
+        for (expected, (sequence, bytes)) in (1..).zip(lengths) {
+            if sequence != expected {
+                let problem = format!("it is missing, but {} is there", FileName::segment(sequence));
+                return Err(self.corrupt(expected, 0, problem));
+            }
+            segments.insert(sequence, (bytes, self.segment_head(sequence)?));
+        }
+        Ok(Found { segments, suspect })
+    }
+
+    /// The head of a segment; `None` where it was not written whole, or is damaged.
+    fn segment_head(&mut self, sequence: u64) -> Result<Option<SegmentHead>, OpenError> {
+        let sector = self.read(sequence, 0, SECTOR)?;
+        let file = || format!("{}/{}", self.folder, FileName::segment(sequence));
+        match SegmentHead::decode(&sector) {
+            ReadSegmentHead::Good(head) if head.owner != self.owner => Err(OpenError::Foreign {
+                file: file(),
+                found: head.owner,
+                expected: self.owner,
+            }),
+            ReadSegmentHead::Good(head) => Ok(Some(head).filter(|head| head.sequence == sequence)),
+            ReadSegmentHead::Version(found) => Err(OpenError::Version {
+                file: file(),
+                found,
+                expected: FORMAT_VERSION,
+            }),
+            ReadSegmentHead::Bad => Ok(None),
+        }
+    }
+
+    fn read(&mut self, segment: u64, offset: u64, length: usize) -> Result<Bytes, OpenError> {
+        match self.execute(&Op::Read {
+            file: FileName::segment(segment),
+            offset,
+            length,
+        }) {
+            Ok(Outcome::Data(data)) => Ok(data),
+            Ok(other) => unreachable!("data was asked for, not {other:?}"),
+            Err(error) if error.kind == DiskErrorKind::Missing => Ok(Bytes::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// That part of a segment, shorter at its end.
+    fn window(&mut self, segment: u64, offset: u64, length: usize) -> Result<Bytes, OpenError> {
+        if let Some((_, start)) = self.at.filter(|&(at, start)| at == segment && start <= offset) {
+            let skip = usize::try_from(offset - start).unwrap_or(usize::MAX);
+            if let Some(end) = skip.checked_add(length).filter(|&end| end <= self.buffer.len()) {
+                return Ok(self.buffer.slice(skip..end));
+            }
+        }
+        self.buffer = self.read(segment, offset, length.max(READ_BYTES))?;
+        self.at = Some((segment, offset));
+        Ok(self.buffer.slice(..length.min(self.buffer.len())))
+    }
+
+    fn head(&mut self, segment: u64, offset: u64) -> Result<ReadHead, OpenError> {
+        let sector = self.window(segment, offset, SECTOR)?;
+        Ok(format::read_head(self.place(segment), &sector))
+    }
+
+    fn batch(&mut self, segment: u64, offset: u64, head: &BatchHead) -> Result<ReadBatch, OpenError> {
+        let framed = self.window(segment, offset, head.framed_bytes())?;
+        Ok(format::read_batch(self.place(segment), head, &framed))
+    }
+
+    fn place(&self, segment: u64) -> format::Place {
+        format::Place {
+            owner: self.owner,
+            segment,
+        }
+    }
+
+    /// Writes the last batch over itself and syncs: it may never have been.
+    fn rewrite(&mut self, at: Position, bytes: usize) -> Result<(), OpenError> {
+        let data = self.read(at.segment, at.offset, bytes)?;
+        let file = FileName::segment(at.segment);
+        self.execute(&Op::Write {
+            file,
+            offset: at.offset,
+            data: vec![data],
+        })?;
+        Ok(())
+    }
+}
+
+/// The log as far as it has been read.
+struct Chain<'a, R> {
+    link: Link,
+    segments: BTreeMap<u64, Segment>,
+    places: Places,
+    recovery: Recovery,
+    /// The last batch, and the bytes it takes.
+    last: Option<(Position, usize)>,
+    visit: &'a mut dyn FnMut(Visit<R>) -> Result<(), String>,
+}
+
+impl<'a, R: Record> Chain<'a, R> {
+    fn new(index_stride_bytes: u64, visit: &'a mut dyn FnMut(Visit<R>) -> Result<(), String>) -> Self {
+        Self {
+            link: Link::default(),
+            segments: BTreeMap::new(),
+            places: Places::new(index_stride_bytes),
+            recovery: Recovery::default(),
+            last: None,
+            visit,
+        }
+    }
+
+    /// Whether the log goes on in that segment.
+    fn enters(&self, files: &mut Files<'_>, segment: u64) -> Result<bool, OpenError> {
+        match files.head(segment, SECTOR_BYTES)? {
+            ReadHead::Good(head) if head.follows(self.link) => {
+                // A batch that is not whole is the end of the log, and behind the end of the segment before.
+                Ok(matches!(
+                    files.batch(segment, SECTOR_BYTES, &head)?,
+                    ReadBatch::Good(_)
+                ))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Reads on from a segment's first batch to its last.
+    fn read_segment(
+        &mut self,
+        files: &mut Files<'_>,
+        sequence: u64,
+        bytes: u64,
+        head: SegmentHead,
+    ) -> Result<(), OpenError> {
+        let mut at = Position {
+            segment: sequence,
+            offset: SECTOR_BYTES,
+            sequence: 0,
+        };
+        while let ReadHead::Good(head) = files.head(sequence, at.offset)? {
+            if !head.follows(self.link) {
+                break;
+            }
+            let ReadBatch::Good(payload) = files.batch(sequence, at.offset, &head)? else {
+                break;
+            };
+            at.sequence = head.link.sequence;
+            self.read_batch(at, &head, payload)
+                .map_err(|problem| files.corrupt(sequence, at.offset, problem))?;
+            at.offset += head.framed_bytes() as u64;
+        }
+        let filled = bytes / SECTOR_BYTES * SECTOR_BYTES;
+        let capacity = head.capacity.max(at.offset);
+        let filled = filled.max(at.offset).min(capacity);
+        self.segments.insert(
+            sequence,
+            Segment {
+                used: at.offset,
+                filled,
+                capacity,
+            },
+        );
+        Ok(())
+    }
+
+    fn read_batch(&mut self, at: Position, head: &BatchHead, payload: Bytes) -> Result<(), String> {
+        self.places.batch(head.framed_bytes());
+        for item in format::items(payload) {
+            self.read_item(at, item?)?;
+        }
+        self.link = head.link;
+        self.last = Some((at, head.framed_bytes()));
+        Ok(())
+    }
+
+    fn read_item(&mut self, at: Position, item: Item) -> Result<(), String> {
+        let recovery = &mut self.recovery;
+        match item {
+            Item::State(state) => {
+                recovery.state = Some(state.clone());
+                (self.visit)(Visit::State(state))
+            }
+            Item::Truncate(from) => {
+                if from > recovery.last_index {
+                    return Err(format!(
+                        "it ends at record {}, yet is cut at {from}",
+                        recovery.last_index
+                    ));
+                }
+                recovery.last_index = from.max(1) - 1;
+                if from <= recovery.first_index {
+                    recovery.first_index = 0;
+                }
+                self.places.truncate(from);
+                (self.visit)(Visit::Truncate(from))
+            }
+            Item::Record { index, body } => {
+                let first = recovery.first_index == 0;
+                if !first && Some(index) != recovery.last_index.checked_add(1) || index == 0 {
+                    return Err(format!("record {index} does not follow {}", recovery.last_index));
+                }
+                if first {
+                    recovery.first_index = index;
+                }
+                recovery.last_index = index;
+                self.places.record(index, at);
+                let record = R::decode(body).map_err(|problem| format!("record {index}: {problem}"))?;
+                (self.visit)(Visit::Record(record))
+            }
+        }
+    }
+}
+
+/// Where the log ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    link: Link,
+    /// The segment of the last batch; 0 if there is none.
+    current: u64,
+}
+
+/// What is behind the end.
+#[derive(Debug, Default)]
+struct Tail {
+    /// A final batch was written whole and is damaged: what and where.
+    suspect: Option<String>,
+    /// A sector that is no data bears a later stamp.
+    stale: Option<()>,
+    /// The range of such sectors in the current segment.
+    stale_in_current: Option<(u64, u64)>,
+}
+
+impl End {
+    /// Looks at everything behind the end, which is at `offset` of the current segment.
+    fn look(&self, files: &mut Files<'_>, offset: u64, found: &Found) -> Result<Tail, OpenError> {
+        let mut tail = Tail::default();
+        for (&segment, &(bytes, _)) in found.segments.range(self.current.max(1)..) {
+            let start = if segment == self.current {
+                offset
+            } else {
+                SECTOR_BYTES
+            };
+            if segment <= self.current + 1 && tail.suspect.is_none() {
+                tail.suspect = self.suspect(files, segment, start)?;
+            }
+            let stale = self.scan(files, segment, start, bytes, offset)?;
+            tail.stale = tail.stale.or(stale.map(|_| ()));
+            if segment == self.current {
+                tail.stale_in_current = stale;
+            }
+        }
+        Ok(tail)
+    }
+
+    /// Whether a batch that was written whole, but is damaged, stands where the next one would.
+    fn suspect(&self, files: &mut Files<'_>, segment: u64, offset: u64) -> Result<Option<String>, OpenError> {
+        let problem = match files.head(segment, offset)? {
+            ReadHead::Bad { sequence } if sequence > self.link.sequence => "its head does not match its CRC",
+            ReadHead::Good(head) if head.link.sequence > self.link.sequence => {
+                match files.batch(segment, offset, &head)? {
+                    ReadBatch::Unwritten => return Ok(None),
+                    ReadBatch::Bad => "it does not match its CRC",
+                    ReadBatch::Good(_) => "it does not follow the batch before",
+                }
+            }
+            _ => return Ok(None),
+        };
+        let file = FileName::segment(segment);
+        let sequence = self.link.sequence + 1;
+        Ok(Some(format!(
+            "batch {sequence} at offset {offset} of {file} was written whole, but {problem}\n"
+        )))
+    }
+
+    /// Looks at every sector of a segment from `start` on. Returns the range of those that bear a later stamp than the log's
+    /// last batch; a whole head of a batch later than the next is proof that the next was synced once.
+    fn scan(
+        &self,
+        files: &mut Files<'_>,
+        segment: u64,
+        start: u64,
+        bytes: u64,
+        end: u64,
+    ) -> Result<Option<(u64, u64)>, OpenError> {
+        let mut stale: Option<(u64, u64)> = None;
+        let mut at = start;
+        while at + SECTOR_BYTES <= bytes {
+            let sector = files.window(segment, at, SECTOR)?;
+            match format::stamp(&sector) {
+                Some((first, sequence)) if sequence > self.link.sequence => {
+                    let head = if first {
+                        files.head(segment, at)?
+                    } else {
+                        ReadHead::None
+                    };
+                    if let ReadHead::Good(head) = head {
+                        self.check_later(files, (segment, at), &head, end)?;
+                    }
+                    stale = Some((stale.map_or(at, |(from, _)| from), at + SECTOR_BYTES));
+                }
+                _ => {}
+            }
+            at += SECTOR_BYTES;
+        }
+        Ok(stale)
+    }
+
+    fn check_later(
+        &self,
+        files: &Files<'_>,
+        (segment, at): (u64, u64),
+        head: &BatchHead,
+        end: u64,
+    ) -> Result<(), OpenError> {
+        let next = self.link.sequence + 1;
+        if head.link.sequence <= next {
+            return Ok(());
+        }
+        let problem = format!(
+            "batch {next} is damaged or missing, but batch {} follows at offset {at} of {}",
+            head.link.sequence,
+            FileName::segment(segment)
+        );
+        let (bad, offset) = if segment == self.current {
+            (segment, end)
+        } else {
+            (self.current + 1, SECTOR_BYTES)
+        };
+        Err(files.corrupt(bad, offset, problem))
+    }
+}

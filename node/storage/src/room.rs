@@ -1,0 +1,278 @@
+//! Where the next batch goes, and what has to be filled with zeros before.
+
+use std::collections::BTreeMap;
+
+use crate::format::SECTOR_BYTES;
+
+/// A segment's file. All in bytes and whole sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Segment {
+    /// Head and batches.
+    pub(crate) used: u64,
+    /// Zeros are on disk up to here.
+    pub(crate) filled: u64,
+    /// It may be filled up to here.
+    pub(crate) capacity: u64,
+}
+
+/// Room for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// Filled from `offset` on.
+    pub(crate) bytes: u64,
+}
+
+/// A piece to fill with zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Filling {
+    pub(crate) segment: u64,
+    /// The segment has to be made.
+    pub(crate) create: bool,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// All segments, of which the current one is written to and the one after it is prepared.
+#[derive(Debug)]
+pub(crate) struct Room {
+    segments: BTreeMap<u64, Segment>,
+    /// 0 before the first.
+    current: u64,
+    segment_bytes: u64,
+    fill_ahead_bytes: u64,
+    filling: bool,
+}
+
+impl Room {
+    /// `segments` end with the one that is written to.
+    pub(crate) fn new(segments: BTreeMap<u64, Segment>, segment_bytes: u64, fill_ahead_bytes: u64) -> Self {
+        let current = segments.last_key_value().map_or(0, |(sequence, _)| *sequence);
+        Self {
+            segments,
+            current,
+            segment_bytes,
+            fill_ahead_bytes,
+            filling: false,
+        }
+    }
+
+    /// Room for a batch of at least that many bytes, if it is filled already.
+    pub(crate) fn slot(&self, bytes: u64) -> Option<Slot> {
+        let current = self.segment(self.current);
+        if current.used + bytes <= current.filled {
+            let bytes = current.filled - current.used;
+            return Some(Slot {
+                segment: self.current,
+                offset: current.used,
+                bytes,
+            });
+        }
+        if current.used + bytes <= current.capacity {
+            return None;
+        }
+        let next = self.segments.get(&(self.current + 1))?;
+        let slot = Slot {
+            segment: self.current + 1,
+            offset: next.used,
+            bytes: next.filled - next.used,
+        };
+        (slot.bytes >= bytes).then_some(slot)
+    }
+
+    /// A batch goes there.
+    pub(crate) fn take(&mut self, slot: Slot, bytes: u64) {
+        assert!(bytes <= slot.bytes, "a batch of {bytes} bytes overruns {slot:?}");
+        self.current = slot.segment;
+        let segment = self
+            .segments
+            .get_mut(&slot.segment)
+            .expect("a slot is in a segment");
+        assert_eq!(segment.used, slot.offset, "a slot is the end of its segment");
+        segment.used += bytes;
+    }
+
+    /// The next piece to fill, where a batch of at least `bytes` waits (0: none does). One at a time.
+    pub(crate) fn next_filling(&mut self, bytes: u64) -> Option<Filling> {
+        if self.filling {
+            return None;
+        }
+        let filling = self
+            .filling_of_current(bytes)
+            .or_else(|| self.filling_of_next(bytes));
+        self.filling = filling.is_some();
+        filling
+    }
+
+    fn filling_of_current(&self, bytes: u64) -> Option<Filling> {
+        let segment = self.segment(self.current);
+        let fits = segment.used + bytes <= segment.capacity;
+        let wanted = if fits {
+            bytes.max(self.fill_ahead_bytes / 2)
+        } else {
+            self.fill_ahead_bytes / 2
+        };
+        if segment.filled >= segment.capacity.min(segment.used + wanted) {
+            return None;
+        }
+        let to = (segment.filled + self.fill_ahead_bytes)
+            .max(segment.used + wanted)
+            .min(segment.capacity);
+        Some(Filling {
+            segment: self.current,
+            create: false,
+            from: segment.filled,
+            to,
+        })
+    }
+
+    fn filling_of_next(&self, bytes: u64) -> Option<Filling> {
+        let current = self.segment(self.current);
+        let left = current.capacity - current.used;
+        if left >= bytes.max(self.fill_ahead_bytes) {
+            return None;
+        }
+        let sequence = self.current + 1;
+        let needed = if left < bytes { bytes } else { 0 };
+        let target = |used: u64| (used + needed.max(self.fill_ahead_bytes)).min(self.segment_bytes);
+        match self.segments.get(&sequence) {
+            None => Some(Filling {
+                segment: sequence,
+                create: true,
+                from: 0,
+                to: target(SECTOR_BYTES),
+            }),
+            Some(next) if next.filled < next.used + needed => Some(Filling {
+                segment: sequence,
+                create: false,
+                from: next.filled,
+                to: target(next.used),
+            }),
+            Some(_) => None,
+        }
+    }
+
+    /// That piece is on disk, or could not be filled.
+    pub(crate) fn filled(&mut self, filling: Filling, done: bool) {
+        self.filling = false;
+        if !done {
+            return;
+        }
+        let fresh = Segment {
+            used: SECTOR_BYTES,
+            filled: 0,
+            capacity: self.segment_bytes,
+        };
+        self.segments.entry(filling.segment).or_insert(fresh).filled = filling.to;
+    }
+
+    /// Size that new segments get.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// That segment; empty if it is not there.
+    pub(crate) fn segment(&self, sequence: u64) -> Segment {
+        self.segments.get(&sequence).copied().unwrap_or_default()
+    }
+
+    /// Number of segments.
+    pub(crate) fn count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.filled).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPACITY: u64 = 64 * 512;
+    const AHEAD: u64 = 8 * 512;
+
+    fn room() -> Room {
+        Room::new(BTreeMap::new(), CAPACITY, AHEAD)
+    }
+
+    fn fill(room: &mut Room, bytes: u64) -> Filling {
+        let filling = room.next_filling(bytes).expect("something to fill");
+        assert_eq!(room.next_filling(bytes), None, "one at a time");
+        room.filled(filling, true);
+        filling
+    }
+
+    #[test]
+    fn the_first_segment_is_made_before_anything_waits() {
+        let mut room = room();
+        assert_eq!(room.slot(512), None);
+        let filling = fill(&mut room, 0);
+        assert_eq!(
+            filling,
+            Filling {
+                segment: 1,
+                create: true,
+                from: 0,
+                to: 512 + AHEAD
+            }
+        );
+        assert_eq!(
+            room.slot(512),
+            Some(Slot {
+                segment: 1,
+                offset: 512,
+                bytes: AHEAD
+            })
+        );
+    }
+
+    #[test]
+    fn room_is_filled_before_it_is_needed_and_the_next_segment_too() {
+        let mut room = room();
+        let mut waits = 0;
+        for _ in 0..1000 {
+            match room.slot(512) {
+                Some(slot) => room.take(slot, 512),
+                None => waits += 1,
+            }
+            if let Some(filling) = room.next_filling(512) {
+                room.filled(filling, true);
+            }
+        }
+        assert_eq!(waits, 1, "only before the first segment was there");
+        assert!(room.count() >= 1000 / 64);
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_to_the_next_segment() {
+        let mut room = room();
+        fill(&mut room, 0);
+        let large = CAPACITY - 512;
+        while room.slot(large).is_none() {
+            fill(&mut room, large);
+        }
+        let slot = room.slot(large).unwrap();
+        assert_eq!(
+            (slot.segment, slot.offset),
+            (1, 512),
+            "it fits the first as a whole"
+        );
+        room.take(slot, 1024);
+        while room.slot(large).is_none() {
+            fill(&mut room, large);
+        }
+        assert_eq!(room.slot(large).unwrap().segment, 2);
+    }
+
+    #[test]
+    fn what_could_not_be_filled_is_asked_for_again() {
+        let mut room = room();
+        let filling = room.next_filling(512).unwrap();
+        room.filled(filling, false);
+        assert_eq!((room.slot(512), room.next_filling(512)), (None, Some(filling)));
+    }
+}

@@ -1,0 +1,491 @@
+//! The log itself: takes appends and reads, hands out disk operations, and says what came of them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
+use crate::error::{Fatal, OpenError};
+use crate::format::{self, Link, SegmentHead, framed_bytes, payload_room};
+use crate::options::{Sizes, WalOptions};
+use crate::places::{Places, Position};
+use crate::queue::{Change, Encoded, Queue};
+use crate::reads::{Progress, Reads, View};
+use crate::record::Record;
+use crate::recovery::{self, Recovered};
+use crate::room::{Filling, Room};
+
+/// Number of an append: 1, 2, 3, ... since the log was opened.
+pub type Ticket = u64;
+
+/// The file whose presence says that a written final batch was dropped; see [`Recovery::suspect_tail`].
+pub(crate) const SUSPECT: FileName = FileName::named("suspect-tail");
+
+/// Number of an operation handed to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// What becomes durable together, in this order: the state, the truncation, the records. Longer than
+/// [`crate::BATCH_BYTES_MAX`] it may become durable piece by piece, still in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append<R> {
+    /// Replaces the state before: for Raft the term and the vote.
+    pub state: Option<Bytes>,
+    /// Records from this index on are no more.
+    pub truncate_from: Option<u64>,
+    /// Consecutive; the first is one after the last record that is left.
+    pub records: Vec<R>,
+}
+
+impl<R> Default for Append<R> {
+    fn default() -> Self {
+        Self {
+            state: None,
+            truncate_from: None,
+            records: Vec::new(),
+        }
+    }
+}
+
+/// What a log holds, told in log order while it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visit<R> {
+    /// A state, replacing the one before.
+    State(Bytes),
+    /// Records from this index on are no more.
+    Truncate(u64),
+    /// A record.
+    Record(R),
+}
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Index of the first record; 0 if there is none.
+    pub first_index: u64,
+    /// Index of the last record; 0 if there never was one.
+    pub last_index: u64,
+    /// The last state.
+    pub state: Option<Bytes>,
+    /// Batches in the log. 0: nothing was ever made durable.
+    pub batches: u64,
+    /// Segments in the log.
+    pub segments: usize,
+    /// Bytes of batches and heads.
+    pub bytes: u64,
+    /// The final batch had not been written whole, and so never synced: it was dropped, with nothing lost.
+    pub dropped_tail: bool,
+    /// Now or at an earlier start a final batch was dropped that had been written whole, but whose CRC did not match: it
+    /// may have been acknowledged. A file in the folder remembers this until [`Wal::repaired`].
+    pub suspect_tail: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WalEvent<R> {
+    /// This append and all before it survive a power failure.
+    Persisted(Ticket),
+    /// Answers [`Wal::read`]. Fewer records than asked for where `max_bytes` ended it, or where the rest was truncated or
+    /// not on disk meanwhile; none only where all were truncated.
+    Read {
+        /// The caller's number.
+        id: u64,
+        /// Consecutive, from the first that was asked for.
+        records: Vec<R>,
+    },
+    /// The disk is full: what is filled ahead still serves, then appends wait, until [`Wal::retry`] brings `Full(false)`.
+    Full(bool),
+    /// [`Wal::repaired`] is on disk.
+    Repaired,
+}
+
+/// What an operation in flight was for.
+#[derive(Debug)]
+enum Purpose {
+    Write,
+    Fill(Filling),
+    Read(u64),
+    Repair,
+}
+
+/// The batch in flight.
+#[derive(Debug)]
+struct Flight {
+    op: Op,
+    /// Handed to the disk; otherwise it waits for room.
+    handed: bool,
+    done: Option<Ticket>,
+    through: u64,
+}
+
+/// A write-ahead log of records of one kind. See the documentation of the crate.
+#[derive(Debug)]
+pub struct Wal<R> {
+    owner: u64,
+    folder: String,
+    sizes: Sizes,
+    link: Link,
+    room: Room,
+    places: Places,
+    queue: Queue,
+    flight: Option<Flight>,
+    reads: Reads<R>,
+    in_flight: BTreeMap<OpId, Purpose>,
+    /// The disk was full when last asked for room.
+    full: bool,
+    /// It may be asked again.
+    trying: bool,
+    suspect: bool,
+    /// [`Wal::repaired`] was called and has not been handed to the disk.
+    repairing: bool,
+    first_index: u64,
+    last_index: u64,
+    last_op: u64,
+    last_ticket: Ticket,
+}
+
+impl<R: Record> Wal<R> {
+    /// Reads the whole log, telling `visit` what it holds, and makes all of it durable once more. Nothing is written to an
+    /// empty folder.
+    ///
+    /// `visit` may refuse what it is told: that, like records that cannot be decoded, is corruption.
+    pub fn open(
+        disk: &mut dyn Disk,
+        options: WalOptions,
+        visit: &mut dyn FnMut(Visit<R>) -> Result<(), String>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let volume_bytes = match disk.execute(&Op::Volume)? {
+            Outcome::Volume(bytes) => bytes,
+            other => unreachable!("the size of the volume was asked for, not {other:?}"),
+        };
+        let sizes = Sizes::new(&options, volume_bytes);
+        let Recovered {
+            link,
+            segments,
+            places,
+            recovery,
+        } = recovery::recover(disk, &options, visit)?;
+        let wal = Self {
+            owner: options.owner,
+            folder: disk.folder(),
+            sizes,
+            link,
+            room: Room::new(segments, sizes.segment_bytes, sizes.fill_ahead_bytes),
+            places,
+            queue: Queue::default(),
+            flight: None,
+            reads: Reads::default(),
+            in_flight: BTreeMap::new(),
+            full: false,
+            trying: true,
+            suspect: recovery.suspect_tail,
+            repairing: false,
+            first_index: recovery.first_index,
+            last_index: recovery.last_index,
+            last_op: 0,
+            last_ticket: 0,
+        };
+        Ok((wal, recovery))
+    }
+
+    /// Queues it for the next batch. [`WalEvent::Persisted`] with this ticket or a later one says when it is durable.
+    /// The caller bounds what is queued by [`Wal::pending_bytes`].
+    ///
+    /// Panics where records are not consecutive, or longer than [`crate::RECORD_BYTES_MAX`].
+    pub fn append(&mut self, mut append: Append<R>) -> Ticket {
+        append.truncate_from = append.truncate_from.filter(|&from| from <= self.last_index);
+        if let Some(from) = append.truncate_from {
+            self.truncate(from);
+        }
+        for record in &append.records {
+            let index = record.index();
+            assert!(
+                index == self.last_index + 1 || (self.is_empty() && index > 0),
+                "record {index} does not follow {}",
+                self.last_index
+            );
+            if self.is_empty() {
+                self.first_index = index;
+            }
+            self.last_index = index;
+        }
+        self.last_ticket += 1;
+        self.queue.push(self.last_ticket, &append);
+        self.last_ticket
+    }
+
+    fn truncate(&mut self, from: u64) {
+        self.last_index = from.max(1) - 1;
+        self.places.truncate(from);
+        self.reads.truncate(from);
+        if from <= self.first_index {
+            self.first_index = 0;
+        }
+    }
+
+    /// Asks for the records from `first` to `last`, at least one, and no more once they have `max_bytes`. Records that are
+    /// not on disk yet, and requests for none that are there, are answered at once; otherwise [`WalEvent::Read`] follows.
+    pub fn read(&mut self, id: u64, first: u64, last: u64, max_bytes: usize) -> Option<Vec<R>> {
+        let last = last.min(self.last_index);
+        if self.is_empty() || first < self.first_index || first > last {
+            return Some(Vec::new());
+        }
+        if self.queue.first_live().is_some_and(|live| live <= first) {
+            let bodies = self.queue.bodies(first, last, max_bytes).into_iter();
+            return Some(
+                bodies
+                    .map(|body| R::decode(body).expect("what was encoded decodes"))
+                    .collect(),
+            );
+        }
+        self.reads.start(id, first, last, max_bytes);
+        None
+    }
+
+    /// What to hand to the disk now; call it until there is no more, whenever something was appended, read or completed.
+    /// Operations may be carried out in any order, but the order they came in is best.
+    pub fn next_op(&mut self) -> Option<(OpId, Op)> {
+        self.next_write()
+            .or_else(|| self.next_fill())
+            .or_else(|| self.next_read())
+            .or_else(|| self.next_repair())
+    }
+
+    fn hand_out(&mut self, purpose: Purpose, op: Op) -> (OpId, Op) {
+        self.last_op += 1;
+        let id = OpId(self.last_op);
+        self.in_flight.insert(id, purpose);
+        (id, op)
+    }
+
+    fn next_write(&mut self) -> Option<(OpId, Op)> {
+        if self.flight.is_none() {
+            self.flight = self.build_batch();
+        }
+        let trying = self.trying;
+        let flight = self.flight.as_mut().filter(|flight| !flight.handed && trying)?;
+        flight.handed = true;
+        let op = flight.op.clone();
+        Some(self.hand_out(Purpose::Write, op))
+    }
+
+    /// Puts what is queued, as far as it fits, into a batch.
+    fn build_batch(&mut self) -> Option<Flight> {
+        let slot = self.room.slot(self.waiting_bytes()?)?;
+        let room = payload_room(slot.bytes).expect("a slot has room for a sector");
+        let taken = self.queue.take(room, self.sizes.batch_bytes);
+        let place = format::Place {
+            owner: self.owner,
+            segment: slot.segment,
+        };
+        let payload: Vec<Bytes> = taken.items.iter().map(|item| item.bytes.clone()).collect();
+        let framed = format::frame(place, self.link, &payload);
+        self.link = framed.link;
+        self.room.take(slot, framed.bytes.len() as u64);
+        let at = Position {
+            segment: slot.segment,
+            offset: slot.offset,
+            sequence: framed.link.sequence,
+        };
+        self.note_batch(at, framed.bytes.len(), &taken.items);
+        let file = FileName::segment(slot.segment);
+        Some(Flight {
+            op: Op::Write {
+                file,
+                offset: slot.offset,
+                data: vec![framed.bytes],
+            },
+            handed: false,
+            done: taken.done,
+            through: taken.through,
+        })
+    }
+
+    fn note_batch(&mut self, at: Position, bytes: usize, items: &[Encoded]) {
+        self.places.batch(bytes);
+        for item in items {
+            match item.change {
+                Change::State => {}
+                Change::Truncate(from) => self.places.truncate(from),
+                Change::Record(index) => self.places.record(index, at),
+            }
+        }
+    }
+
+    /// Bytes that the next batch takes at least; `None` if nothing waits.
+    fn waiting_bytes(&self) -> Option<u64> {
+        Some(framed_bytes(self.queue.first_bytes(self.sizes.batch_bytes)?) as u64)
+    }
+
+    fn next_fill(&mut self) -> Option<(OpId, Op)> {
+        if !self.trying {
+            return None;
+        }
+        let filling = self.room.next_filling(self.waiting_bytes().unwrap_or(0))?;
+        let file = FileName::segment(filling.segment);
+        let op = if filling.create {
+            let capacity = self.room.segment_bytes();
+            let head = SegmentHead {
+                owner: self.owner,
+                sequence: filling.segment,
+                capacity,
+            };
+            Op::Create {
+                file,
+                head: head.encode(),
+                length: filling.to,
+            }
+        } else {
+            Op::Fill {
+                file,
+                from: filling.from,
+                to: filling.to,
+            }
+        };
+        Some(self.hand_out(Purpose::Fill(filling), op))
+    }
+
+    fn next_read(&mut self) -> Option<(OpId, Op)> {
+        let view = View {
+            places: &self.places,
+            room: &self.room,
+        };
+        let (id, op) = self.reads.next_op(&view)?;
+        Some(self.hand_out(Purpose::Read(id), op))
+    }
+
+    fn next_repair(&mut self) -> Option<(OpId, Op)> {
+        if !std::mem::take(&mut self.repairing) {
+            return None;
+        }
+        Some(self.hand_out(Purpose::Repair, Op::Remove { file: SUSPECT }))
+    }
+
+    /// What came of an operation. An error is final: the log may no longer be used.
+    pub fn complete(
+        &mut self,
+        id: OpId,
+        result: Result<Outcome, DiskError>,
+    ) -> Result<Vec<WalEvent<R>>, Fatal> {
+        let purpose = self
+            .in_flight
+            .remove(&id)
+            .unwrap_or_else(|| panic!("{id:?} is not in flight"));
+        match (purpose, result) {
+            (Purpose::Write, Ok(_)) => Ok(self.written()),
+            (Purpose::Fill(filling), Ok(_)) => Ok(self.filled(filling)),
+            (Purpose::Read(read), Ok(Outcome::Data(data))) => self.has_read(read, &data),
+            (Purpose::Repair, Ok(_)) => {
+                self.suspect = false;
+                Ok(vec![WalEvent::Repaired])
+            }
+            (Purpose::Write, Err(error)) if error.kind == DiskErrorKind::Full => {
+                // Nothing was synced and nothing comes behind it: the same bytes go to the same place later.
+                self.flight.as_mut().expect("a batch was in flight").handed = false;
+                Ok(self.is_full())
+            }
+            (Purpose::Fill(filling), Err(error)) if error.kind == DiskErrorKind::Full => {
+                self.room.filled(filling, false);
+                Ok(self.is_full())
+            }
+            (Purpose::Read(_), Ok(other)) => unreachable!("data was asked for, not {other:?}"),
+            (_, Err(error)) => Err(Fatal(format!(
+                "{error}: what is on disk is unknown until the next start; check the disk and start again"
+            ))),
+        }
+    }
+
+    fn written(&mut self) -> Vec<WalEvent<R>> {
+        let flight = self.flight.take().expect("a batch was in flight");
+        self.queue.persisted(flight.through);
+        let mut events: Vec<_> = flight.done.map(WalEvent::Persisted).into_iter().collect();
+        events.extend(self.has_room());
+        events
+    }
+
+    fn filled(&mut self, filling: Filling) -> Vec<WalEvent<R>> {
+        self.room.filled(filling, true);
+        self.has_room().into_iter().collect()
+    }
+
+    fn has_read(&mut self, id: u64, data: &Bytes) -> Result<Vec<WalEvent<R>>, Fatal> {
+        let view = View {
+            places: &self.places,
+            room: &self.room,
+        };
+        match self
+            .reads
+            .complete(id, data, self.owner, &view, self.queue.first_live())
+        {
+            Ok(Progress::More) => Ok(Vec::new()),
+            Ok(Progress::Done(records)) => Ok(vec![WalEvent::Read { id, records }]),
+            Err(bad) => Err(Fatal(format!(
+                "{}/{} is corrupt at offset {}: {}: check the disk and start again",
+                self.folder, bad.file, bad.offset, bad.problem
+            ))),
+        }
+    }
+
+    fn is_full(&mut self) -> Vec<WalEvent<R>> {
+        self.trying = false;
+        if std::mem::replace(&mut self.full, true) {
+            Vec::new()
+        } else {
+            vec![WalEvent::Full(true)]
+        }
+    }
+
+    fn has_room(&mut self) -> Option<WalEvent<R>> {
+        (self.trying && std::mem::take(&mut self.full)).then_some(WalEvent::Full(false))
+    }
+
+    /// After [`WalEvent::Full`]: ask the disk for room again, at the next [`Wal::next_op`].
+    pub fn retry(&mut self) {
+        self.trying = true;
+    }
+
+    /// The caller has what a suspect tail lost, from others: forget about it. [`WalEvent::Repaired`] follows.
+    pub fn repaired(&mut self) {
+        self.repairing = self.suspect;
+    }
+
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.first_index == 0
+    }
+
+    /// Index of the first record, on disk or not; 0 if there is none.
+    pub fn first_index(&self) -> u64 {
+        self.first_index
+    }
+
+    /// Index of the last record, on disk or not; 0 if there never was one.
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// Bytes that were appended and are not on disk yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// Whether anything is not on disk yet.
+    pub fn is_pending(&self) -> bool {
+        self.flight.is_some() || !self.queue.is_empty()
+    }
+
+    /// Whether the disk was full when last asked for room.
+    pub fn is_full_disk(&self) -> bool {
+        self.full
+    }
+
+    /// Bytes that the segments take on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.room.disk_bytes()
+    }
+
+    /// Number of segments.
+    pub fn segments(&self) -> usize {
+        self.room.count()
+    }
+}
