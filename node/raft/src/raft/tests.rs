@@ -1,1 +1,839 @@
+//! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use rand::SeedableRng;
+
+use super::*;
+use crate::effect::{Committed, Proposal, Proposed, Refusal, TransferRefusal};
+use crate::entry::{Operation, Payload, SessionStamp};
+use crate::fold::Fold;
+use crate::membership::Member;
+use crate::message::{AppendEntries, LogPosition, RequestVote};
+
+fn id(n: u64) -> MemberId {
+    MemberId::new(n).unwrap()
+}
+
+fn configuration(voters: u64) -> Configuration {
+    let member = |n: u64| Member {
+        id: id(n),
+        node: NodeNumber::try_from(n).unwrap(),
+        peer_address: format!("node{n}:5001"),
+        client_address: format!("node{n}:5001"),
+        voter: true,
+    };
+    Configuration::new(0, (1..=voters).map(member).collect())
+}
+
+fn member(
+    n: u64,
+    voters: u64,
+    config: Config,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+    now: Time,
+) -> Raft {
+    let mut log = Log::new(Fold::new(configuration(voters)), config.recent_bytes_max);
+    for entry in entries {
+        log.append(entry).unwrap();
+    }
+    Raft::new(config, hard_state, log, ChaCha8Rng::seed_from_u64(n), now)
+}
+
+/// What one member's disk holds.
+#[derive(Default, Clone)]
+struct Disk {
+    hard_state: HardState,
+    entries: Vec<Entry>,
+}
+
+impl Disk {
+    fn write(&mut self, persist: &Persist) {
+        if let Some(from) = persist.truncate_from {
+            self.entries.retain(|entry| entry.log_index < from);
+        }
+        self.entries.extend(persist.entries.iter().cloned());
+        self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
+    }
+}
+
+struct Cluster {
+    voters: u64,
+    now: Time,
+    members: BTreeMap<u64, Raft>,
+    disks: BTreeMap<u64, Disk>,
+    queue: VecDeque<Message>,
+    /// Neither sends nor receives.
+    cut_off: BTreeSet<u64>,
+    /// Does not complete writes.
+    stalled: BTreeMap<u64, Vec<Persist>>,
+    answers: BTreeMap<RequestId, Result<Committed, Refusal>>,
+    transferred: BTreeMap<RequestId, Result<MemberId, TransferRefusal>>,
+    reads: BTreeMap<RequestId, Option<u64>>,
+    notices: Vec<Notice>,
+    sent: Vec<Message>,
+}
+
+impl Cluster {
+    fn new(voters: u64) -> Self {
+        Self::with(voters, |_| {})
+    }
+
+    fn with(voters: u64, change: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self {
+            voters,
+            now: Time(1_000_000),
+            members: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            queue: VecDeque::new(),
+            cut_off: BTreeSet::new(),
+            stalled: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            transferred: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            notices: Vec::new(),
+            sent: Vec::new(),
+        };
+        for n in 1..=voters {
+            let mut config = Config::new(id(n));
+            change(&mut config);
+            let raft = member(n, voters, config, HardState::default(), Vec::new(), cluster.now);
+            cluster.members.insert(n, raft);
+            cluster.disks.insert(n, Disk::default());
+        }
+        cluster
+    }
+
+    fn raft(&mut self, n: u64) -> &mut Raft {
+        self.members.get_mut(&n).unwrap()
+    }
+
+    /// Carries out what a member wants done.
+    fn flush(&mut self, n: u64) {
+        let now = self.now;
+        for effect in self.raft(n).flush(now) {
+            match effect {
+                Effect::Persist(persist) => match self.stalled.get_mut(&n) {
+                    Some(held) => held.push(persist),
+                    None => {
+                        self.disks.get_mut(&n).unwrap().write(&persist);
+                        self.raft(n).persisted(now, persist.ticket);
+                        self.flush(n);
+                    }
+                },
+                Effect::Send(message) => {
+                    self.sent.push(message.clone());
+                    self.queue.push_back(message);
+                }
+                Effect::Answer(id, result) => {
+                    assert_eq!(self.answers.insert(id, result), None, "answered twice")
+                }
+                Effect::Transferred(id, result) => assert_eq!(self.transferred.insert(id, result), None),
+                Effect::ReadReady(id, index) => assert_eq!(self.reads.insert(id, index), None),
+                Effect::ReadEntries {
+                    member, first, last, ..
+                } => {
+                    let entries = self.disks[&n].entries.iter();
+                    let entries = entries
+                        .filter(|e| (first..=last).contains(&e.log_index))
+                        .cloned()
+                        .collect();
+                    self.raft(n).entries_read(now, member, entries);
+                    self.flush(n);
+                }
+                Effect::Notice(notice) => self.notices.push(notice),
+            }
+        }
+    }
+
+    fn resume_disk(&mut self, n: u64) {
+        let now = self.now;
+        for persist in self.stalled.remove(&n).unwrap() {
+            self.disks.get_mut(&n).unwrap().write(&persist);
+            self.raft(n).persisted(now, persist.ticket);
+        }
+        self.flush(n);
+        self.deliver();
+    }
+
+    /// Delivers messages until there are none.
+    fn deliver(&mut self) {
+        while let Some(message) = self.queue.pop_front() {
+            let (from, to) = (message.from.get(), message.to.get());
+            if !self.cut_off.contains(&from) && !self.cut_off.contains(&to) && self.members.contains_key(&to)
+            {
+                let now = self.now;
+                self.raft(to).message(now, message);
+                self.flush(to);
+            }
+        }
+    }
+
+    /// Lets time pass up to then, with all timers.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let due = self.members.values().map(Raft::deadline).min().unwrap();
+            if due > end {
+                break;
+            }
+            self.now = self.now.max(due);
+            for n in self.members.keys().copied().collect::<Vec<_>>() {
+                let now = self.now;
+                if self.raft(n).deadline() <= now {
+                    self.raft(n).tick(now);
+                    self.flush(n);
+                }
+            }
+            self.deliver();
+        }
+        self.now = end;
+    }
+
+    fn leader(&self) -> Option<u64> {
+        let leaders = self
+            .members
+            .iter()
+            .filter(|(n, raft)| raft.role() == RoleName::Leader && !self.cut_off.contains(n));
+        leaders.max_by_key(|(_, raft)| raft.term()).map(|(&n, _)| n)
+    }
+
+    fn elect(&mut self) -> u64 {
+        for _ in 0..20 {
+            self.run(Duration::from_secs(1));
+            if let Some(leader) = self.leader() {
+                return leader;
+            }
+        }
+        panic!("no leader after 20 s");
+    }
+
+    fn submit_as(&mut self, n: u64, request: RequestId, data: &'static str, session: Option<SessionStamp>) {
+        let proposed = Proposed::Operation(Operation {
+            data: data.into(),
+            session,
+        });
+        let now = self.now;
+        self.raft(n).propose(
+            now,
+            Proposal {
+                id: request,
+                stream: None,
+                proposed,
+            },
+        );
+        self.flush(n);
+        self.deliver();
+    }
+
+    fn submit(&mut self, n: u64, request: RequestId) {
+        self.submit_as(n, request, "op", None);
+    }
+
+    fn index_of(&self, request: RequestId) -> u64 {
+        self.answers[&request].as_ref().unwrap().operation_index
+    }
+
+    fn restart(&mut self, n: u64) {
+        let Disk { hard_state, entries } = self.disks[&n].clone();
+        let config = self.members[&n].config().clone();
+        let raft = member(n, self.voters, config, hard_state, entries, self.now);
+        self.members.insert(n, raft);
+    }
+
+    fn followers(&self, leader: u64) -> Vec<u64> {
+        (1..=self.voters).filter(|&n| n != leader).collect()
+    }
+}
+
+fn stamp(sequence: u64) -> SessionStamp {
+    SessionStamp {
+        client_id: "client".into(),
+        sequence,
+        acknowledged_through: 0,
+    }
+}
+
+#[test]
+fn s5_2_one_leader_and_everybody_follows_it() {
+    for voters in [1, 2, 3, 5, 9] {
+        let mut cluster = Cluster::new(voters);
+        let leader = cluster.elect();
+        cluster.run(Duration::from_secs(10));
+        assert_eq!(cluster.leader(), Some(leader), "heartbeats keep it");
+        assert!(
+            cluster
+                .members
+                .values()
+                .all(|raft| raft.leader() == Some(id(leader)))
+        );
+        let now = cluster.now;
+        assert!(cluster.members.values().all(|raft| raft.has_live_leader(now)));
+    }
+}
+
+#[test]
+fn s5_2_a_vote_is_given_once_a_term_also_across_a_restart() {
+    let mut cluster = Cluster::new(3);
+    let ask = |from: u64| Message {
+        from: id(from),
+        to: id(3),
+        term: 1,
+        body: Body::RequestVote(RequestVote {
+            pre_vote: false,
+            transfer: true,
+            last: LogPosition::default(),
+        }),
+    };
+    let now = cluster.now;
+    cluster.raft(3).message(now, ask(1));
+    cluster.flush(3);
+    cluster.restart(3);
+    cluster.raft(3).message(now, ask(2));
+    cluster.flush(3);
+    let votes: Vec<(MemberId, bool)> = cluster
+        .sent
+        .iter()
+        .filter_map(|message| match message.body {
+            Body::Vote { granted, .. } => Some((message.to, granted)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(votes, [(id(1), true), (id(2), false)]);
+}
+
+#[test]
+fn s5_2_a_vote_counts_only_once_it_is_on_disk() {
+    let mut cluster = Cluster::new(3);
+    for n in 1..=3 {
+        cluster.stalled.insert(n, Vec::new());
+    }
+    cluster.run(Duration::from_secs(4));
+    assert_eq!(cluster.leader(), None);
+    let candidate = (1..=3)
+        .find(|n| cluster.members[n].role() == RoleName::Candidate)
+        .expect("pre-votes need no disk");
+    cluster.resume_disk(candidate);
+    assert_eq!(cluster.leader(), None, "its own vote is not a majority");
+    let other = cluster.followers(candidate)[0];
+    cluster.resume_disk(other);
+    assert_eq!(cluster.leader(), Some(candidate));
+}
+
+#[test]
+fn s5_3_what_a_majority_has_on_disk_is_committed_and_everybody_learns_it_at_once() {
+    let mut cluster = Cluster::new(5);
+    let leader = cluster.elect();
+    for request in 1..=3 {
+        cluster.submit(leader, request);
+        assert_eq!(cluster.index_of(request), request);
+    }
+    let commit = cluster.members[&leader].commit();
+    assert_eq!(commit, 4, "a no-op and three operations");
+    assert!(
+        cluster.members.values().all(|raft| raft.commit() == commit),
+        "with no heartbeat in between"
+    );
+}
+
+#[test]
+fn s5_3_a_minority_commits_nothing() {
+    let mut cluster = Cluster::new(5);
+    let leader = cluster.elect();
+    cluster.cut_off.extend(&cluster.followers(leader)[..3]);
+    cluster.submit(leader, 1);
+    assert!(!cluster.answers.contains_key(&1));
+}
+
+#[test]
+fn s5_3_the_own_disk_counts_like_any_other() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.stalled.insert(leader, Vec::new());
+    cluster.submit(leader, 1);
+    assert_eq!(cluster.index_of(1), 1, "the two others are a majority");
+    let followers = cluster.followers(leader);
+    cluster.stalled.insert(followers[0], Vec::new());
+    cluster.submit(leader, 2);
+    assert!(!cluster.answers.contains_key(&2), "one of three");
+    cluster.resume_disk(leader);
+    assert_eq!(cluster.index_of(2), 2);
+}
+
+#[test]
+fn s5_3_logs_that_differ_are_made_equal() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.elect();
+    cluster.submit(old, 1);
+    // The old leader goes on alone, and what it appends is lost.
+    cluster.cut_off.insert(old);
+    for request in 2..=30 {
+        cluster.submit(old, request);
+    }
+    let new = cluster.elect();
+    for request in 31..=40 {
+        cluster.submit(new, request);
+    }
+    cluster.cut_off.clear();
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(
+        cluster.members[&old].log().last(),
+        cluster.members[&new].log().last()
+    );
+    assert_eq!(
+        cluster.members[&old].log().fold(),
+        cluster.members[&new].log().fold()
+    );
+    assert_eq!(cluster.disks[&old].entries, cluster.disks[&new].entries);
+    assert_eq!(cluster.answers[&2], Err(Refusal::LeadershipLost));
+    assert_eq!(cluster.index_of(40), 11);
+}
+
+#[test]
+fn s5_4_1_who_lacks_entries_is_not_elected() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let followers = cluster.followers(leader);
+    cluster.cut_off.insert(followers[0]);
+    cluster.submit(leader, 1);
+    cluster.cut_off.insert(leader);
+    cluster.cut_off.remove(&followers[0]);
+    assert_eq!(cluster.elect(), followers[1]);
+}
+
+#[test]
+fn s5_4_2_an_older_term_commits_only_with_the_current_one() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let followers = cluster.followers(leader);
+    cluster.cut_off.extend(&followers);
+    cluster.submit(leader, 1);
+    let before = cluster.members[&leader].commit();
+    // It comes back as leader of a later term and sends its old entry, but its disk holds back the new term's no-op.
+    cluster.cut_off = BTreeSet::from([followers[1]]);
+    cluster.restart(leader);
+    let old_entry = cluster.disks[&leader].entries.last().unwrap().log_index;
+    let elected = cluster.elect();
+    assert_eq!(elected, leader, "only it is up to date");
+    let raft = &cluster.members[&leader];
+    assert!(
+        before < old_entry && raft.commit() > old_entry,
+        "the no-op of the new term brings the old entry with it"
+    );
+    assert_eq!(raft.log().term_at(raft.commit()), Some(raft.term()));
+}
+
+#[test]
+fn t9_6_a_member_that_was_cut_off_disturbs_nobody() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let term = cluster.members[&leader].term();
+    let away = cluster.followers(leader)[0];
+    cluster.cut_off.insert(away);
+    cluster.run(Duration::from_secs(30));
+    cluster.cut_off.clear();
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(
+        (cluster.leader(), cluster.members[&leader].term()),
+        (Some(leader), term)
+    );
+    assert_eq!(cluster.members[&away].leader(), Some(id(leader)));
+}
+
+#[test]
+fn t6_2_a_leader_without_a_quorum_steps_down_and_says_so() {
+    let mut cluster = Cluster::new(5);
+    let leader = cluster.elect();
+    cluster.cut_off.extend(&cluster.followers(leader)[..3]);
+    cluster.submit(leader, 1);
+    cluster.run(Duration::from_millis(3_000));
+    assert_eq!(cluster.leader(), None);
+    assert_eq!(cluster.answers[&1], Err(Refusal::LeadershipLost));
+    let now = cluster.now;
+    assert!(!cluster.members[&leader].has_live_leader(now));
+    cluster.submit(leader, 2);
+    assert_eq!(cluster.answers[&2], Err(Refusal::NotLeader { leader: None }));
+}
+
+#[test]
+fn a_leader_that_slept_acts_on_nothing_it_was() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let now = cluster.now + Duration::from_secs(10);
+    cluster.now = now;
+    cluster.submit(leader, 1);
+    assert_eq!(
+        cluster.answers[&1],
+        Err(Refusal::NotLeader { leader: None }),
+        "before any timer has run"
+    );
+}
+
+#[test]
+fn a_leader_whose_disk_stalls_steps_down_and_its_cluster_goes_on() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.stalled.insert(leader, Vec::new());
+    cluster.submit(leader, 1);
+    cluster.run(Duration::from_secs(10));
+    let new = cluster.leader().unwrap();
+    assert_ne!(new, leader);
+    cluster.submit(new, 2);
+    assert_eq!(cluster.index_of(2), 2);
+    cluster.resume_disk(leader);
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.disks[&leader].entries, cluster.disks[&new].entries);
+}
+
+#[test]
+fn a_follower_whose_disk_stalls_bounds_what_is_under_way_and_recovers() {
+    let mut cluster = Cluster::with(3, |config| config.in_flight_bytes_max = 1_000);
+    let leader = cluster.elect();
+    let slow = cluster.followers(leader)[0];
+    cluster.stalled.insert(slow, Vec::new());
+    for request in 1..=100 {
+        cluster.submit(leader, request);
+    }
+    let under_way = cluster.members[&leader]
+        .progress()
+        .find(|(member, _)| *member == id(slow))
+        .unwrap()
+        .1;
+    assert!(
+        (1..=1_200).contains(&under_way.in_flight_bytes()),
+        "{}",
+        under_way.in_flight_bytes()
+    );
+    assert_eq!(cluster.index_of(100), 100);
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.leader(), Some(leader));
+    cluster.resume_disk(slow);
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.disks[&slow].entries, cluster.disks[&leader].entries);
+}
+
+#[test]
+fn a_follower_that_is_far_behind_is_served_from_disk() {
+    let mut cluster = Cluster::with(3, |config| config.recent_bytes_max = 1_000);
+    let leader = cluster.elect();
+    let away = cluster.followers(leader)[0];
+    cluster.cut_off.insert(away);
+    for request in 1..=200 {
+        cluster.submit(leader, request);
+    }
+    assert!(cluster.members[&leader].log().recent_bytes() <= 1_000);
+    let now = cluster.now;
+    cluster.raft(leader).peer_stream_broken(id(away));
+    cluster.now = now;
+    cluster.cut_off.clear();
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.disks[&away].entries, cluster.disks[&leader].entries);
+}
+
+#[test]
+fn messages_that_got_lost_are_sent_again() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let now = cluster.now;
+    let proposed = Proposed::Operation(Operation {
+        data: "op".into(),
+        session: None,
+    });
+    cluster.raft(leader).propose(
+        now,
+        Proposal {
+            id: 1,
+            stream: None,
+            proposed,
+        },
+    );
+    cluster.flush(leader);
+    cluster.queue.clear();
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.index_of(1), 1);
+}
+
+#[test]
+fn t3_10_leadership_is_handed_over_without_a_timeout() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.submit(leader, 1);
+    let target = cluster.followers(leader)[1];
+    let now = cluster.now;
+    cluster
+        .raft(leader)
+        .transfer_leadership(now, 7, Some(NodeNumber::try_from(target).unwrap()));
+    cluster.flush(leader);
+    cluster.deliver();
+    assert_eq!(cluster.now, now);
+    assert_eq!(cluster.leader(), Some(target));
+    assert_eq!(cluster.members[&target].elected_by(), Some(ElectedBy::Transfer));
+    assert_eq!(cluster.transferred[&7], Ok(id(target)));
+}
+
+#[test]
+fn t3_10_a_transfer_to_nowhere_is_given_up() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let target = cluster.followers(leader)[0];
+    cluster.cut_off.insert(target);
+    let now = cluster.now;
+    cluster
+        .raft(leader)
+        .transfer_leadership(now, 7, Some(NodeNumber::try_from(target).unwrap()));
+    cluster.submit(leader, 1);
+    assert!(matches!(cluster.answers[&1], Err(Refusal::NotAppended(_))));
+    cluster.run(Duration::from_millis(1_500));
+    assert_eq!(cluster.transferred[&7], Err(TransferRefusal::TimedOut));
+    cluster.submit(leader, 2);
+    assert_eq!(cluster.index_of(2), 1);
+    let now = cluster.now;
+    cluster.raft(leader).transfer_leadership(now, 8, Some(9));
+    cluster.flush(leader);
+    assert_eq!(cluster.transferred[&8], Err(TransferRefusal::NoTarget));
+}
+
+#[test]
+fn t6_3_the_same_sequence_is_appended_once_also_by_the_next_leader() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.submit_as(leader, 1, "a", Some(stamp(1)));
+    cluster.submit_as(leader, 2, "a", Some(stamp(1)));
+    assert_eq!((cluster.index_of(1), cluster.index_of(2)), (1, 1));
+    cluster.cut_off.insert(leader);
+    let next = cluster.elect();
+    cluster.submit_as(next, 3, "a", Some(stamp(1)));
+    cluster.submit_as(next, 4, "b", Some(stamp(2)));
+    assert_eq!((cluster.index_of(3), cluster.index_of(4)), (1, 2));
+}
+
+#[test]
+fn t6_3_a_duplicate_waits_for_the_first_copy() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let followers = cluster.followers(leader);
+    cluster.cut_off.extend(&followers);
+    cluster.submit_as(leader, 1, "a", Some(stamp(1)));
+    cluster.submit_as(leader, 2, "a", Some(stamp(1)));
+    assert!(cluster.answers.is_empty());
+    cluster.cut_off.clear();
+    cluster.run(Duration::from_secs(2));
+    assert_eq!((cluster.index_of(1), cluster.index_of(2)), (1, 1));
+}
+
+#[test]
+fn after_a_refused_operation_the_rest_of_its_stream_is_refused() {
+    let mut cluster = Cluster::new(1);
+    let leader = cluster.elect();
+    let mut submit = |request, data: &'static str| {
+        let proposed = Proposed::Operation(Operation {
+            data: data.into(),
+            session: None,
+        });
+        let now = cluster.now;
+        cluster.raft(leader).propose(
+            now,
+            Proposal {
+                id: request,
+                stream: Some(5),
+                proposed,
+            },
+        );
+        cluster.flush(leader);
+        cluster.answers[&request].clone()
+    };
+    assert!(submit(1, "a").is_ok());
+    assert!(matches!(submit(2, ""), Err(Refusal::InvalidOperation(_))));
+    assert!(matches!(submit(3, "c"), Err(Refusal::NotAppended(_))));
+}
+
+#[test]
+fn what_is_not_committed_is_bounded() {
+    let mut cluster = Cluster::with(3, |config| config.uncommitted_bytes_max = 500);
+    let leader = cluster.elect();
+    cluster.cut_off.extend(&cluster.followers(leader));
+    for request in 1..=20 {
+        cluster.submit(leader, request);
+    }
+    assert_eq!(cluster.answers[&20], Err(Refusal::Backpressure));
+    assert!(cluster.members[&leader].log().unsettled_bytes() < 700);
+}
+
+#[test]
+fn a_full_disk_refuses_and_room_accepts() {
+    let mut cluster = Cluster::new(1);
+    let leader = cluster.elect();
+    cluster.raft(leader).set_disk_full(true);
+    cluster.submit(leader, 1);
+    assert_eq!(cluster.answers[&1], Err(Refusal::DiskFull));
+    cluster.raft(leader).set_disk_full(false);
+    cluster.submit(leader, 2);
+    assert_eq!(cluster.index_of(2), 1);
+}
+
+#[test]
+fn t6_4_reads_see_what_was_acknowledged_through_any_member() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.submit(leader, 1);
+    for (request, n) in (10..).zip(1..=3) {
+        let now = cluster.now;
+        cluster.raft(n).read_index(now, request);
+        cluster.flush(n);
+        cluster.deliver();
+        assert_eq!(cluster.reads[&request], Some(1), "through member {n}");
+    }
+}
+
+#[test]
+fn t6_4_a_leader_that_is_cut_off_answers_no_read() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.cut_off.insert(leader);
+    let now = cluster.now;
+    cluster.raft(leader).read_index(now, 1);
+    cluster.flush(leader);
+    cluster.deliver();
+    assert!(cluster.reads.is_empty());
+    cluster.run(Duration::from_secs(4));
+    assert_eq!(cluster.reads[&1], None);
+}
+
+#[test]
+fn s5_3_what_no_leader_can_have_sent_is_refused() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.submit(leader, 1);
+    let follower = cluster.followers(leader)[0];
+    let term = cluster.members[&leader].term();
+    let held = cluster.disks[&leader].entries.clone();
+    let log = cluster.members[&leader].log();
+    let next = log.fold().next_entry(
+        log.last().index + 1,
+        term,
+        Payload::Operation(Operation {
+            data: "x".into(),
+            session: None,
+        }),
+    );
+    let (first, second) = (held[0].clone(), held[1].clone());
+    let bad = [
+        (
+            "a gap",
+            second.log_index,
+            Entry {
+                log_index: next.log_index + 1,
+                ..next.clone()
+            },
+        ),
+        (
+            "another hash",
+            second.log_index,
+            Entry {
+                running_hash: 1,
+                ..next.clone()
+            },
+        ),
+        (
+            "another index",
+            second.log_index,
+            Entry {
+                operation_index: 9,
+                ..next.clone()
+            },
+        ),
+        (
+            "a later term",
+            second.log_index,
+            Entry {
+                term: term + 1,
+                ..next
+            },
+        ),
+        (
+            "a committed one",
+            first.log_index,
+            Entry {
+                term: term - 1,
+                ..second
+            },
+        ),
+    ];
+    for (name, previous, entry) in bad {
+        let notices = cluster.notices.len();
+        let request = AppendEntries {
+            previous: LogPosition {
+                index: previous,
+                term,
+            },
+            entries: vec![entry],
+            commit: 0,
+            round: 1,
+            heartbeat: false,
+            minimum_election_timeout: Duration::ZERO,
+            read_answers: Vec::new(),
+        };
+        let now = cluster.now;
+        let message = Message {
+            from: id(leader),
+            to: id(follower),
+            term,
+            body: Body::AppendEntries(request),
+        };
+        cluster.raft(follower).message(now, message);
+        cluster.flush(follower);
+        assert!(
+            matches!(&cluster.notices[notices..], [Notice::EntriesRefused { .. }]),
+            "{name}"
+        );
+        assert_eq!(cluster.disks[&follower].entries, held, "{name}");
+    }
+}
+
+#[test]
+fn a_restarted_voter_sticks_to_the_leader_it_may_have_had() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let followers = cluster.followers(leader);
+    cluster.restart(followers[0]);
+    let last = cluster.members[&leader].log().last();
+    let term = cluster.members[&leader].term() + 1;
+    for (transfer, granted) in [(false, false), (true, true)] {
+        let request = RequestVote {
+            pre_vote: false,
+            transfer,
+            last,
+        };
+        let message = Message {
+            from: id(followers[1]),
+            to: id(followers[0]),
+            term,
+            body: Body::RequestVote(request),
+        };
+        let now = cluster.now;
+        cluster.raft(followers[0]).message(now, message);
+        cluster.flush(followers[0]);
+        let answer = &cluster.sent.last().unwrap().body;
+        assert_eq!(
+            answer,
+            &Body::Vote {
+                pre_vote: false,
+                granted
+            },
+            "transfer: {transfer}"
+        );
+    }
+}
+
+#[test]
+fn the_largest_stated_minimum_is_kept_across_restarts() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = cluster.followers(leader)[0];
+    assert_eq!(
+        cluster.disks[&follower].hard_state.stated_minimum,
+        Duration::from_millis(1_500)
+    );
+}

@@ -1,0 +1,437 @@
+//! What a node tells its own replicator: where to start, then every operation that is on this node's disk, and how far they
+//! are committed: min(commit index, own persisted index), so that nothing is executed that this node could still lose.
+
+use std::collections::VecDeque;
+
+use raftlog_raft::entry::{Entry, Payload};
+use raftlog_raft::ids::{ClusterId, LogIndex, OperationIndex};
+use raftlog_raft::log::Log;
+
+use super::api::{
+    Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, ToReplicator,
+};
+
+/// Operations fed and not yet reported as held, in bytes of [`Entry::weight`].
+const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+/// Operations in one message, likewise; a single larger one goes alone.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// The feed to one replicator.
+#[derive(Debug)]
+pub(super) struct Feed {
+    cluster: ClusterId,
+    state: State,
+    progress: Progress,
+    /// Entries are being read back from disk.
+    reading: bool,
+    /// What was read back, until it is used.
+    read: Vec<Entry>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No stream is open, or it was told to close.
+    Closed,
+    /// A stream is open; the replicator has not said what it has.
+    Greeting,
+    /// What the replicator has is compared with the own log; once told to wait, that is not said again.
+    Comparing { position: Position, told_to_wait: bool },
+    Feeding(Feeding),
+}
+
+#[derive(Debug)]
+struct Feeding {
+    next: OperationIndex,
+    commit_sent: OperationIndex,
+    /// Last operation and bytes of each message that is not reported as held.
+    in_flight: VecDeque<(OperationIndex, usize)>,
+    in_flight_bytes: usize,
+}
+
+/// What a feed wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Tell the replicator.
+    Say(ToReplicator),
+    /// Read entries back, from the first log index through the second at most; then [`Feed::entries_read`].
+    Read(LogIndex, LogIndex, usize),
+}
+
+/// How far the log may be shown to a replicator.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) log: &'a Log,
+    pub(super) commit: LogIndex,
+    pub(super) persisted: LogIndex,
+}
+
+impl View<'_> {
+    /// Operations on the own disk.
+    fn held(&self) -> OperationIndex {
+        self.log.operation_index_at(self.persisted)
+    }
+
+    /// Operations that may be executed.
+    pub(super) fn committed(&self) -> OperationIndex {
+        self.log.operation_index_at(self.commit.min(self.persisted))
+    }
+}
+
+/// What comparing one place comes to.
+enum Comparison {
+    Equal,
+    Different,
+    /// The entry has to be read back first.
+    Unread(LogIndex),
+}
+
+impl Feed {
+    pub(super) fn new(cluster: ClusterId) -> Self {
+        Self { cluster, state: State::Closed, progress: Progress::default(), reading: false, read: Vec::new() }
+    }
+
+    pub(super) fn opened(&mut self) {
+        self.state = State::Greeting;
+    }
+
+    pub(super) fn closed(&mut self) {
+        self.state = State::Closed;
+    }
+
+    pub(super) fn position(&mut self, position: Position) {
+        if matches!(self.state, State::Greeting) {
+            self.progress = Progress {
+                last_index: position.last.index,
+                commit_index: position.commit.index,
+                executed_index: position.executed.index,
+                durable_executed_index: position.executed.index,
+            };
+            self.state = State::Comparing { position, told_to_wait: false };
+        }
+    }
+
+    pub(super) fn progress(&mut self, progress: Progress) {
+        self.progress = progress;
+        if let State::Feeding(feeding) = &mut self.state {
+            feeding.held(progress.last_index);
+        }
+    }
+
+    pub(super) fn view(&self) -> ReplicatorView {
+        ReplicatorView { connected: matches!(self.state, State::Feeding(_)), progress: self.progress }
+    }
+
+    /// The log was cut: what was fed beyond will be fed anew and replaces what the replicator has.
+    pub(super) fn truncated(&mut self, kept: OperationIndex) {
+        self.read.clear();
+        if let State::Feeding(feeding) = &mut self.state {
+            feeding.next = feeding.next.min(kept + 1);
+            while let Some((_, bytes)) = feeding.in_flight.pop_back_if(|(last, _)| *last > kept) {
+                feeding.in_flight_bytes -= bytes;
+            }
+        }
+    }
+
+    pub(super) fn entries_read(&mut self, entries: Vec<Entry>) {
+        self.reading = false;
+        self.read = entries;
+    }
+
+    /// Whatever there is to say now.
+    pub(super) fn poll(&mut self, view: View<'_>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if let State::Comparing { .. } = self.state {
+            self.compare(view, &mut steps);
+        }
+        if let State::Feeding(_) = self.state {
+            while self.feed_next(view, &mut steps) {}
+        }
+        steps
+    }
+
+    fn compare(&mut self, view: View<'_>, steps: &mut Vec<Step>) {
+        let State::Comparing { position, told_to_wait } = self.state else { return };
+        if position.cluster_id.is_some_and(|cluster| cluster != self.cluster) {
+            let why = format!(
+                "the replicator's data belongs to cluster {}, this node to cluster {}; give it the right folder or an empty one",
+                position.cluster_id.map_or_else(String::new, |id| id.to_string()),
+                self.cluster
+            );
+            return self.close(why, steps);
+        }
+        match self.find_start(&position, view) {
+            Ok(Some(action @ StartAction::WaitUntil(_))) => {
+                if !told_to_wait {
+                    self.state = State::Comparing { position, told_to_wait: true };
+                    steps.push(Step::Say(ToReplicator::Start { action, commit: view.committed() }));
+                }
+            }
+            Ok(Some(action)) => {
+                let next = match action {
+                    StartAction::CutTo(index) => index + 1,
+                    StartAction::ResumeFrom(index) | StartAction::WaitUntil(index) => index,
+                };
+                let commit = view.committed();
+                self.state = State::Feeding(Feeding {
+                    next,
+                    commit_sent: commit.min(next - 1),
+                    in_flight: VecDeque::new(),
+                    in_flight_bytes: 0,
+                });
+                steps.push(Step::Say(ToReplicator::Start { action, commit }));
+            }
+            Ok(None) => {}
+            Err(Unread(at)) => self.read_back(at, at, steps),
+            Err(Differs(index)) => {
+                let why = format!(
+                    "the replicator has executed or may execute other operations up to index {index} than the cluster \
+                     committed; empty its data folder so that it receives them anew"
+                );
+                self.close(why, steps);
+            }
+        }
+    }
+
+    /// Where the replicator goes on; `None` until the log has caught up with an answer.
+    fn find_start(&mut self, position: &Position, view: View<'_>) -> Result<Option<StartAction>, Obstacle> {
+        let Position { last, commit, .. } = *position;
+        if last.index <= view.held() && self.is_equal(last, view)? {
+            return Ok(Some(StartAction::ResumeFrom(last.index + 1)));
+        }
+        if commit.index > view.held() {
+            return Ok(Some(StartAction::WaitUntil(commit.index)));
+        }
+        if self.is_equal(commit, view)? {
+            return Ok(Some(StartAction::CutTo(commit.index)));
+        }
+        if commit.index <= view.committed() {
+            return Err(Differs(commit.index));
+        }
+        // The own log holds something else there that is not committed: it will give way.
+        Ok(Some(StartAction::WaitUntil(commit.index)))
+    }
+
+    fn is_equal(&mut self, place: Place, view: View<'_>) -> Result<bool, Obstacle> {
+        match self.compare_place(place, view) {
+            Comparison::Equal => Ok(true),
+            Comparison::Different => Ok(false),
+            Comparison::Unread(at) => Err(Unread(at)),
+        }
+    }
+
+    fn compare_place(&self, place: Place, view: View<'_>) -> Comparison {
+        let Some(at) = view.log.log_index_of(place.index) else {
+            return if place.index == 0 { Comparison::Equal } else { Comparison::Different };
+        };
+        let read = self.read.iter().find(|entry| entry.log_index == at);
+        match view.log.entry(at).or(read) {
+            Some(entry) if (entry.term, entry.running_hash) == (place.term, place.running_hash) => Comparison::Equal,
+            Some(_) => Comparison::Different,
+            None => Comparison::Unread(at),
+        }
+    }
+
+    fn close(&mut self, why: String, steps: &mut Vec<Step>) {
+        self.state = State::Closed;
+        steps.push(Step::Say(ToReplicator::Close { why }));
+    }
+
+    fn read_back(&mut self, first: LogIndex, last: LogIndex, steps: &mut Vec<Step>) {
+        if !self.reading {
+            self.reading = true;
+            steps.push(Step::Read(first, last, BATCH_BYTES_MAX));
+        }
+    }
+
+    /// Feeds one message; whether there may be another.
+    fn feed_next(&mut self, view: View<'_>, steps: &mut Vec<Step>) -> bool {
+        let State::Feeding(feeding) = &mut self.state else { return false };
+        let mut operations = Vec::new();
+        let mut bytes = 0;
+        if feeding.next <= view.held() && feeding.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
+            let first = view.log.log_index_of(feeding.next).expect("operations up to the held one are in the log");
+            let read = std::mem::take(&mut self.read);
+            let entries = if read.first().is_some_and(|entry| entry.log_index == first) {
+                Some(read)
+            } else {
+                view.log.entries(first, view.persisted, BATCH_BYTES_MAX)
+            };
+            let Some(entries) = entries else {
+                let last = view.log.settled().min(view.persisted);
+                self.read_back(first, last, steps);
+                return false;
+            };
+            bytes = entries.iter().map(Entry::weight).sum();
+            operations = entries.into_iter().filter_map(replicated).collect();
+        }
+        let end = operations.last().map_or(feeding.next - 1, |operation| operation.index);
+        let commit = view.committed().min(end);
+        if operations.is_empty() && commit <= feeding.commit_sent {
+            return false;
+        }
+        let more = !operations.is_empty();
+        if more {
+            feeding.next = end + 1;
+            feeding.in_flight.push_back((end, bytes));
+            feeding.in_flight_bytes += bytes;
+        }
+        feeding.commit_sent = feeding.commit_sent.max(commit);
+        steps.push(Step::Say(ToReplicator::Feed { operations, commit }));
+        more
+    }
+}
+
+/// Why it is not known yet, or never will be, where a replicator goes on.
+enum Obstacle {
+    Unread(LogIndex),
+    Differs(OperationIndex),
+}
+use Obstacle::{Differs, Unread};
+
+impl Feeding {
+    fn held(&mut self, last: OperationIndex) {
+        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= last) {
+            self.in_flight_bytes -= bytes;
+        }
+    }
+}
+
+fn replicated(entry: Entry) -> Option<ReplicatedOperation> {
+    let Entry { term, operation_index: index, running_hash, payload, .. } = entry;
+    match payload {
+        Payload::Operation(operation) => {
+            Some(ReplicatedOperation { index, term, running_hash, data: operation.data })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raftlog_raft::entry::Operation;
+    use raftlog_raft::fold::Fold;
+
+    use super::*;
+
+    /// A log of term 1 with a no-op and that many operations, all on disk.
+    fn log(operations: u64) -> Log {
+        let mut log = Log::new(Fold::default(), 1 << 20);
+        let noop = log.fold().next_entry(1, 1, Payload::Noop);
+        log.push(noop);
+        for _ in 0..operations {
+            let payload = Payload::Operation(Operation { data: "op".into(), session: None });
+            log.push(log.fold().next_entry(log.last().index + 1, 1, payload));
+        }
+        log
+    }
+
+    fn view(log: &Log, committed: OperationIndex) -> View<'_> {
+        let commit = if committed == 0 { 0 } else { log.log_index_of(committed).unwrap() };
+        View { log, commit, persisted: log.last().index }
+    }
+
+    fn place(log: &Log, index: OperationIndex) -> Place {
+        let entry = log.log_index_of(index).and_then(|at| log.entry(at));
+        entry.map_or(Place::default(), |entry| Place { index, term: entry.term, running_hash: entry.running_hash })
+    }
+
+    fn cluster(raw: u64) -> ClusterId {
+        ClusterId::new(raw).unwrap()
+    }
+
+    fn started(position: Position, log: &Log, committed: OperationIndex) -> (Feed, Vec<Step>) {
+        let mut feed = Feed::new(cluster(1));
+        feed.opened();
+        feed.position(position);
+        let steps = feed.poll(view(log, committed));
+        (feed, steps)
+    }
+
+    fn position(last: Place, commit: Place) -> Position {
+        Position { cluster_id: Some(cluster(1)), member_id: None, first_index: 1, last, commit, executed: commit }
+    }
+
+    #[test]
+    fn where_a_replicator_goes_on() {
+        let log = log(5);
+        let other = |index| Place { index, term: 1, running_hash: 7 };
+        let cases = [
+            ("new", position(Place::default(), Place::default()), StartAction::ResumeFrom(1)),
+            ("behind", position(place(&log, 3), place(&log, 2)), StartAction::ResumeFrom(4)),
+            ("equal", position(place(&log, 5), place(&log, 5)), StartAction::ResumeFrom(6)),
+            ("another tail", position(other(4), place(&log, 2)), StartAction::CutTo(2)),
+            ("a longer tail", position(other(9), place(&log, 2)), StartAction::CutTo(2)),
+            ("ahead of this node", position(other(9), other(8)), StartAction::WaitUntil(8)),
+        ];
+        for (name, position, expected) in cases {
+            let (_, steps) = started(position, &log, 5);
+            let start = Step::Say(ToReplicator::Start { action: expected, commit: 5 });
+            assert_eq!(steps.first(), Some(&start), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_closed() {
+        let log = log(5);
+        let other = Place { index: 3, term: 1, running_hash: 7 };
+        let foreign = Position { cluster_id: Some(cluster(2)), ..position(Place::default(), Place::default()) };
+        for (name, position) in [("another cluster", foreign), ("other commits", position(other, other))] {
+            let (_, steps) = started(position, &log, 5);
+            assert!(matches!(&steps[..], [Step::Say(ToReplicator::Close { .. })]), "{name}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn an_uncommitted_difference_is_waited_out() {
+        let log = log(5);
+        let other = Place { index: 3, term: 1, running_hash: 7 };
+        let (_, steps) = started(position(other, other), &log, 2);
+        assert_eq!(steps, [Step::Say(ToReplicator::Start { action: StartAction::WaitUntil(3), commit: 2 })]);
+    }
+
+    #[test]
+    fn only_what_is_committed_and_on_disk_may_be_executed() {
+        let log = log(5);
+        let (mut feed, _) = started(position(Place::default(), Place::default()), &log, 0);
+        let half = View { log: &log, commit: 6, persisted: 3 };
+        let (mut other, steps) = {
+            let mut feed = Feed::new(cluster(1));
+            feed.opened();
+            feed.position(position(Place::default(), Place::default()));
+            let steps = feed.poll(half);
+            (feed, steps)
+        };
+        let Some(Step::Say(ToReplicator::Feed { operations, commit })) = steps.last() else { panic!("{steps:?}") };
+        assert_eq!((operations.len(), *commit), (2, 2));
+        assert!(other.poll(half).is_empty(), "nothing new");
+        let later = feed.poll(view(&log, 4));
+        assert_eq!(later, [Step::Say(ToReplicator::Feed { operations: Vec::new(), commit: 4 })]);
+    }
+
+    #[test]
+    fn what_was_cut_is_fed_anew() {
+        let mut log = log(5);
+        let (mut feed, _) = started(position(Place::default(), Place::default()), &log, 2);
+        log.settle(3);
+        log.truncate(5);
+        let payload = Payload::Operation(Operation { data: "new".into(), session: None });
+        log.push(log.fold().next_entry(5, 2, payload));
+        feed.truncated(3);
+        let steps = feed.poll(view(&log, 4));
+        let [Step::Say(ToReplicator::Feed { operations, commit: 4 })] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!((operations[0].index, operations[0].term), (4, 2));
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_and_goes_on() {
+        let mut log = log(0);
+        for _ in 0..12 {
+            let payload = Payload::Operation(Operation { data: vec![0; 1 << 20].into(), session: None });
+            log.push(log.fold().next_entry(log.last().index + 1, 1, payload));
+        }
+        let (mut feed, steps) = started(position(Place::default(), Place::default()), &log, 12);
+        assert_eq!(steps.len(), 1 + 4, "start, and four messages of 1 MiB");
+        feed.progress(Progress { last_index: 2, ..Progress::default() });
+        assert_eq!(feed.poll(view(&log, 12)).len(), 2);
+    }
+}
