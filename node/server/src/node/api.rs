@@ -36,8 +36,6 @@ pub struct NodeConfig {
     pub election_timeout_max: Duration,
     /// Between two heartbeats to one follower.
     pub heartbeat_interval: Duration,
-    /// Size of one segment of the write-ahead log: min(64 MiB, volume / 16).
-    pub segment_bytes: u64,
 }
 
 /// What happens to a node.

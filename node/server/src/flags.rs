@@ -1,0 +1,84 @@
+//! The command line of `raft-node`, as it is given.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use raftlog_telemetry::logging::LogFormat;
+
+/// One Raft server: replicates operations to its peers and feeds those that are committed to its replicator.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "raft-node", version)]
+pub(crate) struct Flags {
+    /// This node's number: 1, 2, 3, ...
+    #[arg(long, env = "RAFT_ID", value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
+          conflicts_with = "id_from_hostname")]
+    pub(crate) id: Option<u32>,
+
+    /// Take the number from the host name: a `StatefulSet`'s ordinal, plus 1
+    #[arg(long)]
+    pub(crate) id_from_hostname: bool,
+
+    /// Address to serve clients on
+    #[arg(long, env = "RAFT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5001")]
+    pub(crate) listen: SocketAddr,
+
+    /// The initial voters, this node included; repeated or comma-separated. Without it the node waits to be bootstrapped or
+    /// added
+    #[arg(long = "peer", env = "RAFT_PEERS", value_name = "N=HOST:PORT", value_delimiter = ',')]
+    pub(crate) peers: Vec<String>,
+
+    /// Where clients reach this node [default: its own --peer entry]
+    #[arg(long, env = "RAFT_ADVERTISE", value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+
+    /// Address to serve other nodes on (services Raft and Cluster) [default: as --listen]
+    #[arg(long, env = "RAFT_PEER_LISTEN", value_name = "ADDR")]
+    pub(crate) peer_listen: Option<SocketAddr>,
+
+    /// This node's replicator: http://HOST:PORT or unix:///PATH
+    #[arg(long, env = "RAFT_REPLICATOR", value_name = "URL", default_value = "http://127.0.0.1:6001")]
+    pub(crate) replicator: String,
+
+    /// What the replicator is called in log lines [default: q4node<N>]
+    #[arg(long, env = "RAFT_REPLICATOR_NAME", value_name = "NAME")]
+    pub(crate) replicator_name: Option<String>,
+
+    /// Folder for everything that must survive a restart [default: ./data/node<N>]
+    #[arg(long, env = "RAFT_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Without word from a leader for a random time in this range, the node campaigns
+    #[arg(long, env = "RAFT_ELECTION_TIMEOUT", value_name = "MIN..MAX", default_value = "1500ms..3000ms")]
+    pub(crate) election_timeout: String,
+
+    /// Time between two heartbeats of a leader; shorter than MIN
+    #[arg(long, env = "RAFT_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "1s",
+          value_parser = duration)]
+    pub(crate) heartbeat_interval: Duration,
+
+    /// Address to serve /livez, /readyz, /metrics and /status on
+    #[arg(long, env = "RAFT_HTTP_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:8001")]
+    pub(crate) http_listen: SocketAddr,
+
+    /// How log lines look
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "plain")]
+    pub(crate) log_format: LogFormat,
+
+    /// Reserved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Reserved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Reserved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; a duration is for example 1500ms or 2s"))
+}

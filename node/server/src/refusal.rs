@@ -1,0 +1,106 @@
+//! Refusals of the core as clients see them: code, reason, one line.
+
+use raftlog_proto::{error, reason};
+use tonic::{Code, Status};
+
+use crate::node::{BootstrapRefusal, Leader, Refusal, TransferRefusal};
+
+/// What a client is told about a proposal that failed.
+pub(crate) fn proposal(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::NotLeader { leader } => no_leader(leader.as_ref()),
+        Refusal::NotAppended(why) => error::status(Code::Unavailable, reason::NOT_APPENDED, why),
+        Refusal::Backpressure => backpressure(),
+        Refusal::DiskFull => error::status(
+            Code::ResourceExhausted,
+            reason::DISK_FULL,
+            "the leader's disk is full; make room and try again",
+        ),
+        Refusal::InvalidOperation(why) => error::status(Code::InvalidArgument, reason::INVALID_OPERATION, why),
+        Refusal::SessionExpired => error::status(
+            Code::FailedPrecondition,
+            reason::SESSION_EXPIRED,
+            "the session was evicted or never opened; open a new one",
+        ),
+        Refusal::SequenceForgotten => error::status(
+            Code::FailedPrecondition,
+            reason::SEQUENCE_FORGOTTEN,
+            "the session no longer remembers this sequence; it may have been appended long ago",
+        ),
+        Refusal::LeadershipLost => error::status(
+            Code::Aborted,
+            reason::LEADERSHIP_LOST,
+            "leadership was lost before the commit: the outcome is unknown; retry with the same session and sequence",
+        ),
+    }
+}
+
+/// Too much is under way here.
+pub(crate) fn backpressure() -> Status {
+    error::status(Code::ResourceExhausted, reason::BACKPRESSURE, "too much is under way; try again later")
+}
+
+/// Nobody to give it to.
+pub(crate) fn no_leader(leader: Option<&Leader>) -> Status {
+    let message = match leader {
+        None => "no leader is known; try again later".to_owned(),
+        Some(leader) => format!("Leader {} at {} leads; ask there", leader.node, leader.client_address),
+    };
+    error::status(Code::Unavailable, reason::NO_LEADER, message)
+}
+
+/// What the operator is told about a transfer that failed.
+pub(crate) fn transfer(refusal: TransferRefusal) -> Status {
+    match refusal {
+        TransferRefusal::NotLeader { leader } => no_leader(leader.as_ref()),
+        TransferRefusal::BadTarget(why) => {
+            error::status(Code::FailedPrecondition, reason::TRANSFER_FAILED, why)
+        }
+        TransferRefusal::Failed(why) => error::status(Code::Aborted, reason::TRANSFER_FAILED, why),
+    }
+}
+
+/// What a caller of Bootstrap is told.
+pub(crate) fn bootstrap(refusal: BootstrapRefusal) -> Status {
+    match refusal {
+        BootstrapRefusal::AlreadyFormed(cluster) => error::status(
+            Code::FailedPrecondition,
+            reason::ALREADY_FORMED,
+            format!("this node belongs to cluster {cluster} already"),
+        ),
+        BootstrapRefusal::WrongMember(own) => {
+            error::status(Code::FailedPrecondition, reason::WRONG_MEMBER, format!("this node is member {own}"))
+        }
+        BootstrapRefusal::Invalid(why) => Status::invalid_argument(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_code_and_reason() {
+        for (refusal, code, reason, nothing_appended) in [
+            (Refusal::NotLeader { leader: None }, Code::Unavailable, reason::NO_LEADER, true),
+            (Refusal::NotAppended("no"), Code::Unavailable, reason::NOT_APPENDED, true),
+            (Refusal::Backpressure, Code::ResourceExhausted, reason::BACKPRESSURE, true),
+            (Refusal::DiskFull, Code::ResourceExhausted, reason::DISK_FULL, true),
+            (
+                Refusal::InvalidOperation("empty".into()),
+                Code::InvalidArgument,
+                reason::INVALID_OPERATION,
+                true,
+            ),
+            (Refusal::SessionExpired, Code::FailedPrecondition, reason::SESSION_EXPIRED, true),
+            (Refusal::SequenceForgotten, Code::FailedPrecondition, reason::SEQUENCE_FORGOTTEN, false),
+            (Refusal::LeadershipLost, Code::Aborted, reason::LEADERSHIP_LOST, false),
+        ] {
+            let status = proposal(refusal.clone());
+            assert_eq!(status.code(), code, "{refusal:?}");
+            assert_eq!(error::reason_of(&status).as_deref(), Some(reason), "{refusal:?}");
+            assert_eq!(error::nothing_appended(&status), nothing_appended, "{refusal:?}");
+            assert!(!status.message().contains('\n') && !status.message().is_empty());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Entries of the log.
+
+use raftlog_proto::v1::{self, entry::Kind};
+use raftlog_raft::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload, SessionStamp};
+
+use super::Malformed;
+use super::member::{configuration_from_wire, configuration_to_wire};
+
+pub(super) fn entry_to_wire(entry: Entry) -> v1::Entry {
+    let kind = match entry.payload {
+        Payload::Noop => Kind::Noop(v1::Noop {}),
+        Payload::Operation(operation) => Kind::Operation(operation_to_wire(operation)),
+        Payload::Configuration(configuration) => Kind::Configuration(configuration_to_wire(&configuration)),
+        Payload::SessionOpened => Kind::SessionOpened(v1::SessionOpened {}),
+        Payload::ExecutionProgress { executed_through } => {
+            Kind::ExecutionProgress(v1::ExecutionProgress { executed_through })
+        }
+    };
+    v1::Entry {
+        log_index: entry.log_index,
+        term: entry.term,
+        operation_index: entry.operation_index,
+        running_hash: entry.running_hash,
+        kind: Some(kind),
+    }
+}
+
+pub(super) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
+    let payload = match entry.kind.ok_or(Malformed("entry: kind"))? {
+        Kind::Noop(v1::Noop {}) => Payload::Noop,
+        Kind::Operation(operation) => Payload::Operation(operation_from_wire(operation)?),
+        Kind::Configuration(configuration) => Payload::Configuration(configuration_from_wire(configuration)?),
+        Kind::SessionOpened(v1::SessionOpened {}) => Payload::SessionOpened,
+        Kind::ExecutionProgress(progress) => {
+            Payload::ExecutionProgress { executed_through: progress.executed_through }
+        }
+    };
+    if entry.log_index == 0 {
+        return Err(Malformed("entry: log_index"));
+    }
+    Ok(Entry {
+        log_index: entry.log_index,
+        term: entry.term,
+        operation_index: entry.operation_index,
+        running_hash: entry.running_hash,
+        payload,
+    })
+}
+
+fn operation_to_wire(operation: Operation) -> v1::Operation {
+    let (client_id, sequence, acknowledged_through) = match operation.session {
+        None => (String::new(), 0, 0),
+        Some(stamp) => (stamp.client_id.as_ref().to_owned(), stamp.sequence, stamp.acknowledged_through),
+    };
+    v1::Operation { data: operation.data, client_id, sequence, acknowledged_through }
+}
+
+fn operation_from_wire(operation: v1::Operation) -> Result<Operation, Malformed> {
+    if operation.data.is_empty() || operation.data.len() > OPERATION_BYTES_MAX {
+        return Err(Malformed("operation: length"));
+    }
+    if operation.client_id.len() > CLIENT_ID_BYTES_MAX {
+        return Err(Malformed("operation: client_id"));
+    }
+    let session = (!operation.client_id.is_empty()).then(|| SessionStamp {
+        client_id: operation.client_id.into(),
+        sequence: operation.sequence,
+        acknowledged_through: operation.acknowledged_through,
+    });
+    Ok(Operation { data: operation.data, session })
+}

@@ -1,0 +1,361 @@
+//! Messages between members. A header's cluster and members have been checked by [`crate::header`].
+
+use std::time::Duration;
+
+use raftlog_proto::v1;
+use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::message::{
+    AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition, Message, ReadAnswer, RequestVote,
+};
+
+use super::Malformed;
+use super::entry::{entry_from_wire, entry_to_wire};
+
+/// Most ReadIndex requests or answers in one message.
+const READS_MAX: usize = 4_096;
+
+fn header(cluster: ClusterId, from: MemberId, to: MemberId) -> v1::Header {
+    v1::Header { cluster_id: cluster.get(), from_member: from.get(), to_member: to.get() }
+}
+
+/// The request for a [`Body::RequestVote`].
+pub(crate) fn request_vote_to_wire(
+    cluster: ClusterId,
+    (from, to, term): (MemberId, MemberId, u64),
+    vote: RequestVote,
+) -> v1::RequestVoteRequest {
+    v1::RequestVoteRequest {
+        header: Some(header(cluster, from, to)),
+        term,
+        last_log_index: vote.last.index,
+        last_log_term: vote.last.term,
+        pre_vote: vote.pre_vote,
+        transfer: vote.transfer,
+    }
+}
+
+/// The message in a request.
+pub(crate) fn request_vote_from_wire(
+    from: MemberId,
+    to: MemberId,
+    request: &v1::RequestVoteRequest,
+) -> Result<Message, Malformed> {
+    let last = position(request.last_log_index, request.last_log_term)?;
+    let body = RequestVote { pre_vote: request.pre_vote, transfer: request.transfer, last };
+    Ok(Message { from, to, term: term(request.term)?, body: Body::RequestVote(body) })
+}
+
+/// The response for a [`Body::Vote`].
+pub(crate) fn vote_to_wire(
+    cluster: ClusterId,
+    (from, to, term): (MemberId, MemberId, u64),
+    pre_vote: bool,
+    granted: bool,
+) -> v1::RequestVoteResponse {
+    v1::RequestVoteResponse { header: Some(header(cluster, from, to)), term, granted, pre_vote }
+}
+
+/// The message in a response.
+pub(crate) fn vote_from_wire(from: MemberId, to: MemberId, response: &v1::RequestVoteResponse) -> Message {
+    let body = Body::Vote { pre_vote: response.pre_vote, granted: response.granted };
+    Message { from, to, term: response.term, body }
+}
+
+/// The request for a [`Body::AppendEntries`].
+pub(crate) fn append_entries_to_wire(
+    cluster: ClusterId,
+    (from, to, term): (MemberId, MemberId, u64),
+    append: AppendEntries,
+) -> v1::AppendEntriesRequest {
+    let micros = append.minimum_election_timeout.as_micros();
+    let read_answers = append.read_answers.iter().map(|answer| v1::ReadAnswer {
+        id: answer.id,
+        log_index: answer.index.unwrap_or(0),
+        refused: answer.index.is_none(),
+    });
+    v1::AppendEntriesRequest {
+        header: Some(header(cluster, from, to)),
+        term,
+        previous_log_index: append.previous.index,
+        previous_log_term: append.previous.term,
+        read_answers: read_answers.collect(),
+        entries: append.entries.into_iter().map(entry_to_wire).collect(),
+        commit_log_index: append.commit,
+        round: append.round,
+        heartbeat: append.heartbeat,
+        minimum_election_timeout_micros: u64::try_from(micros).unwrap_or(u64::MAX),
+    }
+}
+
+/// The message in a request.
+pub(crate) fn append_entries_from_wire(
+    from: MemberId,
+    to: MemberId,
+    request: v1::AppendEntriesRequest,
+) -> Result<Message, Malformed> {
+    if request.read_answers.len() > READS_MAX {
+        return Err(Malformed("read_answers: too many"));
+    }
+    let term = term(request.term)?;
+    let previous = position(request.previous_log_index, request.previous_log_term)?;
+    let mut entries = Vec::with_capacity(request.entries.len());
+    let (mut index, mut entry_term) = (previous.index, previous.term);
+    for entry in request.entries {
+        let entry = entry_from_wire(entry)?;
+        index = index.checked_add(1).ok_or(Malformed("entries: index"))?;
+        if entry.log_index != index {
+            return Err(Malformed("entries: not consecutive"));
+        }
+        if entry.term < entry_term || entry.term > term {
+            return Err(Malformed("entries: term"));
+        }
+        entry_term = entry.term;
+        entries.push(entry);
+    }
+    let read_answers = request.read_answers.iter().map(|answer| ReadAnswer {
+        id: answer.id,
+        index: (!answer.refused).then_some(answer.log_index),
+    });
+    let body = AppendEntries {
+        previous,
+        entries,
+        commit: request.commit_log_index,
+        round: request.round,
+        heartbeat: request.heartbeat,
+        minimum_election_timeout: Duration::from_micros(request.minimum_election_timeout_micros),
+        read_answers: read_answers.collect(),
+    };
+    Ok(Message { from, to, term, body: Body::AppendEntries(body) })
+}
+
+/// The response for a [`Body::AppendEntriesResponse`].
+pub(crate) fn append_response_to_wire(
+    cluster: ClusterId,
+    (from, to, term): (MemberId, MemberId, u64),
+    response: AppendEntriesResponse,
+) -> v1::AppendEntriesResponse {
+    let conflict = response.conflict.map(|conflict| v1::Conflict {
+        previous_log_index: conflict.previous,
+        hint_log_index: conflict.hint.index,
+        hint_term: conflict.hint.term,
+    });
+    v1::AppendEntriesResponse {
+        header: Some(header(cluster, from, to)),
+        term,
+        round: response.round,
+        match_log_index: response.matched,
+        received_log_index: response.received,
+        conflict,
+        read_requests: response.read_requests,
+    }
+}
+
+/// The message in a response.
+pub(crate) fn append_response_from_wire(
+    from: MemberId,
+    to: MemberId,
+    response: v1::AppendEntriesResponse,
+) -> Result<Message, Malformed> {
+    if response.read_requests.len() > READS_MAX {
+        return Err(Malformed("read_requests: too many"));
+    }
+    let conflict = match response.conflict {
+        None => None,
+        Some(conflict) if conflict.hint_log_index > conflict.previous_log_index => {
+            return Err(Malformed("conflict: hint_log_index"));
+        }
+        Some(conflict) => Some(Conflict {
+            previous: conflict.previous_log_index,
+            hint: position(conflict.hint_log_index, conflict.hint_term)?,
+        }),
+    };
+    let body = AppendEntriesResponse {
+        round: response.round,
+        matched: response.match_log_index,
+        received: response.received_log_index,
+        conflict,
+        read_requests: response.read_requests,
+    };
+    Ok(Message { from, to, term: response.term, body: Body::AppendEntriesResponse(body) })
+}
+
+/// No member asks for, or leads, term 0.
+fn term(term: u64) -> Result<u64, Malformed> {
+    if term == 0 { Err(Malformed("term")) } else { Ok(term) }
+}
+
+fn position(index: u64, term: u64) -> Result<LogPosition, Malformed> {
+    if index == 0 && term != 0 {
+        return Err(Malformed("log term at index 0"));
+    }
+    Ok(LogPosition { index, term })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
+    use proptest::prelude::*;
+    use raftlog_raft::entry::{Entry, Operation, Payload, SessionStamp};
+    use raftlog_raft::membership::{Configuration, Member};
+
+    use super::*;
+
+    const TERM: u64 = 9;
+
+    fn ids() -> (ClusterId, MemberId, MemberId) {
+        (ClusterId::new(3).unwrap(), MemberId::new(1).unwrap(), MemberId::new(2).unwrap())
+    }
+
+    fn member() -> impl Strategy<Value = Member> {
+        (1_u64.., 1_u32.., any::<bool>()).prop_map(|(id, node, voter)| Member {
+            id: MemberId::new(id).unwrap(),
+            node,
+            peer_address: "p:1".into(),
+            client_address: "c:1".into(),
+            voter,
+        })
+    }
+
+    fn payload() -> impl Strategy<Value = Payload> {
+        let session = proptest::option::of(("[a-z~]{1,9}", any::<u64>(), any::<u64>())).prop_map(|session| {
+            session.map(|(client_id, sequence, acknowledged_through)| SessionStamp {
+                client_id: client_id.into(),
+                sequence,
+                acknowledged_through,
+            })
+        });
+        let operation = (proptest::collection::vec(any::<u8>(), 1..64), session);
+        prop_oneof![
+            Just(Payload::Noop),
+            Just(Payload::SessionOpened),
+            any::<u64>().prop_map(|executed_through| Payload::ExecutionProgress { executed_through }),
+            operation
+                .prop_map(|(data, session)| Payload::Operation(Operation { data: Bytes::from(data), session })),
+            (any::<u64>(), member()).prop_map(|(version, one)| {
+                Payload::Configuration(Configuration::new(version, vec![one]))
+            }),
+        ]
+    }
+
+    fn append_entries() -> impl Strategy<Value = AppendEntries> {
+        let entries = proptest::collection::vec((payload(), any::<u64>(), any::<u64>()), 0..8);
+        let numbers = (0_u64..1 << 40, 1_u64..TERM, any::<u64>(), any::<u64>(), any::<u64>());
+        let answers = proptest::collection::vec((any::<u64>(), proptest::option::of(any::<u64>())), 0..4);
+        (entries, numbers, answers, any::<bool>()).prop_map(|(entries, numbers, answers, heartbeat)| {
+            let (index, term, commit, round, micros) = numbers;
+            let previous = LogPosition { index, term: if index == 0 { 0 } else { term } };
+            let entries = entries.into_iter().zip(index + 1..).map(|((payload, operation, hash), log_index)| Entry {
+                log_index,
+                term,
+                operation_index: operation,
+                running_hash: hash,
+                payload,
+            });
+            AppendEntries {
+                previous,
+                entries: entries.collect(),
+                commit,
+                round,
+                heartbeat,
+                minimum_election_timeout: Duration::from_micros(micros),
+                read_answers: answers.into_iter().map(|(id, index)| ReadAnswer { id, index }).collect(),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn append_entries_survives_the_wire(append in append_entries()) {
+            let (cluster, from, to) = ids();
+            let bytes = append_entries_to_wire(cluster, (from, to, TERM), append.clone()).encode_to_vec();
+            let wire = v1::AppendEntriesRequest::decode(bytes.as_slice()).unwrap();
+            prop_assert_eq!(
+                append_entries_from_wire(from, to, wire),
+                Ok(Message { from, to, term: TERM, body: Body::AppendEntries(append) })
+            );
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (_, from, to) = ids();
+            if let Ok(request) = v1::AppendEntriesRequest::decode(bytes.as_slice()) {
+                let _ = append_entries_from_wire(from, to, request);
+            }
+            if let Ok(response) = v1::AppendEntriesResponse::decode(bytes.as_slice()) {
+                let _ = append_response_from_wire(from, to, response);
+            }
+        }
+    }
+
+    #[test]
+    fn the_other_messages_survive_the_wire() {
+        let (cluster, from, to) = ids();
+        let last = LogPosition { index: 7, term: 2 };
+        let vote = RequestVote { pre_vote: true, transfer: false, last };
+        let message = Message { from, to, term: TERM, body: Body::RequestVote(vote) };
+        let wire = request_vote_to_wire(cluster, (from, to, TERM), vote);
+        assert_eq!(request_vote_from_wire(from, to, &wire), Ok(message));
+        let wire = vote_to_wire(cluster, (from, to, TERM), true, true);
+        let body = Body::Vote { pre_vote: true, granted: true };
+        assert_eq!(vote_from_wire(from, to, &wire), Message { from, to, term: TERM, body });
+        for conflict in [None, Some(Conflict { previous: 9, hint: LogPosition { index: 4, term: 1 } })] {
+            let response =
+                AppendEntriesResponse { round: 3, matched: 4, received: 5, conflict, read_requests: vec![8] };
+            let wire = append_response_to_wire(cluster, (from, to, TERM), response.clone());
+            let body = Body::AppendEntriesResponse(response);
+            assert_eq!(append_response_from_wire(from, to, wire), Ok(Message { from, to, term: TERM, body }));
+        }
+    }
+
+    #[test]
+    fn malformed_appends_are_refused() {
+        let (_, from, to) = ids();
+        let entry = |log_index, term| v1::Entry {
+            log_index,
+            term,
+            kind: Some(v1::entry::Kind::Noop(v1::Noop {})),
+            ..Default::default()
+        };
+        let operation = |data: usize, client_id: usize| v1::Entry {
+            kind: Some(v1::entry::Kind::Operation(v1::Operation {
+                data: vec![1; data].into(),
+                client_id: "x".repeat(client_id),
+                ..Default::default()
+            })),
+            ..entry(5, 2)
+        };
+        let request = |entries| v1::AppendEntriesRequest {
+            term: 3,
+            previous_log_index: 4,
+            previous_log_term: 2,
+            entries,
+            ..Default::default()
+        };
+        assert!(append_entries_from_wire(from, to, request(vec![entry(5, 2), operation(1 << 20, 256)])).is_err());
+        assert!(append_entries_from_wire(from, to, request(vec![operation(1 << 20, 256), entry(6, 3)])).is_ok());
+        for (request, field) in [
+            (request(vec![entry(6, 2)]), "consecutive"),
+            (request(vec![entry(5, 2), entry(5, 2)]), "consecutive"),
+            (request(vec![entry(0, 2)]), "log_index"),
+            (request(vec![entry(5, 1)]), "term"),
+            (request(vec![entry(5, 4)]), "term"),
+            (request(vec![v1::Entry { kind: None, ..entry(5, 2) }]), "kind"),
+            (request(vec![operation(0, 0)]), "operation: length"),
+            (request(vec![operation((1 << 20) + 1, 0)]), "operation: length"),
+            (request(vec![operation(1, 257)]), "client_id"),
+            (v1::AppendEntriesRequest { term: 0, ..request(vec![]) }, "term"),
+            (v1::AppendEntriesRequest { previous_log_index: 0, ..request(vec![]) }, "index 0"),
+            (
+                v1::AppendEntriesRequest { previous_log_index: u64::MAX, ..request(vec![entry(u64::MAX, 2)]) },
+                "index",
+            ),
+        ] {
+            let error = append_entries_from_wire(from, to, request).unwrap_err().to_string();
+            assert!(error.contains(field), "{error} should name {field}");
+        }
+        let conflict = v1::Conflict { previous_log_index: 3, hint_log_index: 4, hint_term: 1 };
+        let response = v1::AppendEntriesResponse { conflict: Some(conflict), ..Default::default() };
+        assert!(append_response_from_wire(from, to, response).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! Between a node and its replicator.
+
+use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, start};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
+
+use super::Malformed;
+use crate::node::{FromReplicator, Place, Position, Progress, ReplicatedOperation, StartAction, ToReplicator};
+
+/// The first message of a stream.
+pub(crate) fn hello(cluster: ClusterId, member: MemberId, node: NodeNumber) -> v1::ReplicateLogRequest {
+    let hello = v1::NodeHello { cluster_id: cluster.get(), member_id: member.get(), node };
+    v1::ReplicateLogRequest { message: Some(replicate_log_request::Message::Hello(hello)) }
+}
+
+/// A message to the replicator; `Err` says why the stream has to end instead.
+pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogRequest, String> {
+    use replicate_log_request::Message;
+    let message = match message {
+        ToReplicator::Start { action, commit } => {
+            let action = match action {
+                StartAction::ResumeFrom(index) => start::Action::ResumeFrom(index),
+                StartAction::CutTo(index) => start::Action::CutTo(index),
+                StartAction::WaitUntil(index) => start::Action::WaitUntil(index),
+            };
+            Message::Start(v1::Start { action: Some(action), commit_index: commit })
+        }
+        ToReplicator::Feed { operations, commit } => Message::Feed(v1::Feed {
+            operations: operations.into_iter().map(operation).collect(),
+            commit_index: commit,
+        }),
+        ToReplicator::ReadAnswer { id, index } => {
+            let (index, refused) = (index.unwrap_or(0), index.is_none());
+            Message::ReadIndex(v1::ReadIndexAnswer { id, index, refused })
+        }
+        ToReplicator::Close { why } => return Err(why),
+    };
+    Ok(v1::ReplicateLogRequest { message: Some(message) })
+}
+
+/// A message from the replicator.
+pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromReplicator, Malformed> {
+    use replicate_log_response::Message;
+    Ok(match message.message.ok_or(Malformed("message"))? {
+        Message::Position(at) => FromReplicator::Position(Position {
+            cluster_id: ClusterId::new(at.cluster_id),
+            member_id: MemberId::new(at.member_id),
+            first_index: at.first_index,
+            last: place(at.last),
+            commit: place(at.commit),
+            executed: place(at.executed),
+        }),
+        Message::Progress(at) => FromReplicator::Progress(Progress {
+            last_index: at.last_index,
+            commit_index: at.commit_index,
+            executed_index: at.executed_index,
+            durable_executed_index: at.durable_executed_index,
+        }),
+        Message::ReadIndex(request) => FromReplicator::ReadIndex { id: request.id },
+    })
+}
+
+/// An absent place is the one before the first operation.
+fn place(place: Option<v1::Place>) -> Place {
+    let place = place.unwrap_or_default();
+    Place { index: place.index, term: place.term, running_hash: place.running_hash }
+}
+
+fn operation(operation: ReplicatedOperation) -> v1::ReplicatedOperation {
+    v1::ReplicatedOperation {
+        index: operation.index,
+        term: operation.term,
+        running_hash: operation.running_hash,
+        data: operation.data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_may_be_empty() {
+        let empty = v1::Position::default();
+        let message = Some(replicate_log_response::Message::Position(empty));
+        let at = from_replicator(v1::ReplicateLogResponse { message }).unwrap();
+        let FromReplicator::Position(at) = at else { panic!("{at:?}") };
+        assert_eq!((at.cluster_id, at.member_id, at.last), (None, None, Place::default()));
+        assert!(from_replicator(v1::ReplicateLogResponse { message: None }).is_err());
+    }
+
+    #[test]
+    fn every_message_has_its_form() {
+        use replicate_log_request::Message;
+        let feed = ToReplicator::Feed { operations: vec![], commit: 4 };
+        let wire = to_replicator(feed).unwrap().message;
+        assert!(matches!(wire, Some(Message::Feed(v1::Feed { commit_index: 4, .. }))), "{wire:?}");
+        let wire = to_replicator(ToReplicator::ReadAnswer { id: 2, index: None }).unwrap().message;
+        let refused = v1::ReadIndexAnswer { id: 2, index: 0, refused: true };
+        assert_eq!(wire, Some(Message::ReadIndex(refused)));
+        let start = ToReplicator::Start { action: StartAction::CutTo(7), commit: 9 };
+        let expected = v1::Start { action: Some(start::Action::CutTo(7)), commit_index: 9 };
+        assert_eq!(to_replicator(start).unwrap().message, Some(Message::Start(expected)));
+        assert_eq!(to_replicator(ToReplicator::Close { why: "no".into() }), Err("no".into()));
+    }
+}
