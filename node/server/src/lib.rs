@@ -1,1 +1,3 @@
-//! raft-node: one Raft server.
+//! `raft-node`: one Raft server. The pure node is in [`node`]; everything else runs it.
+
+pub mod node;

@@ -134,12 +134,7 @@ impl Lines {
     }
 }
 
-fn write_all(
-    mut lines: mpsc::Receiver<Item>,
-    writer: impl Write,
-    written: &Written,
-    unwritable: &AtomicU64,
-) {
+fn write_all(mut lines: mpsc::Receiver<Item>, writer: impl Write, written: &Written, unwritable: &AtomicU64) {
     let mut writer = io::BufWriter::with_capacity(BUFFER_BYTES, writer);
     while let Some(first) = lines.blocking_recv() {
         let mut next = Some(first);
@@ -249,7 +244,10 @@ mod tests {
             .once_written(move || told.try_send(()).expect("there is room"))
             .await;
         lines.line("second".into()).await;
-        assert!(tells.try_recv().is_err(), "nothing is written while the reader does not read");
+        assert!(
+            tells.try_recv().is_err(),
+            "nothing is written while the reader does not read"
+        );
         drop(go_on);
         tells.recv().await.expect("it is told");
         assert_eq!(seen.recv().unwrap(), b"first\n");

@@ -5,8 +5,9 @@ mod api;
 mod notice;
 
 pub use api::{
-    BootstrapRefusal, Committed, ElectedBy, FromReplicator, Input, Leader, MemberProgress, NodeConfig, Output,
-    PeerReport, Place, Position, Progress, Proposal, Proposed, Refusal, ReplicatedOperation, ReplicatorView,
-    RequestId, Role, StartAction, Status, StreamId, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Committed, ElectedBy, FromReplicator, Input, Leader, MemberProgress, NodeConfig,
+    Output, PeerReport, Place, Position, Progress, Proposal, Proposed, Refusal, ReplicatedOperation,
+    ReplicatorView, RequestId, Role, StartAction, Status, StreamId, ToReplicator, TransferRefusal,
+    Transferred,
 };
 pub use notice::Notice;

@@ -65,7 +65,9 @@ impl fmt::Display for Notice {
         match self {
             Self::NewMember { node, member } => write!(f, "Node {node} starts as new member {member}"),
             Self::Formed { node, cluster } => write!(f, "Node {node} belongs to cluster {cluster}"),
-            Self::BecameLeader { node, term, by } => write!(f, "Node {node} became leader of term {term} ({by})"),
+            Self::BecameLeader { node, term, by } => {
+                write!(f, "Node {node} became leader of term {term} ({by})")
+            }
             Self::SteppedDown { node, term, why } => {
                 write!(f, "Node {node} stepped down as leader of term {term}: {why}")
             }
