@@ -4,6 +4,7 @@ mod disk;
 mod error;
 mod file_disk;
 mod format;
+pub mod identity;
 mod options;
 mod places;
 mod queue;
@@ -11,6 +12,8 @@ mod reads;
 mod record;
 mod recovery;
 mod room;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
 mod wal;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, FileInfo, FileName, Op, Outcome};
