@@ -2,16 +2,15 @@
 
 use crate::history::Logged;
 use bytes::Bytes;
+use raftlog_proto::MESSAGE_BYTES_MAX;
 use raftlog_proto::v1::operation_log_client::OperationLogClient;
 use raftlog_proto::v1::operations_client::OperationsClient;
 use raftlog_proto::v1::{
     GetStatusRequest, NodeStatus, ReadRequest, SubmitClientRequestRequest, SubmitClientRequestResponse,
 };
-use raftlog_proto::{ERROR_DOMAIN, MESSAGE_BYTES_MAX};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
-use tonic_types::StatusExt;
 
 /// How long one call may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,14 +40,6 @@ pub async fn call<T>(answer: impl Future<Output = Result<tonic::Response<T>, Sta
         Ok(answer) => answer.map(tonic::Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded("no answer in time")),
     }
-}
-
-/// The reason in the error's `google.rpc.ErrorInfo` of this project's domain.
-pub fn reason(status: &Status) -> Option<String> {
-    status
-        .get_details_error_info()
-        .filter(|info| info.domain == ERROR_DOMAIN)
-        .map(|info| info.reason)
 }
 
 /// The status of the node at `port`.

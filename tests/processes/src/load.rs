@@ -4,6 +4,7 @@ use crate::api;
 use crate::history::Acknowledged;
 use crate::wait::eventually;
 use bytes::Bytes;
+use raftlog_proto::error::reason_of;
 use raftlog_proto::reason;
 use raftlog_proto::v1::SubmitClientRequestRequest;
 use raftlog_proto::v1::operations_client::OperationsClient;
@@ -160,7 +161,7 @@ impl Client {
 
 /// Crashes, partitions and overload explain these answers to a well-formed request; nothing explains any other.
 fn assert_worth_a_retry(client: &str, sequence: u64, status: &Status) {
-    let reason = api::reason(status);
+    let reason = reason_of(status);
     let explained = match reason.as_deref() {
         Some(reason) => [
             reason::NO_LEADER,

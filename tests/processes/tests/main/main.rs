@@ -1,3 +1,22 @@
 //! The real programs, made to live through what happens to real programs: one file a topic.
 //!
 //! One test binary, so that all tests share one limit on how many clusters run at a time.
+
+mod bad_data;
+mod bad_flags;
+mod bad_operations;
+mod compose;
+mod demo;
+mod disk_full;
+mod failover;
+mod folders;
+mod foreign_messages;
+mod garbage;
+mod images;
+mod original_story;
+mod outage;
+mod quorum;
+mod raftctl;
+mod real_input;
+mod replicators;
+mod services;
