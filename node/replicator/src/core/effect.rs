@@ -1,0 +1,241 @@
+//! What comes out of the core.
+
+use std::fmt;
+use std::time::Duration;
+
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_storage::{Op, OpId};
+use thiserror::Error;
+
+use super::event::{FetchId, ReadIndexId, StreamId};
+use super::operation::{Operation, Place};
+
+/// Something to do. The order of effects matters: they are carried out one after the other.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer with [`Event::Disk`](super::Event::Disk). Operations reach the disk in this order.
+    Disk(OpId, Op),
+    /// Tell the node what is here, before anything else on the stream.
+    Position(StreamId, Position),
+    /// Tell the node how far things are. Only the latest matters.
+    Progress(StreamId, Progress),
+    /// Ask the node for a read index.
+    AskReadIndex(StreamId, ReadIndexId),
+    /// End the stream.
+    Close(StreamId, Refusal),
+    /// Execute these, in order, one at a time; answer with [`Event::Executed`](super::Event::Executed).
+    Execute(Vec<Operation>),
+    /// A line of the story. Comes before the [`Effect::Execute`] that it leads to.
+    Story(Story),
+    /// The answer to [`Event::Fetch`](super::Event::Fetch).
+    Fetched {
+        /// Of the request.
+        id: FetchId,
+        /// Consecutive from the index asked for; empty if that is not committed yet.
+        result: Result<Vec<Operation>, Busy>,
+        /// The commit index.
+        commit: OperationIndex,
+    },
+    /// The answer to [`Event::ReadIndex`](super::Event::ReadIndex): everything that was acknowledged anywhere when it was
+    /// asked for is committed here, up to the index or further.
+    ReadIndexReady(ReadIndexId, Result<OperationIndex, ReadIndexError>),
+    /// Send [`Event::Wake`](super::Event::Wake) after this long. There is never more than one under way.
+    WakeIn(Duration),
+    /// A happening worth a line.
+    Notice(Notice),
+    /// This replicator must not go on: say why and exit. Nothing comes after it.
+    Fatal(String),
+    /// Everything that [`Event::Stop`](super::Event::Stop) asked for is done.
+    Stopped,
+}
+
+/// What the replicator holds when a node opens a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Absent until a node was met.
+    pub cluster: Option<ClusterId>,
+    /// Member ID of the node it was last paired with.
+    pub member: Option<MemberId>,
+    /// First index held; 0 with an empty log.
+    pub first_index: OperationIndex,
+    /// Last operation held.
+    pub last: Place,
+    /// Last operation known to be committed.
+    pub commit: Place,
+    /// Last operation executed.
+    pub executed: Place,
+}
+
+/// How far things are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Last operation held.
+    pub last: OperationIndex,
+    /// Commit index.
+    pub commit: OperationIndex,
+    /// Last operation executed.
+    pub executed: OperationIndex,
+    /// Executed index that would survive a crash.
+    pub durable_executed: OperationIndex,
+}
+
+/// Lines that tell each operation's way (design 4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Story {
+    /// The node sent a batch of operations.
+    Replicated {
+        /// The node that sent it.
+        from: NodeNumber,
+    },
+    /// The commit index moved.
+    Committed {
+        /// Operation index.
+        commit: OperationIndex,
+        /// Highest operation index held.
+        total: OperationIndex,
+    },
+}
+
+/// Why a stream from a node was ended.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The node belongs to another cluster than what is in the data folder.
+    #[error(
+        "node {node} belongs to cluster {theirs}, this replicator's data folder to cluster {ours}: give the node its own \
+         replicator, or this replicator an empty data folder"
+    )]
+    WrongCluster {
+        /// The node's number.
+        node: NodeNumber,
+        /// Its cluster.
+        theirs: ClusterId,
+        /// The data folder's cluster.
+        ours: ClusterId,
+    },
+    /// The node is not the one that this replicator is for.
+    #[error(
+        "node {node} called the replicator of node {ours}: check --replicator of the node and --id of the replicator"
+    )]
+    WrongNode {
+        /// The node's number.
+        node: NodeNumber,
+        /// The replicator's own.
+        ours: NodeNumber,
+    },
+    /// The node said something that does not follow.
+    #[error("node {node} broke the ReplicateLog protocol: {what}")]
+    Protocol {
+        /// The node's number.
+        node: NodeNumber,
+        /// What it said.
+        what: String,
+    },
+    /// The node opened another stream.
+    #[error("replaced by a newer stream from node {node}")]
+    Replaced {
+        /// The node's number.
+        node: NodeNumber,
+    },
+    /// The replicator stops.
+    #[error("the replicator is stopping")]
+    Stopping,
+}
+
+/// A request was refused because too many are under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{0} requests are under way already: try again later")]
+pub struct Busy(pub usize);
+
+/// Why there is no read index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReadIndexError {
+    /// The node is not connected, or knows no leader.
+    #[error("no leader to ask how far the cluster is: try again later, or read with allow_stale")]
+    NoLeader,
+    /// Too many wait already.
+    #[error(transparent)]
+    Busy(Busy),
+}
+
+/// Happenings worth a line, in the voice of the story.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A node's stream was accepted and started.
+    Paired {
+        /// Its number.
+        node: NodeNumber,
+        /// Its identity.
+        member: MemberId,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The identity of the node before, if it was another one.
+        before: Option<MemberId>,
+    },
+    /// The tail was dropped because the node's log is another one there.
+    Cut {
+        /// The replicator's node.
+        node: NodeNumber,
+        /// Everything from here was dropped; none of it was committed.
+        from: OperationIndex,
+    },
+    /// The node holds less than is committed here.
+    Waiting {
+        /// Its number.
+        node: NodeNumber,
+        /// What it has to hold first.
+        until: OperationIndex,
+    },
+    /// A node's stream was refused.
+    Refused(Refusal),
+    /// The disk is full, or has room again.
+    DiskFull {
+        /// The replicator's node.
+        node: NodeNumber,
+        /// Whether it is full now.
+        full: bool,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paired {
+                node,
+                member,
+                cluster,
+                before: None,
+            } => {
+                write!(
+                    f,
+                    "Node {node} is paired with its replicator: member {member} of cluster {cluster}"
+                )
+            }
+            Self::Paired {
+                node,
+                member,
+                cluster,
+                before: Some(before),
+            } => write!(
+                f,
+                "Node {node} is paired with its replicator: member {member} of cluster {cluster}, which was member {before}"
+            ),
+            Self::Cut { node, from } => {
+                write!(f, "Node {node}: uncommitted entries from {from} on are replaced")
+            }
+            Self::Waiting { node, until } => write!(
+                f,
+                "Node {node} holds less than its replicator has committed: waiting until it holds index {until}"
+            ),
+            Self::Refused(refusal) => write!(f, "Refused a ReplicateLog stream: {refusal}"),
+            Self::DiskFull { node, full: true } => {
+                write!(
+                    f,
+                    "Node {node}: the replicator's disk is full, its log stays in memory up to a limit: make room"
+                )
+            }
+            Self::DiskFull { node, full: false } => {
+                write!(f, "Node {node}: the replicator's disk has room again")
+            }
+        }
+    }
+}

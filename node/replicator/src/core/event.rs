@@ -1,0 +1,109 @@
+//! What goes into the core.
+
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_storage::{DiskError, OpId, Outcome};
+
+use super::operation::Operation;
+
+/// Names one `ReplicateLog` stream from a node; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// Names one request for operations ([`Event::Fetch`]); chosen by the driver, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FetchId(pub u64);
+
+/// Names one request for a read index ([`Event::ReadIndex`]); chosen by the driver, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadIndexId(pub u64);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A node opened a stream and said who it is. It replaces the stream before it.
+    NodeOpened {
+        /// The new stream.
+        stream: StreamId,
+        /// The cluster of the node.
+        cluster: ClusterId,
+        /// The node's identity.
+        member: MemberId,
+        /// The node's number.
+        node: NodeNumber,
+    },
+    /// The node's answer to the position.
+    Start {
+        /// The stream it came on.
+        stream: StreamId,
+        /// How to go on.
+        action: StartAction,
+        /// The node's commit index, as far as it is on the node's disk.
+        commit: OperationIndex,
+    },
+    /// The next operations, and how far they are committed.
+    Feed {
+        /// The stream it came on.
+        stream: StreamId,
+        /// Consecutive; may be empty.
+        operations: Vec<Operation>,
+        /// The node's commit index, as far as it is on the node's disk.
+        commit: OperationIndex,
+    },
+    /// The node's answer to [`Effect::AskReadIndex`](super::Effect::AskReadIndex).
+    ReadIndexAnswer {
+        /// The stream it came on.
+        stream: StreamId,
+        /// Which request.
+        id: ReadIndexId,
+        /// What has to be committed here first; `None` if there is no leader to ask.
+        index: Option<OperationIndex>,
+    },
+    /// The stream ended or broke.
+    NodeClosed {
+        /// Which.
+        stream: StreamId,
+    },
+    /// The disk has done what [`Effect::Disk`](super::Effect::Disk) asked for.
+    Disk(OpId, Result<Outcome, DiskError>),
+    /// The executor has executed everything up to here, with effects that outlive a kill of this process.
+    Executed {
+        /// Operation index.
+        through: OperationIndex,
+    },
+    /// Somebody wants committed operations.
+    Fetch {
+        /// Comes back with the answer.
+        id: FetchId,
+        /// First index wanted, at least 1.
+        from: OperationIndex,
+        /// Last index wanted.
+        to: OperationIndex,
+        /// As many operations as fit into this, and at least one.
+        bytes_max: usize,
+    },
+    /// Somebody wants to read what is committed in the whole cluster.
+    ReadIndex {
+        /// Comes back with the answer.
+        id: ReadIndexId,
+    },
+    /// Nobody waits for the answer any more.
+    ReadIndexAbandoned {
+        /// Which.
+        id: ReadIndexId,
+    },
+    /// The time that [`Effect::WakeIn`](super::Effect::WakeIn) asked for has passed.
+    Wake,
+    /// Stop in good order: nothing more is executed, what is known is written, then [`Effect::Stopped`](super::Effect::Stopped).
+    Stop,
+}
+
+/// What the node makes of the replicator's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAction {
+    /// The logs agree up to the one before; the node goes on from here.
+    ResumeFrom(OperationIndex),
+    /// Drop what lies above; the node goes on from the next one.
+    CutTo(OperationIndex),
+    /// The node holds less than the replicator has committed: it says again how to start once it holds this.
+    WaitUntil(OperationIndex),
+}

@@ -1,0 +1,115 @@
+//! Execution: in order, only what is committed, with a bounded amount handed out at a time (design 6.6).
+
+use std::collections::VecDeque;
+
+use raftlog_raft::ids::OperationIndex;
+
+use super::effect::Effect;
+use super::operation::{Operation, Place};
+use super::replicator::{Phase, Replicator, fitting};
+
+/// The id under which the log is read back for execution.
+pub(super) const EXECUTION_READ: u64 = 0;
+
+/// What the executor has, and what it has done.
+#[derive(Debug)]
+pub(super) struct Execution {
+    executed: Place,
+    /// Handed out and not done, in order, each with its weight.
+    handed_out: VecDeque<(Place, usize)>,
+    handed_out_bytes: usize,
+    /// The log is being read back for the next run.
+    reading: bool,
+}
+
+impl Execution {
+    pub(super) fn new(executed: Place) -> Self {
+        Self {
+            executed,
+            handed_out: VecDeque::new(),
+            handed_out_bytes: 0,
+            reading: false,
+        }
+    }
+
+    pub(super) fn executed(&self) -> Place {
+        self.executed
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.handed_out.is_empty()
+    }
+
+    /// Operations handed out and not done.
+    pub(super) fn operations(&self) -> usize {
+        self.handed_out.len()
+    }
+
+    pub(super) fn done(&mut self, through: OperationIndex) {
+        while let Some((place, weight)) = self
+            .handed_out
+            .front()
+            .copied()
+            .filter(|(p, _)| p.index <= through)
+        {
+            self.executed = place;
+            self.handed_out_bytes -= weight;
+            self.handed_out.pop_front();
+        }
+    }
+
+    fn next(&self) -> OperationIndex {
+        self.handed_out
+            .back()
+            .map_or(self.executed.index, |(place, _)| place.index)
+            + 1
+    }
+
+    fn hand_out(&mut self, run: &[Operation]) {
+        for operation in run {
+            self.handed_out.push_back((operation.place(), operation.weight()));
+            self.handed_out_bytes += operation.weight();
+        }
+    }
+}
+
+impl Replicator {
+    /// Hands out what is committed, as far as the executor has room.
+    pub(super) fn execute_more(&mut self) {
+        while self.phase == Phase::Running && !self.execution.reading {
+            let (first, last) = (self.execution.next(), self.commit.index);
+            // Half the room at a time: a run at a time costs less than an operation at a time.
+            let bytes = self.config.executing_bytes_max / 2;
+            let count = self.config.executing_operations_max / 2;
+            let busy = self.execution.handed_out_bytes > bytes || self.execution.operations() > count;
+            if first > last || busy {
+                return;
+            }
+            let last = last.min(first.saturating_add(count as u64));
+            if let Some(operations) = self.held.range(first, last) {
+                let run = fitting(operations, bytes);
+                self.execution.hand_out(&run);
+                self.effects.push(Effect::Execute(run));
+            } else {
+                self.execution.reading = true;
+                let last = last.min(self.held.recent_from() - 1);
+                if let Some(run) = self.wal.read(EXECUTION_READ, first, last, bytes) {
+                    self.read_back(EXECUTION_READ, run);
+                }
+            }
+        }
+    }
+
+    /// The log was read back for execution.
+    pub(super) fn execute_read_back(&mut self, run: Vec<Operation>) {
+        self.execution.reading = false;
+        if self.phase != Phase::Running {
+            return;
+        }
+        let expected = self.execution.next();
+        let found = run.first().map_or(0, |first| first.index);
+        assert_eq!(found, expected, "the log answers with what was asked for");
+        self.execution.hand_out(&run);
+        self.effects.push(Effect::Execute(run));
+    }
+}

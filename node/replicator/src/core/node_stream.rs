@@ -1,0 +1,236 @@
+//! What comes from the node: who it is, where to start, operations and the commit index (design 6.4).
+
+use raftlog_raft::entry::OPERATION_BYTES_MAX;
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+
+use super::effect::{Effect, Notice, Refusal, Story};
+use super::event::{StartAction, StreamId};
+use super::operation::Operation;
+use super::replicator::{NodeStream, Phase, Replicator};
+
+/// Why an operation was not taken.
+enum Untaken {
+    /// The stream is not to be trusted any more, the log is.
+    Protocol(String),
+    /// The logs of node and replicator contradict each other.
+    Fatal(String),
+}
+
+impl Replicator {
+    pub(super) fn node_opened(
+        &mut self,
+        id: StreamId,
+        cluster: ClusterId,
+        member: MemberId,
+        node: NodeNumber,
+    ) {
+        if let Some(refusal) = self.refusal_of(cluster, node) {
+            if !matches!(refusal, Refusal::Stopping) {
+                self.notice(Notice::Refused(refusal.clone()));
+                if self.stream.is_none() {
+                    self.refused = Some(refusal.clone());
+                }
+            }
+            self.effects.push(Effect::Close(id, refusal));
+            return;
+        }
+        if let Some(old) = self.stream.take() {
+            // The node was restarted, and its old connection lingers.
+            self.refuse_read_indexes(old.id);
+            self.effects
+                .push(Effect::Close(old.id, Refusal::Replaced { node }));
+        }
+        self.refused = None;
+        self.stream = Some(NodeStream {
+            id,
+            cluster,
+            member,
+            node,
+            agreed: None,
+            told: None,
+        });
+        self.effects.push(Effect::Position(id, self.position()));
+    }
+
+    fn refusal_of(&self, theirs: ClusterId, node: NodeNumber) -> Option<Refusal> {
+        if self.phase == Phase::Stopping {
+            return Some(Refusal::Stopping);
+        }
+        if node != self.config.node {
+            return Some(Refusal::WrongNode {
+                node,
+                ours: self.config.node,
+            });
+        }
+        let ours = self.cluster.filter(|ours| *ours != theirs)?;
+        Some(Refusal::WrongCluster { node, theirs, ours })
+    }
+
+    pub(super) fn start(&mut self, id: StreamId, action: StartAction, commit: OperationIndex) {
+        let Some(stream) = self.stream.as_ref().filter(|stream| stream.id == id) else {
+            return;
+        };
+        let (node, member, cluster) = (stream.node, stream.member, stream.cluster);
+        let agreed = match self.agree(node, action) {
+            Ok(agreed) => agreed,
+            Err(Untaken::Protocol(what)) => return self.refuse_stream(Refusal::Protocol { node, what }),
+            Err(Untaken::Fatal(why)) => return self.fail(why),
+        };
+        if self.cluster != Some(cluster) || self.member != Some(member) {
+            let before = self.member.filter(|before| *before != member);
+            self.notice(Notice::Paired {
+                node,
+                member,
+                cluster,
+                before,
+            });
+            self.cluster = Some(cluster);
+            self.member = Some(member);
+        }
+        if let StartAction::WaitUntil(until) = action {
+            self.notice(Notice::Waiting { node, until });
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.agreed = Some(agreed);
+        }
+        self.ready_at.get_or_insert(commit);
+        self.commit_to(commit.min(agreed));
+    }
+
+    /// Up to where the logs agree, after dropping what the node says to drop.
+    fn agree(&mut self, node: NodeNumber, action: StartAction) -> Result<OperationIndex, Untaken> {
+        let (last, commit) = (self.held.last().index, self.commit.index);
+        match action {
+            // What is committed is on all that can lead: a node that has caught up agrees up to there.
+            StartAction::WaitUntil(_) => Ok(commit),
+            StartAction::ResumeFrom(from) if from > commit && from <= last + 1 => Ok(from - 1),
+            StartAction::ResumeFrom(from) => Err(Untaken::Protocol(format!(
+                "it resumes from index {from}, but this replicator has committed {commit} and holds {last}"
+            ))),
+            StartAction::CutTo(to) if to < commit => Err(Untaken::Fatal(format!(
+                "node {node} wants index {} dropped, which is committed here (commit index {commit}): one of the two data \
+                 folders is not of this cluster's past; nothing was dropped. Find out which with GetStatus of the other \
+                 nodes, then start its owner with an empty folder",
+                to + 1
+            ))),
+            StartAction::CutTo(to) if to > last => Err(Untaken::Protocol(format!(
+                "it cuts to index {to}, but this replicator holds {last} only"
+            ))),
+            StartAction::CutTo(to) => {
+                self.cut(to + 1);
+                Ok(to)
+            }
+        }
+    }
+
+    pub(super) fn feed(&mut self, id: StreamId, operations: Vec<Operation>, commit: OperationIndex) {
+        let Some(stream) = self.stream.as_ref().filter(|stream| stream.id == id) else {
+            return;
+        };
+        let node = stream.node;
+        let Some(mut agreed) = stream.agreed else {
+            let what = "it fed operations before it said where to start".to_owned();
+            return self.refuse_stream(Refusal::Protocol { node, what });
+        };
+        if !operations.is_empty() {
+            self.effects.push(Effect::Story(Story::Replicated { from: node }));
+        }
+        let mut untaken = None;
+        for operation in operations {
+            let index = operation.index;
+            match self.take(node, agreed, operation) {
+                Ok(()) => agreed = index,
+                Err(why) => {
+                    untaken = Some(why);
+                    break;
+                }
+            }
+        }
+        match untaken {
+            Some(Untaken::Protocol(what)) => return self.refuse_stream(Refusal::Protocol { node, what }),
+            Some(Untaken::Fatal(why)) => return self.fail(why),
+            None => {}
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.agreed = Some(agreed);
+        }
+        self.commit_to(commit.min(agreed));
+    }
+
+    /// One operation behind what the logs agree on; it may replace what lies there and is not committed.
+    fn take(
+        &mut self,
+        node: NodeNumber,
+        agreed: OperationIndex,
+        operation: Operation,
+    ) -> Result<(), Untaken> {
+        let (index, last) = (operation.index, self.held.last().index);
+        if operation.data.is_empty() || operation.data.len() > OPERATION_BYTES_MAX {
+            let bytes = operation.data.len();
+            return Err(Untaken::Protocol(format!("operation {index} has {bytes} bytes")));
+        }
+        if index <= self.commit.index {
+            return Err(Untaken::Fatal(format!(
+                "node {node} sent an operation for index {index}, which is committed here (commit index {}): it is never \
+                 replaced; start the one of the two that has the wrong data folder with an empty one",
+                self.commit.index
+            )));
+        }
+        if index > agreed + 1 {
+            return Err(Untaken::Protocol(format!(
+                "it sent index {index} where {} comes next",
+                agreed + 1
+            )));
+        }
+        let previous = self
+            .held
+            .place(index - 1)
+            .expect("places are known from the commit index on");
+        let expected = operation.expected_hash(previous);
+        if operation.running_hash != expected {
+            return Err(Untaken::Fatal(format!(
+                "operation {index} of node {node} has running hash {:016x}, after what is held here it must be {expected:016x}: \
+                 the logs of node and replicator differ at or before index {index}; if the node's is the right one, start \
+                 this replicator with an empty data folder",
+                operation.running_hash
+            )));
+        }
+        if self.held.place(index) == Some(operation.place()) {
+            return Ok(());
+        }
+        if index <= last {
+            self.cut(index);
+        }
+        self.writing.took(&operation);
+        self.held.push(operation);
+        Ok(())
+    }
+
+    /// Drops `from` and everything after it, none of it committed.
+    fn cut(&mut self, from: OperationIndex) {
+        if from > self.held.last().index {
+            return;
+        }
+        let dropped = self.held.truncate(from);
+        self.writing.truncated(from, &dropped);
+        self.notice(Notice::Cut {
+            node: self.config.node,
+            from,
+        });
+    }
+
+    fn refuse_stream(&mut self, refusal: Refusal) {
+        let Some(stream) = self.stream.take() else { return };
+        self.refuse_read_indexes(stream.id);
+        self.notice(Notice::Refused(refusal.clone()));
+        self.effects.push(Effect::Close(stream.id, refusal.clone()));
+        self.refused = Some(refusal);
+    }
+
+    pub(super) fn node_closed(&mut self, id: StreamId) {
+        if self.stream.as_ref().is_some_and(|stream| stream.id == id) {
+            self.stream = None;
+            self.refuse_read_indexes(id);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Start: what the data folder holds is read, checked, and gone on from.
+
+use raftlog_raft::ids::MemberId;
+use raftlog_storage::identity::{Identity, Program};
+use raftlog_storage::{Disk, OpenError, Visit, Wal, WalOptions};
+
+use super::config::Config;
+use super::durable::Durable;
+use super::held::Held;
+use super::operation::Operation;
+use super::replicator::Replicator;
+
+/// What the log adds up to while it is read.
+struct Recovering {
+    held: Held,
+    state: Durable,
+}
+
+impl Replicator {
+    /// Opens the folder behind `disk`, or takes it if it is empty. `random` gives a new folder its identity.
+    ///
+    /// # Errors
+    /// A folder of another node or program, a corrupt log, a failing disk: each says so in one line.
+    pub fn open(config: Config, disk: &mut dyn Disk, random: &mut dyn rand::Rng) -> Result<Self, OpenError> {
+        let folder = disk.folder();
+        let found = Identity::load(disk)?;
+        if let Some(identity) = &found {
+            identity.check(Program::Replicator, config.node, &folder)?;
+        }
+        let owner = found
+            .as_ref()
+            .map_or_else(|| MemberId::random(random), |identity| identity.member);
+        let options = WalOptions {
+            segment_bytes: config.segment_bytes,
+            ..WalOptions::new(owner.get())
+        };
+        let mut recovering = Recovering {
+            held: Held::new(),
+            state: Durable::default(),
+        };
+        let (mut wal, recovery) = Wal::open(disk, options, &mut |visit| recovering.visit(visit))?;
+        if found.is_none() {
+            Identity::check_log(None, &recovery, &folder)?;
+            disk.execute(&Identity::new(Program::Replicator, config.node, owner).store())?;
+        }
+        // A final batch that is lost does no harm: the node sends it again.
+        wal.repaired();
+        let Recovering { held, state } = recovering;
+        Ok(Self::recovered(config, wal, held, state))
+    }
+}
+
+impl Recovering {
+    fn visit(&mut self, visit: Visit<Operation>) -> Result<(), String> {
+        match visit {
+            Visit::Truncate(from) => self.truncate(from),
+            Visit::Record(operation) => self.record(&operation),
+            Visit::State(bytes) => self.state(Durable::decode(bytes)?),
+        }
+    }
+
+    fn truncate(&mut self, from: u64) -> Result<(), String> {
+        let commit = self.state.commit.index;
+        if from <= commit {
+            return Err(format!(
+                "operations from {from} on are dropped, though {commit} was committed"
+            ));
+        }
+        self.held.truncate(from);
+        Ok(())
+    }
+
+    fn record(&mut self, operation: &Operation) -> Result<(), String> {
+        let last = self.held.last();
+        if operation.index != last.index + 1 {
+            return Err(format!(
+                "operation {} follows operation {}",
+                operation.index, last.index
+            ));
+        }
+        if operation.running_hash != operation.expected_hash(last) {
+            return Err(format!(
+                "the running hash of operation {} does not fit its data",
+                operation.index
+            ));
+        }
+        self.held.push_place(operation.place());
+        Ok(())
+    }
+
+    fn state(&mut self, state: Durable) -> Result<(), String> {
+        if self.held.place(state.commit.index) != Some(state.commit)
+            || state.executed.index > state.commit.index
+        {
+            return Err(format!(
+                "the state says commit index {} and executed index {}, the log ends at {}",
+                state.commit.index,
+                state.executed.index,
+                self.held.last().index
+            ));
+        }
+        self.held.forget_places_below(state.commit.index);
+        self.state = state;
+        Ok(())
+    }
+}

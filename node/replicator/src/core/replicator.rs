@@ -1,0 +1,273 @@
+//! The state machine itself: what it knows, and where each event goes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_storage::{DiskError, OpId, Outcome, Wal, WalEvent};
+
+use super::config::Config;
+use super::durable::Durable;
+use super::effect::{Effect, Notice, Position, Progress, Refusal, Story};
+use super::event::{Event, FetchId, ReadIndexId, StreamId};
+use super::execution::Execution;
+use super::held::Held;
+use super::operation::{Operation, Place};
+use super::writing::Writing;
+
+/// The replicator: log, commit index, executed index, and the stream of its node.
+#[derive(Debug)]
+pub struct Replicator {
+    pub(super) config: Config,
+    pub(super) wal: Wal<Operation>,
+    pub(super) held: Held,
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) member: Option<MemberId>,
+    pub(super) commit: Place,
+    pub(super) execution: Execution,
+    pub(super) writing: Writing,
+    pub(super) stream: Option<NodeStream>,
+    /// Why the last node was refused, until one is accepted.
+    pub(super) refused: Option<Refusal>,
+    /// What was committed when this process met its node; to be reached once.
+    pub(super) ready_at: Option<OperationIndex>,
+    pub(super) read_indexes: BTreeMap<ReadIndexId, ReadIndexState>,
+    pub(super) fetches: BTreeMap<u64, FetchId>,
+    pub(super) next_read: u64,
+    pub(super) phase: Phase,
+    pub(super) effects: Vec<Effect>,
+}
+
+/// The stream of the node that this replicator listens to now.
+#[derive(Debug)]
+pub(super) struct NodeStream {
+    pub(super) id: StreamId,
+    pub(super) cluster: ClusterId,
+    pub(super) member: MemberId,
+    pub(super) node: NodeNumber,
+    /// Up to here the node's log and this one are known to agree; `None` until it said how to start.
+    pub(super) agreed: Option<OperationIndex>,
+    /// What the node was told last.
+    pub(super) told: Option<Progress>,
+}
+
+/// A read that wants to be linearizable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadIndexState {
+    /// The node was asked on this stream.
+    Asked(StreamId),
+    /// It answered: this has to be committed here.
+    Until(OperationIndex),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Running,
+    Stopping,
+    Ended,
+}
+
+impl Replicator {
+    pub(super) fn recovered(config: Config, wal: Wal<Operation>, held: Held, state: Durable) -> Self {
+        let mut replicator = Self {
+            config,
+            wal,
+            cluster: state.cluster,
+            member: state.member,
+            commit: state.commit,
+            execution: Execution::new(state.executed),
+            writing: Writing::new(held.last().index, state),
+            held,
+            stream: None,
+            refused: None,
+            ready_at: None,
+            read_indexes: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            next_read: 1,
+            phase: Phase::Running,
+            effects: Vec::new(),
+        };
+        if state.commit.index > 0 {
+            replicator.tell_commit();
+        }
+        replicator
+    }
+
+    /// Takes what happened. What follows from it is in [`Replicator::effects`].
+    pub fn handle(&mut self, event: Event) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        match event {
+            Event::NodeOpened {
+                stream,
+                cluster,
+                member,
+                node,
+            } => {
+                self.node_opened(stream, cluster, member, node);
+            }
+            Event::Start {
+                stream,
+                action,
+                commit,
+            } => self.start(stream, action, commit),
+            Event::Feed {
+                stream,
+                operations,
+                commit,
+            } => self.feed(stream, operations, commit),
+            Event::ReadIndexAnswer { stream, id, index } => self.read_index_answered(stream, id, index),
+            Event::NodeClosed { stream } => self.node_closed(stream),
+            Event::Disk(id, outcome) => self.disk_done(id, outcome),
+            Event::Executed { through } => self.execution.done(through),
+            Event::Fetch {
+                id,
+                from,
+                to,
+                bytes_max,
+            } => self.fetch(id, from, to, bytes_max),
+            Event::ReadIndex { id } => self.ask_read_index(id),
+            Event::ReadIndexAbandoned { id } => {
+                self.read_indexes.remove(&id);
+            }
+            Event::Wake => self.woken(),
+            Event::Stop => self.stop(),
+        }
+    }
+
+    /// What to do now, in this order. Call it after every [`Replicator::handle`], or after a batch of them.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        if self.phase != Phase::Ended {
+            self.execute_more();
+            self.write_when_due();
+            self.held.evict(self.config.cache_bytes, self.writing.persisted);
+            self.tell_progress();
+            while let Some((id, op)) = self.wal.next_op() {
+                self.effects.push(Effect::Disk(id, op));
+            }
+            self.end_when_stopped();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether to take more from the node: false while too much waits for the disk. What the node sends meanwhile is to
+    /// wait in its stream, whose flow control then stops the node.
+    pub fn takes_feed(&self) -> bool {
+        self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max
+    }
+
+    /// What it holds, as a node is told.
+    pub fn position(&self) -> Position {
+        let last = self.held.last();
+        Position {
+            cluster: self.cluster,
+            member: self.member,
+            first_index: u64::from(last.index > 0),
+            last,
+            commit: self.commit,
+            executed: self.execution.executed(),
+        }
+    }
+
+    /// How far things are.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            last: self.held.last().index,
+            commit: self.commit.index,
+            executed: self.execution.executed().index,
+            durable_executed: self.writing.durable_executed,
+        }
+    }
+
+    /// The commit index moves to `index`, if that is ahead and held.
+    pub(super) fn commit_to(&mut self, index: OperationIndex) {
+        if index <= self.commit.index {
+            return;
+        }
+        self.commit = self.held.place(index).expect("what the logs agree on is held");
+        self.held.forget_places_below(index);
+        self.tell_commit();
+        self.execute_more();
+        self.answer_read_indexes();
+    }
+
+    fn tell_commit(&mut self) {
+        let story = Story::Committed {
+            commit: self.commit.index,
+            total: self.held.last().index,
+        };
+        self.effects.push(Effect::Story(story));
+    }
+
+    fn tell_progress(&mut self) {
+        let progress = self.progress();
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.agreed.is_some()) else {
+            return;
+        };
+        if stream.told != Some(progress) {
+            stream.told = Some(progress);
+            self.effects.push(Effect::Progress(stream.id, progress));
+        }
+    }
+
+    fn disk_done(&mut self, id: OpId, outcome: Result<Outcome, DiskError>) {
+        let events = match self.wal.complete(id, outcome) {
+            Ok(events) => events,
+            Err(fatal) => return self.fail(fatal.to_string()),
+        };
+        for event in events {
+            match event {
+                WalEvent::Persisted(ticket) => self.writing.persisted(ticket, &self.held),
+                WalEvent::Read { id, records } => self.read_back(id, records),
+                WalEvent::Full(full) => {
+                    self.writing.full = full;
+                    self.notice(Notice::DiskFull {
+                        node: self.config.node,
+                        full,
+                    });
+                }
+                // Asked for at the start; nothing waits for it.
+                WalEvent::Repaired => {}
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.phase = Phase::Stopping;
+        if let Some(stream) = self.stream.take() {
+            self.refuse_read_indexes(stream.id);
+            self.effects.push(Effect::Close(stream.id, Refusal::Stopping));
+        }
+    }
+
+    fn end_when_stopped(&mut self) {
+        let done = self.execution.is_idle() && !self.has_to_write() && self.writing.is_idle();
+        if self.phase == Phase::Stopping && done {
+            self.phase = Phase::Ended;
+            self.effects.push(Effect::Stopped);
+        }
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    pub(super) fn fail(&mut self, why: String) {
+        self.phase = Phase::Ended;
+        self.effects.push(Effect::Fatal(why));
+    }
+}
+
+/// As many of `operations` as fit into `bytes`, and at least one.
+pub(super) fn fitting<'a>(operations: impl Iterator<Item = &'a Operation>, bytes: usize) -> Vec<Operation> {
+    let mut total = 0;
+    let mut run = VecDeque::new();
+    for operation in operations {
+        total += operation.weight();
+        if total > bytes && !run.is_empty() {
+            break;
+        }
+        run.push_back(operation.clone());
+    }
+    run.into()
+}

@@ -1,0 +1,106 @@
+//! How the replicator is doing, for readiness, `/status` and metrics.
+
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+
+use super::operation::Place;
+use super::replicator::Replicator;
+
+/// A view of the replicator. All indexes are operation indexes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Absent until a node was met.
+    pub cluster: Option<ClusterId>,
+    /// Member ID of the node it was last paired with.
+    pub member: Option<MemberId>,
+    /// The node whose stream is open.
+    pub connected: Option<NodeNumber>,
+    /// First index held; 0 with an empty log.
+    pub first_index: OperationIndex,
+    /// Last operation held.
+    pub last: Place,
+    /// Last operation known to be committed.
+    pub commit: Place,
+    /// Last operation executed.
+    pub executed: Place,
+    /// Executed index that would survive a crash.
+    pub durable_executed: OperationIndex,
+    /// Last operation on this replicator's disk.
+    pub persisted: OperationIndex,
+    /// Operations at the executor.
+    pub executing_operations: usize,
+    /// Bytes held that are not on disk yet.
+    pub unpersisted_bytes: usize,
+    /// Bytes of operations in memory.
+    pub cached_bytes: usize,
+    /// Bytes of the log on disk.
+    pub wal_bytes: u64,
+    /// Segments of the log on disk.
+    pub wal_segments: usize,
+    /// The disk is full: the log stays in memory, up to a limit.
+    pub disk_full: bool,
+    /// Whether to send clients here.
+    pub readiness: Readiness,
+}
+
+/// Whether it is ready, and why or why not, in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// It holds what was committed when it started.
+    pub ready: bool,
+    /// One line.
+    pub reason: String,
+}
+
+impl Replicator {
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        let position = self.position();
+        Status {
+            cluster: position.cluster,
+            member: position.member,
+            connected: self.stream.as_ref().map(|stream| stream.node),
+            first_index: position.first_index,
+            last: position.last,
+            commit: position.commit,
+            executed: position.executed,
+            durable_executed: self.writing.durable_executed,
+            persisted: self.writing.persisted,
+            executing_operations: self.execution.operations(),
+            unpersisted_bytes: self.writing.unpersisted_bytes,
+            cached_bytes: self.held.recent_bytes(),
+            wal_bytes: self.wal.disk_bytes(),
+            wal_segments: self.wal.segments(),
+            disk_full: self.writing.full,
+            readiness: self.readiness(),
+        }
+    }
+
+    /// Ready once it holds what was committed when it started (design 4.2). It stays so while its node is away; a node of
+    /// another cluster in its place ends it. Execution never counts.
+    pub fn readiness(&self) -> Readiness {
+        let node = self.config.node;
+        let commit = self.commit.index;
+        let not = |reason: String| Readiness { ready: false, reason };
+        if let (None, Some(refusal)) = (&self.stream, &self.refused) {
+            return not(refusal.to_string());
+        }
+        match (self.ready_at, &self.stream) {
+            (None, None) => not(format!("waiting for node {node} to connect")),
+            (None, Some(_)) => not(format!("waiting for node {node} to say where to start")),
+            (Some(target), _) if target > commit => not(format!(
+                "catching up: holds {commit} of {target} committed operations"
+            )),
+            (Some(_), stream) => {
+                let away = if stream.is_none() {
+                    "; node is not connected"
+                } else {
+                    ""
+                };
+                let full = if self.writing.full { "; disk is full" } else { "" };
+                let executed = self.execution.executed().index;
+                let reason = format!("commit index {commit}, executed index {executed}{away}{full}");
+                Readiness { ready: true, reason }
+            }
+        }
+    }
+}
