@@ -51,6 +51,8 @@ pub struct Raft {
     heard_at: Option<Time>,
     election_deadline: Time,
     disk_full: bool,
+    /// Acknowledged entries may be missing: no votes until a leader has brought them back.
+    suspect: bool,
     /// Streams of submissions: the term in which each began, or `None` once one of its proposals was refused.
     streams: BTreeMap<StreamId, Option<Term>>,
     /// This member's own ReadIndex requests under way to the leader.
@@ -110,6 +112,7 @@ impl Raft {
             heard_at: (hard_state.term > 0).then_some(now),
             election_deadline: now,
             disk_full: false,
+            suspect: false,
             streams: BTreeMap::new(),
             reads: BTreeMap::new(),
             transfer: None,
@@ -215,7 +218,7 @@ impl Raft {
                 .heartbeat_due
                 .min(self.quorum_deadline())
                 .min(self.stall_deadline()),
-            _ if self.is_voter() => self.election_deadline,
+            _ if self.may_vote() => self.election_deadline,
             _ => Time::NEVER,
         };
         let transfer = self
@@ -243,7 +246,7 @@ impl Raft {
                 }
             }
             _ => {
-                if now >= self.election_deadline && self.is_voter() {
+                if now >= self.election_deadline && self.may_vote() {
                     self.campaign(now);
                 }
             }
@@ -300,7 +303,10 @@ impl Raft {
             self.effects.push(Effect::Send(message));
         }
         match &self.role {
-            Role::Follower(_) => self.acknowledge_persisted(),
+            Role::Follower(_) => {
+                self.acknowledge_persisted();
+                self.clear_suspicion();
+            }
             Role::Candidate(_) => self.own_vote_persisted(now),
             Role::Leader(_) => self.advance_commit(),
             Role::PreCandidate(_) => {}
@@ -311,6 +317,17 @@ impl Raft {
     /// The disk is full, or is no more: a leader refuses submissions meanwhile.
     pub fn set_disk_full(&mut self, full: bool) {
         self.disk_full = full;
+    }
+
+    /// The end of the log was damaged and dropped: entries that this member has acknowledged may be missing. It neither
+    /// votes nor campaigns until a leader has brought back everything that is committed.
+    pub fn set_suspect(&mut self) {
+        self.suspect = true;
+    }
+
+    /// Whether acknowledged entries may still be missing.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
     }
 
     /// Takes what is to be done. The more happened since the last flush, the larger the batches.
@@ -398,6 +415,10 @@ impl Raft {
 
     fn is_voter(&self) -> bool {
         self.configuration().is_voter(self.config.id)
+    }
+
+    fn may_vote(&self) -> bool {
+        self.is_voter() && !self.suspect
     }
 
     fn leading(&self) -> Option<&Leading> {

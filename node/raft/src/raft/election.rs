@@ -86,7 +86,7 @@ impl Raft {
 
     pub(super) fn vote_requested(&mut self, now: Time, from: MemberId, term: Term, request: RequestVote) {
         let stuck = !request.transfer && self.sticks(now);
-        if stuck || term < self.term || (request.pre_vote && term == self.term) {
+        if stuck || self.suspect || term < self.term || (request.pre_vote && term == self.term) {
             self.send(
                 from,
                 self.term,

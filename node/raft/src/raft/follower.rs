@@ -198,6 +198,14 @@ impl Raft {
         }
     }
 
+    /// Whatever was committed with this member's word is in the log of a leader that has committed in its own term; with all
+    /// of that on disk again nothing can be missing.
+    pub(super) fn clear_suspicion(&mut self) {
+        if self.term_has_commit() && self.durability.persisted() >= self.commit {
+            self.suspect = false;
+        }
+    }
+
     /// More of the leader's entries are on disk: tell it.
     pub(super) fn acknowledge_persisted(&mut self) {
         let Some(leader) = self.leader else { return };

@@ -361,12 +361,12 @@ impl Raft {
 
     /// The stream to that member broke: whatever was under way may be lost.
     pub fn peer_stream_broken(&mut self, member: MemberId) {
+        let last = self.log.last().index;
         let Role::Leader(leading) = &mut self.role else {
             return;
         };
         if let Some(progress) = leading.peers.get_mut(&member) {
-            let next = progress.matched + 1;
-            progress.probe_from(next);
+            progress.forget(last);
             // The next heartbeat tries again; at once would spin while nobody is there.
             progress.round_ordered = false;
         }

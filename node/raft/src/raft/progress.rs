@@ -102,6 +102,14 @@ impl Progress {
         self.round_ordered = true;
     }
 
+    /// Whatever was under way may be lost, and the follower may even have come back with less than it had: nothing counts
+    /// until it says anew what it holds.
+    pub(super) fn forget(&mut self, last: LogIndex) {
+        self.matched = 0;
+        self.commit_sent = 0;
+        self.probe_from(last + 1);
+    }
+
     /// Whether an answer of a conflict before `previous + 1` is about what is being tried now, and not an old one.
     pub(super) fn is_current_conflict(&self, previous: LogIndex) -> bool {
         previous > self.matched

@@ -533,6 +533,56 @@ fn a_follower_that_is_far_behind_is_served_from_disk() {
 }
 
 #[test]
+fn a_follower_that_lost_what_it_acknowledged_gets_it_back_and_votes_only_then() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    for request in 1..=5 {
+        cluster.submit(leader, request);
+    }
+    let damaged = cluster.followers(leader)[0];
+    cluster.disks.get_mut(&damaged).unwrap().entries.truncate(2);
+    cluster.disks.get_mut(&damaged).unwrap().hard_state.commit = 1;
+    cluster.restart(damaged);
+    cluster.raft(damaged).set_suspect();
+    cluster.cut_off.insert(damaged);
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(
+        cluster.members[&damaged].role(),
+        RoleName::Follower,
+        "it does not campaign"
+    );
+    let last = cluster.members[&leader].log().last();
+    let term = cluster.members[&leader].term() + 1;
+    let request = RequestVote {
+        pre_vote: false,
+        transfer: true,
+        last,
+    };
+    let message = Message {
+        from: id(leader),
+        to: id(damaged),
+        term,
+        body: Body::RequestVote(request),
+    };
+    let now = cluster.now;
+    cluster.raft(damaged).message(now, message);
+    cluster.flush(damaged);
+    assert_eq!(
+        cluster.sent.last().unwrap().body,
+        Body::Vote {
+            pre_vote: false,
+            granted: false
+        }
+    );
+    cluster.queue.clear();
+    cluster.raft(leader).peer_stream_broken(id(damaged));
+    cluster.cut_off.clear();
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.disks[&damaged].entries, cluster.disks[&leader].entries);
+    assert!(!cluster.members[&damaged].is_suspect());
+}
+
+#[test]
 fn messages_that_got_lost_are_sent_again() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();

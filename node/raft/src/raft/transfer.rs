@@ -102,7 +102,7 @@ impl Raft {
     /// The leader says: campaign now.
     pub(super) fn told_to_take_over(&mut self, now: Time, from: MemberId, term: Term) {
         let by_leader = term == self.term && self.leader == Some(from);
-        if by_leader && matches!(self.role, Role::Follower(_)) && self.is_voter() {
+        if by_leader && matches!(self.role, Role::Follower(_)) && self.may_vote() {
             self.elect(now, ElectedBy::Transfer);
         }
     }

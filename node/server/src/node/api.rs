@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftlog_raft::entry::Operation;
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
@@ -14,10 +13,7 @@ use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
 use super::notice::Notice;
 
-/// The runtime's number for something that is answered later; unique within a process.
-pub type RequestId = u64;
-/// The runtime's number for one SubmitStream call; unique within a process.
-pub type StreamId = u64;
+pub use raftlog_raft::effect::{ElectedBy, Proposal, Proposed, RequestId, StreamId};
 
 /// What a node is told once, at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,26 +81,6 @@ pub enum Input {
     },
     /// From this node's own replicator.
     Replicator(FromReplicator),
-}
-
-/// One thing that a client wants in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal {
-    /// Answered by [`Output::Answer`] with this number.
-    pub id: RequestId,
-    /// Once one proposal of a stream is refused, the node refuses all later ones of it.
-    pub stream: Option<StreamId>,
-    /// What.
-    pub proposed: Proposed,
-}
-
-/// The kinds of proposals.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proposed {
-    /// Append this operation.
-    Operation(Operation),
-    /// Open a session.
-    OpenSession,
 }
 
 /// What a peer is, as far as formation cares.
@@ -319,7 +295,7 @@ pub struct Committed {
     pub log_index: LogIndex,
     /// Of the entry.
     pub term: Term,
-    /// For [`Proposed::OpenSession`]: the session's name.
+    /// The name of the session, where the entry opened one.
     pub client_id: Option<String>,
 }
 
@@ -407,15 +383,6 @@ pub enum Role {
     Leader,
     /// Not a voter of the configuration, or not in it at all.
     Learner,
-}
-
-/// How a leader came to lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ElectedBy {
-    /// An election timeout elapsed.
-    Election,
-    /// The leader before it handed over.
-    Transfer,
 }
 
 /// One node's view of itself and its cluster. Cheap to make: it is made after every batch of inputs.
@@ -506,15 +473,6 @@ impl fmt::Display for Role {
             Self::Candidate => "candidate",
             Self::Leader => "leader",
             Self::Learner => "learner",
-        })
-    }
-}
-
-impl fmt::Display for ElectedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Election => "election",
-            Self::Transfer => "transfer",
         })
     }
 }

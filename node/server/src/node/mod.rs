@@ -1,8 +1,29 @@
-//! The pure node: consensus, log, formation and the replicator's feed glued together. No I/O, no clock, no threads; the
+//! The pure node: consensus, log, formation and the replicator's feed wired together. No I/O, no clock, no threads; the
 //! runtime beside it drives it, and so does the simulator.
+//!
+//! [`Node::handle`] takes what happened, [`Node::outputs`] gives what is to be done, and [`Node::deadline`] says when time
+//! itself is the next thing to happen.
 
 mod api;
+mod feed;
+mod formation;
+mod formed;
 mod notice;
+mod recovery;
+mod unformed;
+
+use std::sync::Arc;
+
+use raftlog_raft::Raft;
+use raftlog_raft::entry::{Entry, HardState};
+use raftlog_raft::fold::Fold;
+use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::log::Log;
+use raftlog_raft::membership::{Configuration, Member};
+use raftlog_raft::time::Time;
+use raftlog_storage::identity::{Identity, Program};
+use raftlog_storage::{Append, Disk, DiskError, OpId, OpenError, Outcome, Wal, WalEvent};
+use rand_chacha::ChaCha8Rng;
 
 pub use api::{
     BootstrapRefusal, Committed, ElectedBy, FromReplicator, Input, Leader, MemberProgress, NodeConfig,
@@ -11,3 +32,345 @@ pub use api::{
     Transferred,
 };
 pub use notice::Notice;
+
+use formation::{Decision, Formation};
+use formed::Formed;
+use unformed::{Joining, Unformed, same_cluster};
+
+/// The operation that stores the identity; the log counts its own from 1.
+const STORE_IDENTITY: OpId = OpId(u64::MAX);
+/// Share of `NodeConfig`'s memory for settled entries.
+const RECENT_BYTES_MAX: usize = 8 << 20;
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    identity: Identity,
+    wal: Wal<Entry>,
+    random: ChaCha8Rng,
+    state: State,
+    outputs: Vec<Output>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Unformed(Box<Unformed>),
+    Formed(Box<Formed>),
+}
+
+impl Node {
+    /// Opens a data folder, or makes a new one with a new identity.
+    pub fn open(
+        config: NodeConfig,
+        disk: &mut dyn Disk,
+        now: Time,
+        mut random: ChaCha8Rng,
+    ) -> Result<Self, OpenError> {
+        let found = Identity::load(disk)?;
+        if let Some(identity) = &found {
+            identity.check(Program::Node, config.node, &disk.folder())?;
+        }
+        let identity = found.clone().unwrap_or_else(|| {
+            Identity::new(Program::Node, config.node, MemberId::random(&mut random))
+        });
+        let (wal, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX)?;
+        let mut outputs = Vec::new();
+        if found.is_none() {
+            disk.execute(&identity.store())?;
+            let (node, member) = (config.node, identity.member);
+            outputs.push(Output::Notice(Notice::NewMember { node, member }));
+        }
+        let state = match identity.cluster.filter(|_| identity.formed) {
+            Some(cluster) => {
+                let raft_config = raft_config(&config, identity.member);
+                let mut raft = Raft::new(raft_config, recovered.hard_state, recovered.log, random.clone(), now);
+                if recovered.suspect {
+                    raft.set_suspect();
+                }
+                let bootstrap = Configuration::new(0, identity.bootstrap.clone());
+                State::Formed(Box::new(Formed::new(cluster, bootstrap, raft, 0)))
+            }
+            None => {
+                let me = own_member(&config, identity.member);
+                let formation = Formation::new(me, config.initial_peers.clone(), now);
+                State::Unformed(Box::new(Unformed { formation, joining: None }))
+            }
+        };
+        Ok(Self { config, identity, wal, random, state, outputs, stopped: false })
+    }
+
+    /// This member's identity.
+    pub fn member_id(&self) -> MemberId {
+        self.identity.member
+    }
+
+    /// The cluster it belongs to, once that is on its disk.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        match &self.state {
+            State::Unformed(_) => None,
+            State::Formed(formed) => Some(formed.cluster()),
+        }
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub fn deadline(&self) -> Time {
+        match &self.state {
+            State::Unformed(unformed) => unformed.formation.due(),
+            State::Formed(formed) => formed.deadline(),
+        }
+    }
+
+    /// Takes in what happened. After [`Output::Stop`] nothing has any effect.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Disk(STORE_IDENTITY, result) => self.identity_stored(now, result),
+            Input::Disk(id, result) => self.disk_done(now, id, result),
+            Input::Bootstrap { id, cluster_id, to_member, members } => {
+                self.bootstrap(id, cluster_id, to_member, members);
+            }
+            other => match &mut self.state {
+                State::Unformed(_) => self.handle_unformed(now, other),
+                State::Formed(_) => self.handle_formed(now, other),
+            },
+        }
+    }
+
+    fn handle_unformed(&mut self, now: Time, input: Input) {
+        let State::Unformed(unformed) = &mut self.state else { return };
+        let no_leader = Refusal::NotLeader { leader: None };
+        match input {
+            Input::Tick => {
+                if unformed.joining.is_none() && now >= unformed.formation.due() {
+                    for (node, address) in unformed.formation.ask(now) {
+                        self.outputs.push(Output::AskPeer { node, address });
+                    }
+                    self.decide();
+                }
+            }
+            Input::PeerReport { node, report } => {
+                unformed.formation.report(node, report);
+                self.decide();
+            }
+            Input::Submit(proposals) => {
+                for Proposal { id, .. } in proposals {
+                    self.outputs.push(Output::Answer { id, result: Err(no_leader.clone()) });
+                }
+            }
+            Input::TransferLeadership { id, .. } => {
+                let result = Err(TransferRefusal::NotLeader { leader: None });
+                self.outputs.push(Output::Transferred { id, result });
+            }
+            Input::ReadIndex { id } => self.outputs.push(Output::ReadReady { id, result: Err(no_leader) }),
+            Input::Replicator(FromReplicator::Position(_)) => {
+                let why = "this node belongs to no cluster yet".to_owned();
+                self.outputs.push(Output::Replicator(ToReplicator::Close { why }));
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_formed(&mut self, now: Time, input: Input) {
+        let State::Formed(formed) = &mut self.state else { return };
+        match input {
+            Input::Tick => formed.tick(now, &mut self.wal),
+            Input::Message(message) => formed.raft().message(now, message),
+            Input::PeerStreamBroken(member) => formed.raft().peer_stream_broken(member),
+            Input::Submit(proposals) => formed.submit(now, proposals),
+            Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
+            Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
+            Input::ReadIndex { id } => formed.raft().read_index(now, id),
+            Input::Replicator(said) => formed.from_replicator(now, said, &mut self.outputs),
+            Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } => {}
+        }
+    }
+
+    /// Takes what is to be done. The more happened since the last call, the larger the batches.
+    pub fn outputs(&mut self, now: Time) -> Vec<Output> {
+        if !self.stopped {
+            if let State::Formed(formed) = &mut self.state {
+                formed.flush(now, &mut self.wal, &mut self.outputs);
+            }
+            while let Some((id, op)) = self.wal.next_op() {
+                self.outputs.push(Output::Disk(id, op));
+            }
+        }
+        std::mem::take(&mut self.outputs)
+    }
+
+    fn disk_done(&mut self, now: Time, id: OpId, result: Result<Outcome, DiskError>) {
+        match self.wal.complete(id, result) {
+            Ok(events) => {
+                for event in events {
+                    self.wal_event(now, event);
+                }
+            }
+            Err(fatal) => self.stop(fatal.to_string()),
+        }
+    }
+
+    fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
+        match &mut self.state {
+            State::Formed(formed) => formed.wal_event(now, event),
+            State::Unformed(unformed) => {
+                if let (WalEvent::Persisted(_), Some(joining)) = (event, &unformed.joining) {
+                    // The log is there: now the identity may say that it has to be.
+                    self.identity.cluster = Some(joining.cluster);
+                    self.identity.formed = true;
+                    self.identity.bootstrap.clone_from(&joining.members);
+                    self.outputs.push(Output::Disk(STORE_IDENTITY, self.identity.store()));
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, why: String) {
+        self.stopped = true;
+        self.outputs.push(Output::Stop(why));
+    }
+
+    fn decide(&mut self) {
+        let State::Unformed(unformed) = &mut self.state else { return };
+        if unformed.joining.is_some() {
+            return;
+        }
+        let joining = match unformed.formation.decide() {
+            Decision::Wait => return,
+            Decision::Form(members) => {
+                let cluster = ClusterId::random(&mut self.random);
+                Joining { cluster, members, forms: true, asked_by: Vec::new() }
+            }
+            Decision::Join(cluster, members) => Joining { cluster, members, forms: false, asked_by: Vec::new() },
+        };
+        self.join(joining);
+    }
+
+    /// Takes a place in a cluster: first the log gets its first batch, then the identity is stored, and only then does this
+    /// node act as a member.
+    fn join(&mut self, joining: Joining) {
+        let State::Unformed(unformed) = &mut self.state else { return };
+        let mut state = Vec::new();
+        HardState::default().encode(&mut state);
+        self.wal.append(Append { state: Some(state.into()), truncate_from: None, records: Vec::new() });
+        unformed.joining = Some(joining);
+    }
+
+    fn bootstrap(&mut self, id: RequestId, cluster: ClusterId, to_member: MemberId, members: Vec<Member>) {
+        let me = self.identity.member;
+        let result = if to_member == me {
+            match &mut self.state {
+                State::Unformed(unformed) => match unformed.bootstrap(me, id, cluster, members) {
+                    Ok(Some(joining)) => {
+                        self.join(joining);
+                        return;
+                    }
+                    Ok(None) => return,
+                    Err(refusal) => Err(refusal),
+                },
+                State::Formed(formed) => {
+                    if same_cluster(formed.cluster(), formed.bootstrap().members(), cluster, &members) {
+                        Ok(())
+                    } else {
+                        Err(BootstrapRefusal::AlreadyFormed(formed.cluster()))
+                    }
+                }
+            }
+        } else {
+            Err(BootstrapRefusal::WrongMember(me))
+        };
+        self.outputs.push(Output::Bootstrapped { id, result });
+    }
+
+    fn identity_stored(&mut self, now: Time, result: Result<Outcome, DiskError>) {
+        if let Err(error) = result {
+            return self.stop(error.to_string());
+        }
+        let State::Unformed(unformed) = &mut self.state else { return };
+        let Some(joining) = unformed.joining.take() else { return };
+        let Joining { cluster, members, forms, asked_by } = joining;
+        let bootstrap = Configuration::new(0, members);
+        let log = Log::new(Fold::new(bootstrap.clone()), RECENT_BYTES_MAX);
+        let raft_config = raft_config(&self.config, self.identity.member);
+        let raft = Raft::new(raft_config, HardState::default(), log, self.random.clone(), now);
+        self.outputs.push(Output::Notice(Notice::Formed { node: self.config.node, cluster }));
+        self.outputs.extend(asked_by.into_iter().map(|id| Output::Bootstrapped { id, result: Ok(()) }));
+        if forms {
+            self.tell_others(cluster, &bootstrap);
+        }
+        // The log has written one batch on its own account.
+        self.state = State::Formed(Box::new(Formed::new(cluster, bootstrap, raft, 1)));
+    }
+
+    fn tell_others(&mut self, cluster_id: ClusterId, bootstrap: &Configuration) {
+        let me = self.identity.member;
+        for member in bootstrap.members().iter().filter(|member| member.id != me) {
+            self.outputs.push(Output::SendBootstrap {
+                node: member.node,
+                address: member.peer_address.clone(),
+                cluster_id,
+                to_member: member.id,
+                members: bootstrap.members().to_vec(),
+            });
+        }
+    }
+
+    /// What it is now.
+    pub fn status(&self, now: Time) -> Status {
+        let mut status = Status {
+            cluster_id: None,
+            member_id: self.identity.member,
+            node: self.config.node,
+            role: Role::Unformed,
+            term: 0,
+            leader: None,
+            leader_is_live: false,
+            commit_index: 0,
+            last_index: 0,
+            persisted_index: 0,
+            commit_log_index: 0,
+            last_log_index: 0,
+            running_hash: 0,
+            configuration: Arc::default(),
+            bootstrap: None,
+            is_member: false,
+            progress: Vec::new(),
+            replicator: ReplicatorView::default(),
+            elected_by: None,
+            disk_full: self.wal.is_full_disk(),
+            waiting_for: None,
+            memory_bytes: 0,
+            disk_bytes: self.wal.disk_bytes(),
+            disk_segments: u64::try_from(self.wal.segments()).unwrap_or(u64::MAX),
+            pending_bytes: u64::try_from(self.wal.pending_bytes()).unwrap_or(u64::MAX),
+        };
+        match &self.state {
+            State::Unformed(unformed) => status.waiting_for = Some(unformed.formation.waiting_for()),
+            State::Formed(formed) => formed.describe(now, &mut status),
+        }
+        status
+    }
+}
+
+fn own_member(config: &NodeConfig, id: MemberId) -> Member {
+    Member {
+        id,
+        node: config.node,
+        peer_address: config.peer_address.clone(),
+        client_address: config.client_address.clone(),
+        voter: true,
+    }
+}
+
+fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
+    raftlog_raft::Config {
+        election_timeout_min: config.election_timeout_min,
+        election_timeout_max: config.election_timeout_max,
+        heartbeat_interval: config.heartbeat_interval,
+        recent_bytes_max: RECENT_BYTES_MAX,
+        ..raftlog_raft::Config::new(id)
+    }
+}

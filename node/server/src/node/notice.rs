@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, Term};
-
-use super::api::ElectedBy;
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 
 /// One happening. Its `Display` is the whole line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,33 +22,8 @@ pub enum Notice {
         /// Which cluster.
         cluster: ClusterId,
     },
-    /// This node leads.
-    BecameLeader {
-        /// Who says it.
-        node: NodeNumber,
-        /// Its term.
-        term: Term,
-        /// How it came about.
-        by: ElectedBy,
-    },
-    /// This node led and does not any more.
-    SteppedDown {
-        /// Who says it.
-        node: NodeNumber,
-        /// The term it led.
-        term: Term,
-        /// Why, for people.
-        why: String,
-    },
-    /// This node follows another leader than before.
-    Follows {
-        /// Who says it.
-        node: NodeNumber,
-        /// The leader.
-        leader: NodeNumber,
-        /// The leader's term.
-        term: Term,
-    },
+    /// What the consensus core tells.
+    Consensus(raftlog_raft::effect::Notice),
     /// Anything else worth a line.
     Plain {
         /// Who says it.
@@ -65,15 +38,7 @@ impl fmt::Display for Notice {
         match self {
             Self::NewMember { node, member } => write!(f, "Node {node} starts as new member {member}"),
             Self::Formed { node, cluster } => write!(f, "Node {node} belongs to cluster {cluster}"),
-            Self::BecameLeader { node, term, by } => {
-                write!(f, "Node {node} became leader of term {term} ({by})")
-            }
-            Self::SteppedDown { node, term, why } => {
-                write!(f, "Node {node} stepped down as leader of term {term}: {why}")
-            }
-            Self::Follows { node, leader, term } => {
-                write!(f, "Node {node} follows Leader {leader} in term {term}")
-            }
+            Self::Consensus(notice) => notice.fmt(f),
             Self::Plain { node, what } => write!(f, "Node {node} {what}"),
         }
     }

@@ -1,0 +1,335 @@
+//! A node that belongs to a cluster: consensus, its log on disk and the feed to its replicator, wired together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftlog_raft::effect::{self, Effect, Persist, RequestId};
+use raftlog_raft::entry::{Entry, Payload};
+use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::membership::Configuration;
+use raftlog_raft::time::Time;
+use raftlog_raft::{Raft, RoleName};
+use raftlog_storage::{Append, Wal, WalEvent};
+
+use super::api::{
+    Committed, FromReplicator, Leader, MemberProgress, Output, Proposal, Refusal, Role, Status, ToReplicator,
+    TransferRefusal, Transferred,
+};
+use super::feed::{Feed, Step, View};
+use super::notice::Notice;
+
+/// How often a full disk is asked for room again.
+const RETRY_FULL_DISK: Duration = Duration::from_secs(1);
+/// ReadIndex requests of the replicator that wait at once; beyond it refuses.
+const REPLICATOR_READS_MAX: usize = 1_024;
+/// Request numbers of the runtime are below this one; those of the replicator's reads start here.
+const REPLICATOR_READS: RequestId = 1 << 63;
+
+/// A node in its cluster.
+#[derive(Debug)]
+pub(super) struct Formed {
+    cluster: ClusterId,
+    bootstrap: Arc<Configuration>,
+    configuration: Arc<Configuration>,
+    raft: Raft,
+    feed: Feed,
+    /// The log's ticket of the core's first one, less one.
+    ticket_offset: u64,
+    /// Reads of the log under way, oldest first.
+    reads: VecDeque<(u64, Reader)>,
+    last_read: u64,
+    /// Reads of the replicator's clients: the core's number and the replicator's own.
+    replicator_reads: BTreeMap<RequestId, u64>,
+    last_replicator_read: RequestId,
+    retry_full_disk: Time,
+}
+
+/// Who reads the log back.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    Member(MemberId),
+    Feed,
+}
+
+impl Formed {
+    /// `tickets` were issued by the log before the core's first.
+    pub(super) fn new(cluster: ClusterId, bootstrap: Configuration, raft: Raft, tickets: u64) -> Self {
+        Self {
+            cluster,
+            bootstrap: Arc::new(bootstrap),
+            configuration: Arc::new(raft.configuration().clone()),
+            raft,
+            feed: Feed::new(cluster),
+            ticket_offset: tickets,
+            reads: VecDeque::new(),
+            last_read: 0,
+            replicator_reads: BTreeMap::new(),
+            last_replicator_read: REPLICATOR_READS,
+            retry_full_disk: Time::NEVER,
+        }
+    }
+
+    pub(super) fn raft(&mut self) -> &mut Raft {
+        &mut self.raft
+    }
+
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    pub(super) fn bootstrap(&self) -> &Configuration {
+        &self.bootstrap
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.raft.deadline().min(self.retry_full_disk)
+    }
+
+    pub(super) fn tick(&mut self, now: Time, wal: &mut Wal<Entry>) {
+        if now >= self.retry_full_disk {
+            self.retry_full_disk = now + RETRY_FULL_DISK;
+            wal.retry();
+        }
+        self.raft.tick(now);
+    }
+
+    pub(super) fn submit(&mut self, now: Time, proposals: Vec<Proposal>) {
+        for proposal in proposals {
+            self.raft.propose(now, proposal);
+        }
+    }
+
+    pub(super) fn from_replicator(&mut self, now: Time, said: FromReplicator, outputs: &mut Vec<Output>) {
+        match said {
+            FromReplicator::Opened => self.feed.opened(),
+            FromReplicator::Position(position) => self.feed.position(position),
+            FromReplicator::Progress(progress) => self.feed.progress(progress),
+            FromReplicator::ReadIndex { id } if self.replicator_reads.len() < REPLICATOR_READS_MAX => {
+                self.last_replicator_read += 1;
+                self.replicator_reads.insert(self.last_replicator_read, id);
+                self.raft.read_index(now, self.last_replicator_read);
+            }
+            FromReplicator::ReadIndex { id } => {
+                outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index: None }));
+            }
+            FromReplicator::Closed => {
+                self.feed.closed();
+                self.replicator_reads.clear();
+            }
+        }
+    }
+
+    pub(super) fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
+        match event {
+            WalEvent::Persisted(ticket) => {
+                if let Some(ticket) = ticket.checked_sub(self.ticket_offset).filter(|&ticket| ticket > 0) {
+                    self.raft.persisted(now, ticket);
+                }
+            }
+            WalEvent::Read { id, records } => self.has_read(now, id, records),
+            WalEvent::Full(full) => {
+                self.raft.set_disk_full(full);
+                self.retry_full_disk = if full { now + RETRY_FULL_DISK } else { Time::NEVER };
+            }
+            WalEvent::Repaired => {}
+        }
+    }
+
+    fn has_read(&mut self, now: Time, id: u64, entries: Vec<Entry>) {
+        let Some(at) = self.reads.iter().position(|(read, _)| *read == id) else { return };
+        match self.reads.remove(at) {
+            Some((_, Reader::Member(member))) => self.raft.entries_read(now, member, entries),
+            Some((_, Reader::Feed)) => self.feed.entries_read(entries),
+            None => {}
+        }
+    }
+
+    /// Carries out what the core and the feed want, until they want nothing more.
+    pub(super) fn flush(&mut self, now: Time, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) {
+        loop {
+            let was_suspect = self.raft.is_suspect();
+            let mut answered = false;
+            for effect in self.raft.flush(now) {
+                answered |= self.carry_out(now, effect, wal, outputs);
+            }
+            if was_suspect && !self.raft.is_suspect() {
+                wal.repaired();
+            }
+            answered |= self.poll_feed(now, wal, outputs);
+            if !answered {
+                break;
+            }
+        }
+        if self.raft.configuration() != &*self.configuration {
+            self.configuration = Arc::new(self.raft.configuration().clone());
+        }
+    }
+
+    /// Whether something was answered at once, so that there may be more to do.
+    fn carry_out(&mut self, now: Time, effect: Effect, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) -> bool {
+        match effect {
+            Effect::Persist(persist) => self.persist(persist, wal),
+            Effect::Send(message) => outputs.push(Output::Send(message)),
+            Effect::Answer(id, result) => outputs.push(self.answer(id, result)),
+            Effect::Transferred(id, result) => outputs.push(self.transferred(id, result)),
+            Effect::ReadReady(id, index) => match self.replicator_reads.remove(&id) {
+                Some(id) => outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index })),
+                None if id < REPLICATOR_READS => {
+                    let result = index.ok_or(Refusal::NotLeader { leader: self.leader() });
+                    outputs.push(Output::ReadReady { id, result });
+                }
+                None => {}
+            },
+            Effect::ReadEntries { member, first, last, bytes_max } => {
+                return self.read(now, Reader::Member(member), first, last, bytes_max, wal);
+            }
+            Effect::Notice(notice) => outputs.push(Output::Notice(Notice::Consensus(notice))),
+        }
+        false
+    }
+
+    fn persist(&mut self, persist: Persist, wal: &mut Wal<Entry>) {
+        if let Some(from) = persist.truncate_from {
+            self.feed.truncated(self.raft.log().operation_index_at(from - 1));
+        }
+        let state = persist.hard_state.map(|state| {
+            let mut bytes = Vec::new();
+            state.encode(&mut bytes);
+            bytes.into()
+        });
+        let ticket =
+            wal.append(Append { state, truncate_from: persist.truncate_from, records: persist.entries });
+        assert_eq!(ticket, persist.ticket + self.ticket_offset, "the core and the log count alike");
+    }
+
+    fn read(
+        &mut self,
+        now: Time,
+        reader: Reader,
+        first: u64,
+        last: u64,
+        bytes_max: usize,
+        wal: &mut Wal<Entry>,
+    ) -> bool {
+        self.last_read += 1;
+        self.reads.push_back((self.last_read, reader));
+        match wal.read(self.last_read, first, last, bytes_max) {
+            Some(entries) => {
+                self.has_read(now, self.last_read, entries);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn poll_feed(&mut self, now: Time, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) -> bool {
+        let view = View {
+            log: self.raft.log(),
+            commit: self.raft.commit(),
+            persisted: self.raft.persisted_index(),
+        };
+        let mut answered = false;
+        for step in self.feed.poll(view) {
+            match step {
+                Step::Say(said) => outputs.push(Output::Replicator(said)),
+                Step::Read(first, last, bytes_max) => {
+                    answered |= self.read(now, Reader::Feed, first, last, bytes_max, wal);
+                }
+            }
+        }
+        answered
+    }
+
+    fn answer(&self, id: RequestId, result: Result<effect::Committed, effect::Refusal>) -> Output {
+        let result = match result {
+            Ok(effect::Committed { operation_index, log_index, term }) => {
+                let entry = self.raft.log().entry(log_index);
+                let opened = entry.is_some_and(|entry| entry.payload == Payload::SessionOpened);
+                let client_id = opened.then(|| raftlog_raft::session::opened_id(term, log_index));
+                Ok(Committed { operation_index, log_index, term, client_id })
+            }
+            Err(refusal) => Err(match refusal {
+                effect::Refusal::NotLeader { .. } => Refusal::NotLeader { leader: self.leader() },
+                effect::Refusal::NotAppended(why) => Refusal::NotAppended(why),
+                effect::Refusal::Backpressure => Refusal::Backpressure,
+                effect::Refusal::DiskFull => Refusal::DiskFull,
+                effect::Refusal::InvalidOperation(why) => Refusal::InvalidOperation(why.to_owned()),
+                effect::Refusal::SessionExpired => Refusal::SessionExpired,
+                effect::Refusal::SequenceForgotten => Refusal::SequenceForgotten,
+                effect::Refusal::LeadershipLost => Refusal::LeadershipLost,
+            }),
+        };
+        Output::Answer { id, result }
+    }
+
+    fn transferred(&self, id: RequestId, result: Result<MemberId, effect::TransferRefusal>) -> Output {
+        use effect::TransferRefusal as Core;
+        let result = match result {
+            Ok(member) => match self.leader_of(member) {
+                Some(leader) => Ok(Transferred { leader, term: self.raft.term() }),
+                None => Err(TransferRefusal::Failed("the new leader is not in the configuration".to_owned())),
+            },
+            Err(Core::NotLeader { .. }) => Err(TransferRefusal::NotLeader { leader: self.leader() }),
+            Err(Core::NoTarget) => Err(TransferRefusal::BadTarget("no other voter of that number".to_owned())),
+            Err(Core::Busy) => Err(TransferRefusal::Failed("another transfer is under way".to_owned())),
+            Err(Core::TimedOut) => {
+                Err(TransferRefusal::Failed("the target did not take over within the minimum election timeout".to_owned()))
+            }
+        };
+        Output::Transferred { id, result }
+    }
+
+    fn leader(&self) -> Option<Leader> {
+        self.raft.leader().and_then(|id| self.leader_of(id))
+    }
+
+    fn leader_of(&self, id: MemberId) -> Option<Leader> {
+        let member = self.raft.configuration().member(id)?;
+        Some(Leader { member_id: id, node: member.node, client_address: member.client_address.clone() })
+    }
+
+    /// Fills in what a node in its cluster knows.
+    pub(super) fn describe(&self, now: Time, status: &mut Status) {
+        let (raft, log) = (&self.raft, self.raft.log());
+        status.cluster_id = Some(self.cluster);
+        status.bootstrap = Some(Arc::clone(&self.bootstrap));
+        status.configuration = Arc::clone(&self.configuration);
+        status.role = match raft.role() {
+            RoleName::Follower => Role::Follower,
+            RoleName::PreCandidate => Role::PreCandidate,
+            RoleName::Candidate => Role::Candidate,
+            RoleName::Leader => Role::Leader,
+            RoleName::Learner => Role::Learner,
+        };
+        status.term = raft.term();
+        status.leader = self.leader();
+        status.leader_is_live = raft.has_live_leader(now);
+        status.commit_index = log.operation_index_at(raft.commit());
+        status.last_index = log.fold().operation_index;
+        status.persisted_index = log.operation_index_at(raft.persisted_index());
+        status.commit_log_index = raft.commit();
+        status.last_log_index = log.last().index;
+        status.running_hash = log.fold().running_hash;
+        status.is_member = self.configuration.member(raft.id()).is_some() && self.configuration.version <= raft.commit();
+        status.progress = self.member_progress(now);
+        status.replicator = self.feed.view();
+        status.elected_by = raft.elected_by();
+        status.disk_full = raft.disk_full();
+        status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
+        status.waiting_for = raft.is_suspect().then(|| {
+            "the end of its log was damaged; it does not vote until a leader has brought back what is committed".to_owned()
+        });
+    }
+
+    fn member_progress(&self, now: Time) -> Vec<MemberProgress> {
+        let of = |(member_id, progress): (MemberId, &raftlog_raft::Progress)| MemberProgress {
+            member_id,
+            node: self.configuration.member(member_id).map_or(0, |member| member.node),
+            match_log_index: progress.matched,
+            last_contact: now - progress.acknowledged_at,
+            in_flight_bytes: u64::try_from(progress.in_flight_bytes()).unwrap_or(u64::MAX),
+        };
+        self.raft.progress().map(of).collect()
+    }
+}
