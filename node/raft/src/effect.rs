@@ -134,13 +134,12 @@ pub enum ElectedBy {
     Transfer,
 }
 
-impl ElectedBy {
-    /// One word.
-    pub fn as_str(self) -> &'static str {
-        match self {
+impl fmt::Display for ElectedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Election => "election",
             Self::Transfer => "transfer",
-        }
+        })
     }
 }
 
@@ -205,7 +204,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BecameLeader { node, term, by } => {
-                write!(f, "Node {node} became Leader of term {term} by {}", by.as_str())
+                write!(f, "Node {node} became Leader of term {term} by {}", by)
             }
             Self::SteppedDown { node, term, why } => {
                 write!(f, "Node {node} stepped down as Leader of term {term}: {why}")

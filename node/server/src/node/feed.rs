@@ -7,9 +7,7 @@ use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::ids::{ClusterId, LogIndex, OperationIndex};
 use raftlog_raft::log::Log;
 
-use super::api::{
-    Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, ToReplicator,
-};
+use super::api::{Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, ToReplicator};
 
 /// Operations fed and not yet reported as held, in bytes of [`Entry::weight`].
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
@@ -35,7 +33,10 @@ enum State {
     /// A stream is open; the replicator has not said what it has.
     Greeting,
     /// What the replicator has is compared with the own log; once told to wait, that is not said again.
-    Comparing { position: Position, told_to_wait: bool },
+    Comparing {
+        position: Position,
+        told_to_wait: bool,
+    },
     Feeding(Feeding),
 }
 
@@ -87,7 +88,13 @@ enum Comparison {
 
 impl Feed {
     pub(super) fn new(cluster: ClusterId) -> Self {
-        Self { cluster, state: State::Closed, progress: Progress::default(), reading: false, read: Vec::new() }
+        Self {
+            cluster,
+            state: State::Closed,
+            progress: Progress::default(),
+            reading: false,
+            read: Vec::new(),
+        }
     }
 
     pub(super) fn opened(&mut self) {
@@ -106,7 +113,10 @@ impl Feed {
                 executed_index: position.executed.index,
                 durable_executed_index: position.executed.index,
             };
-            self.state = State::Comparing { position, told_to_wait: false };
+            self.state = State::Comparing {
+                position,
+                told_to_wait: false,
+            };
         }
     }
 
@@ -118,7 +128,10 @@ impl Feed {
     }
 
     pub(super) fn view(&self) -> ReplicatorView {
-        ReplicatorView { connected: matches!(self.state, State::Feeding(_)), progress: self.progress }
+        ReplicatorView {
+            connected: matches!(self.state, State::Feeding(_)),
+            progress: self.progress,
+        }
     }
 
     /// The log was cut: what was fed beyond will be fed anew and replaces what the replicator has.
@@ -150,7 +163,13 @@ impl Feed {
     }
 
     fn compare(&mut self, view: View<'_>, steps: &mut Vec<Step>) {
-        let State::Comparing { position, told_to_wait } = self.state else { return };
+        let State::Comparing {
+            position,
+            told_to_wait,
+        } = self.state
+        else {
+            return;
+        };
         if position.cluster_id.is_some_and(|cluster| cluster != self.cluster) {
             let why = format!(
                 "the replicator's data belongs to cluster {}, this node to cluster {}; give it the right folder or an empty one",
@@ -162,8 +181,14 @@ impl Feed {
         match self.find_start(&position, view) {
             Ok(Some(action @ StartAction::WaitUntil(_))) => {
                 if !told_to_wait {
-                    self.state = State::Comparing { position, told_to_wait: true };
-                    steps.push(Step::Say(ToReplicator::Start { action, commit: view.committed() }));
+                    self.state = State::Comparing {
+                        position,
+                        told_to_wait: true,
+                    };
+                    steps.push(Step::Say(ToReplicator::Start {
+                        action,
+                        commit: view.committed(),
+                    }));
                 }
             }
             Ok(Some(action)) => {
@@ -221,11 +246,17 @@ impl Feed {
 
     fn compare_place(&self, place: Place, view: View<'_>) -> Comparison {
         let Some(at) = view.log.log_index_of(place.index) else {
-            return if place.index == 0 { Comparison::Equal } else { Comparison::Different };
+            return if place.index == 0 {
+                Comparison::Equal
+            } else {
+                Comparison::Different
+            };
         };
         let read = self.read.iter().find(|entry| entry.log_index == at);
         match view.log.entry(at).or(read) {
-            Some(entry) if (entry.term, entry.running_hash) == (place.term, place.running_hash) => Comparison::Equal,
+            Some(entry) if (entry.term, entry.running_hash) == (place.term, place.running_hash) => {
+                Comparison::Equal
+            }
             Some(_) => Comparison::Different,
             None => Comparison::Unread(at),
         }
@@ -245,11 +276,16 @@ impl Feed {
 
     /// Feeds one message; whether there may be another.
     fn feed_next(&mut self, view: View<'_>, steps: &mut Vec<Step>) -> bool {
-        let State::Feeding(feeding) = &mut self.state else { return false };
+        let State::Feeding(feeding) = &mut self.state else {
+            return false;
+        };
         let mut operations = Vec::new();
         let mut bytes = 0;
         if feeding.next <= view.held() && feeding.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
-            let first = view.log.log_index_of(feeding.next).expect("operations up to the held one are in the log");
+            let first = view
+                .log
+                .log_index_of(feeding.next)
+                .expect("operations up to the held one are in the log");
             let read = std::mem::take(&mut self.read);
             let entries = if read.first().is_some_and(|entry| entry.log_index == first) {
                 Some(read)
@@ -264,7 +300,9 @@ impl Feed {
             bytes = entries.iter().map(Entry::weight).sum();
             operations = entries.into_iter().filter_map(replicated).collect();
         }
-        let end = operations.last().map_or(feeding.next - 1, |operation| operation.index);
+        let end = operations
+            .last()
+            .map_or(feeding.next - 1, |operation| operation.index);
         let commit = view.committed().min(end);
         if operations.is_empty() && commit <= feeding.commit_sent {
             return false;
@@ -297,11 +335,20 @@ impl Feeding {
 }
 
 fn replicated(entry: Entry) -> Option<ReplicatedOperation> {
-    let Entry { term, operation_index: index, running_hash, payload, .. } = entry;
+    let Entry {
+        term,
+        operation_index: index,
+        running_hash,
+        payload,
+        ..
+    } = entry;
     match payload {
-        Payload::Operation(operation) => {
-            Some(ReplicatedOperation { index, term, running_hash, data: operation.data })
-        }
+        Payload::Operation(operation) => Some(ReplicatedOperation {
+            index,
+            term,
+            running_hash,
+            data: operation.data,
+        }),
         _ => None,
     }
 }
@@ -319,20 +366,35 @@ mod tests {
         let noop = log.fold().next_entry(1, 1, Payload::Noop);
         log.push(noop);
         for _ in 0..operations {
-            let payload = Payload::Operation(Operation { data: "op".into(), session: None });
+            let payload = Payload::Operation(Operation {
+                data: "op".into(),
+                session: None,
+            });
             log.push(log.fold().next_entry(log.last().index + 1, 1, payload));
         }
         log
     }
 
     fn view(log: &Log, committed: OperationIndex) -> View<'_> {
-        let commit = if committed == 0 { 0 } else { log.log_index_of(committed).unwrap() };
-        View { log, commit, persisted: log.last().index }
+        let commit = if committed == 0 {
+            0
+        } else {
+            log.log_index_of(committed).unwrap()
+        };
+        View {
+            log,
+            commit,
+            persisted: log.last().index,
+        }
     }
 
     fn place(log: &Log, index: OperationIndex) -> Place {
         let entry = log.log_index_of(index).and_then(|at| log.entry(at));
-        entry.map_or(Place::default(), |entry| Place { index, term: entry.term, running_hash: entry.running_hash })
+        entry.map_or(Place::default(), |entry| Place {
+            index,
+            term: entry.term,
+            running_hash: entry.running_hash,
+        })
     }
 
     fn cluster(raw: u64) -> ClusterId {
@@ -348,24 +410,62 @@ mod tests {
     }
 
     fn position(last: Place, commit: Place) -> Position {
-        Position { cluster_id: Some(cluster(1)), member_id: None, first_index: 1, last, commit, executed: commit }
+        Position {
+            cluster_id: Some(cluster(1)),
+            member_id: None,
+            first_index: 1,
+            last,
+            commit,
+            executed: commit,
+        }
     }
 
     #[test]
     fn where_a_replicator_goes_on() {
         let log = log(5);
-        let other = |index| Place { index, term: 1, running_hash: 7 };
+        let other = |index| Place {
+            index,
+            term: 1,
+            running_hash: 7,
+        };
         let cases = [
-            ("new", position(Place::default(), Place::default()), StartAction::ResumeFrom(1)),
-            ("behind", position(place(&log, 3), place(&log, 2)), StartAction::ResumeFrom(4)),
-            ("equal", position(place(&log, 5), place(&log, 5)), StartAction::ResumeFrom(6)),
-            ("another tail", position(other(4), place(&log, 2)), StartAction::CutTo(2)),
-            ("a longer tail", position(other(9), place(&log, 2)), StartAction::CutTo(2)),
-            ("ahead of this node", position(other(9), other(8)), StartAction::WaitUntil(8)),
+            (
+                "new",
+                position(Place::default(), Place::default()),
+                StartAction::ResumeFrom(1),
+            ),
+            (
+                "behind",
+                position(place(&log, 3), place(&log, 2)),
+                StartAction::ResumeFrom(4),
+            ),
+            (
+                "equal",
+                position(place(&log, 5), place(&log, 5)),
+                StartAction::ResumeFrom(6),
+            ),
+            (
+                "another tail",
+                position(other(4), place(&log, 2)),
+                StartAction::CutTo(2),
+            ),
+            (
+                "a longer tail",
+                position(other(9), place(&log, 2)),
+                StartAction::CutTo(2),
+            ),
+            (
+                "ahead of this node",
+                position(other(9), other(8)),
+                StartAction::WaitUntil(8),
+            ),
         ];
         for (name, position, expected) in cases {
             let (_, steps) = started(position, &log, 5);
-            let start = Step::Say(ToReplicator::Start { action: expected, commit: 5 });
+            let start = Step::Say(ToReplicator::Start {
+                action: expected,
+                commit: 5,
+            });
             assert_eq!(steps.first(), Some(&start), "{name}");
         }
     }
@@ -373,27 +473,54 @@ mod tests {
     #[test]
     fn what_does_not_belong_together_is_closed() {
         let log = log(5);
-        let other = Place { index: 3, term: 1, running_hash: 7 };
-        let foreign = Position { cluster_id: Some(cluster(2)), ..position(Place::default(), Place::default()) };
-        for (name, position) in [("another cluster", foreign), ("other commits", position(other, other))] {
+        let other = Place {
+            index: 3,
+            term: 1,
+            running_hash: 7,
+        };
+        let foreign = Position {
+            cluster_id: Some(cluster(2)),
+            ..position(Place::default(), Place::default())
+        };
+        for (name, position) in [
+            ("another cluster", foreign),
+            ("other commits", position(other, other)),
+        ] {
             let (_, steps) = started(position, &log, 5);
-            assert!(matches!(&steps[..], [Step::Say(ToReplicator::Close { .. })]), "{name}: {steps:?}");
+            assert!(
+                matches!(&steps[..], [Step::Say(ToReplicator::Close { .. })]),
+                "{name}: {steps:?}"
+            );
         }
     }
 
     #[test]
     fn an_uncommitted_difference_is_waited_out() {
         let log = log(5);
-        let other = Place { index: 3, term: 1, running_hash: 7 };
+        let other = Place {
+            index: 3,
+            term: 1,
+            running_hash: 7,
+        };
         let (_, steps) = started(position(other, other), &log, 2);
-        assert_eq!(steps, [Step::Say(ToReplicator::Start { action: StartAction::WaitUntil(3), commit: 2 })]);
+        assert_eq!(
+            steps,
+            [Step::Say(ToReplicator::Start {
+                action: StartAction::WaitUntil(3),
+                commit: 2
+            })]
+        );
     }
 
     #[test]
     fn only_what_is_committed_and_on_disk_may_be_executed() {
         let log = log(5);
         let (mut feed, _) = started(position(Place::default(), Place::default()), &log, 0);
-        let half = View { log: &log, commit: 6, persisted: 3 };
+        let half = View {
+            log: &log,
+            commit: 6,
+            persisted: 3,
+        };
         let (mut other, steps) = {
             let mut feed = Feed::new(cluster(1));
             feed.opened();
@@ -401,11 +528,19 @@ mod tests {
             let steps = feed.poll(half);
             (feed, steps)
         };
-        let Some(Step::Say(ToReplicator::Feed { operations, commit })) = steps.last() else { panic!("{steps:?}") };
+        let Some(Step::Say(ToReplicator::Feed { operations, commit })) = steps.last() else {
+            panic!("{steps:?}")
+        };
         assert_eq!((operations.len(), *commit), (2, 2));
         assert!(other.poll(half).is_empty(), "nothing new");
         let later = feed.poll(view(&log, 4));
-        assert_eq!(later, [Step::Say(ToReplicator::Feed { operations: Vec::new(), commit: 4 })]);
+        assert_eq!(
+            later,
+            [Step::Say(ToReplicator::Feed {
+                operations: Vec::new(),
+                commit: 4
+            })]
+        );
     }
 
     #[test]
@@ -414,11 +549,22 @@ mod tests {
         let (mut feed, _) = started(position(Place::default(), Place::default()), &log, 2);
         log.settle(3);
         log.truncate(5);
-        let payload = Payload::Operation(Operation { data: "new".into(), session: None });
+        let payload = Payload::Operation(Operation {
+            data: "new".into(),
+            session: None,
+        });
         log.push(log.fold().next_entry(5, 2, payload));
         feed.truncated(3);
         let steps = feed.poll(view(&log, 4));
-        let [Step::Say(ToReplicator::Feed { operations, commit: 4 })] = &steps[..] else { panic!("{steps:?}") };
+        let [
+            Step::Say(ToReplicator::Feed {
+                operations,
+                commit: 4,
+            }),
+        ] = &steps[..]
+        else {
+            panic!("{steps:?}")
+        };
         assert_eq!((operations[0].index, operations[0].term), (4, 2));
     }
 
@@ -426,12 +572,18 @@ mod tests {
     fn what_is_under_way_is_bounded_and_goes_on() {
         let mut log = log(0);
         for _ in 0..12 {
-            let payload = Payload::Operation(Operation { data: vec![0; 1 << 20].into(), session: None });
+            let payload = Payload::Operation(Operation {
+                data: vec![0; 1 << 20].into(),
+                session: None,
+            });
             log.push(log.fold().next_entry(log.last().index + 1, 1, payload));
         }
         let (mut feed, steps) = started(position(Place::default(), Place::default()), &log, 12);
         assert_eq!(steps.len(), 1 + 4, "start, and four messages of 1 MiB");
-        feed.progress(Progress { last_index: 2, ..Progress::default() });
+        feed.progress(Progress {
+            last_index: 2,
+            ..Progress::default()
+        });
         assert_eq!(feed.poll(view(&log, 12)).len(), 2);
     }
 }

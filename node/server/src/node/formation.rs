@@ -70,7 +70,10 @@ impl Formation {
         if !self.reports.is_empty() {
             self.last_reports = std::mem::take(&mut self.reports);
         }
-        self.peers.iter().map(|(&node, address)| (node, address.clone())).collect()
+        self.peers
+            .iter()
+            .map(|(&node, address)| (node, address.clone()))
+            .collect()
     }
 
     /// A peer has answered.
@@ -83,7 +86,11 @@ impl Formation {
     /// What the answers of this round come to.
     pub(super) fn decide(&self) -> Decision {
         for report in self.reports.values() {
-            if let PeerReport::Formed { cluster_id, bootstrap, .. } = report
+            if let PeerReport::Formed {
+                cluster_id,
+                bootstrap,
+                ..
+            } = report
                 && bootstrap.iter().any(|member| member.id == self.me.id)
             {
                 return Decision::Join(*cluster_id, bootstrap.clone());
@@ -92,9 +99,11 @@ impl Formation {
         let mut members = vec![self.me.clone()];
         for &node in self.peers.keys() {
             match self.reports.get(&node) {
-                Some(PeerReport::Unformed { member_id, peer_address, client_address })
-                    if members.iter().all(|member| member.id != *member_id) =>
-                {
+                Some(PeerReport::Unformed {
+                    member_id,
+                    peer_address,
+                    client_address,
+                }) if members.iter().all(|member| member.id != *member_id) => {
                     members.push(Member {
                         id: *member_id,
                         node,
@@ -107,21 +116,34 @@ impl Formation {
             }
         }
         let lowest = self.peers.keys().all(|&node| self.me.node < node);
-        if lowest && self.by_itself { Decision::Form(members) } else { Decision::Wait }
+        if lowest && self.by_itself {
+            Decision::Form(members)
+        } else {
+            Decision::Wait
+        }
     }
 
     /// What it waits for, for people.
     pub(super) fn waiting_for(&self) -> String {
         if !self.by_itself {
-            return "belongs to no cluster and was given no --peer; it waits to be bootstrapped or added".to_owned();
+            return "belongs to no cluster and was given no --peer; it waits to be bootstrapped or added"
+                .to_owned();
         }
-        let reports = if self.reports.len() < self.peers.len() { &self.last_reports } else { &self.reports };
+        let reports = if self.reports.len() < self.peers.len() {
+            &self.last_reports
+        } else {
+            &self.reports
+        };
         let mut missing = Vec::new();
         let mut doubled = Vec::new();
         let mut seen: Vec<(NodeNumber, MemberId)> = vec![(self.me.node, self.me.id)];
         for (&node, address) in &self.peers {
             match reports.get(&node) {
-                Some(PeerReport::Formed { cluster_id, member_ids, .. }) => {
+                Some(PeerReport::Formed {
+                    cluster_id,
+                    member_ids,
+                    ..
+                }) => {
                     return self.not_listed(*cluster_id, node, member_ids);
                 }
                 Some(PeerReport::Unformed { member_id, .. }) => {
@@ -134,7 +156,10 @@ impl Formation {
             }
         }
         if !doubled.is_empty() {
-            return format!("{}: one of the data folders is a copy; empty it", doubled.join(", "));
+            return format!(
+                "{}: one of the data folders is a copy; empty it",
+                doubled.join(", ")
+            );
         }
         if !missing.is_empty() {
             return format!(
@@ -142,14 +167,20 @@ impl Formation {
                 missing.join(", ")
             );
         }
-        let lowest = self.peers.keys().min().map_or(self.me.node, |&node| node.min(self.me.node));
+        let lowest = self
+            .peers
+            .keys()
+            .min()
+            .map_or(self.me.node, |&node| node.min(self.me.node));
         format!("belongs to no cluster yet; all initial peers are there, and Node {lowest} forms the cluster")
     }
 
     fn not_listed(&self, cluster: ClusterId, node: NodeNumber, members: &[MemberId]) -> String {
         let me = self.me.id;
         if members.contains(&me) {
-            return format!("Node {node} lists member {me} in cluster {cluster}; it waits to receive the log");
+            return format!(
+                "Node {node} lists member {me} in cluster {cluster}; it waits to receive the log"
+            );
         }
         format!(
             "Node {node} belongs to cluster {cluster}, which does not list member {me}: this data folder is new or was \
@@ -173,8 +204,17 @@ mod tests {
     }
 
     fn unformed(node: NodeNumber) -> PeerReport {
-        let Member { id, peer_address, client_address, .. } = member(node);
-        PeerReport::Unformed { member_id: id, peer_address, client_address }
+        let Member {
+            id,
+            peer_address,
+            client_address,
+            ..
+        } = member(node);
+        PeerReport::Unformed {
+            member_id: id,
+            peer_address,
+            client_address,
+        }
     }
 
     fn cluster() -> ClusterId {
@@ -184,7 +224,11 @@ mod tests {
     fn formed(nodes: &[NodeNumber]) -> PeerReport {
         let bootstrap: Vec<Member> = nodes.iter().map(|&node| member(node)).collect();
         let member_ids = bootstrap.iter().map(|member| member.id).collect();
-        PeerReport::Formed { cluster_id: cluster(), member_ids, bootstrap }
+        PeerReport::Formed {
+            cluster_id: cluster(),
+            member_ids,
+            bootstrap,
+        }
     }
 
     fn formation(node: NodeNumber, reports: &[(NodeNumber, PeerReport)]) -> Formation {
@@ -202,15 +246,55 @@ mod tests {
         let all: Vec<Member> = (1..=3).map(member).collect();
         let join = Decision::Join(cluster(), all.clone());
         let cases: [(&str, NodeNumber, Vec<(NodeNumber, PeerReport)>, Decision); 9] = [
-            ("all there, lowest", 1, vec![(2, unformed(2)), (3, unformed(3))], Decision::Form(all)),
-            ("all there, not lowest", 2, vec![(1, unformed(1)), (3, unformed(3))], Decision::Wait),
+            (
+                "all there, lowest",
+                1,
+                vec![(2, unformed(2)), (3, unformed(3))],
+                Decision::Form(all),
+            ),
+            (
+                "all there, not lowest",
+                2,
+                vec![(1, unformed(1)), (3, unformed(3))],
+                Decision::Wait,
+            ),
             ("one silent", 1, vec![(2, unformed(2))], Decision::Wait),
-            ("one away", 1, vec![(2, unformed(2)), (3, PeerReport::Unreachable)], Decision::Wait),
-            ("formed, and lists this one", 2, vec![(1, formed(&[1, 2, 3]))], join.clone()),
-            ("formed, though others are not", 1, vec![(2, unformed(2)), (3, formed(&[1, 2, 3]))], join),
-            ("formed without this one", 1, vec![(2, unformed(2)), (3, formed(&[2, 3]))], Decision::Wait),
-            ("the same identity twice", 1, vec![(2, unformed(2)), (3, unformed(2))], Decision::Wait),
-            ("own identity elsewhere", 1, vec![(2, unformed(1)), (3, unformed(3))], Decision::Wait),
+            (
+                "one away",
+                1,
+                vec![(2, unformed(2)), (3, PeerReport::Unreachable)],
+                Decision::Wait,
+            ),
+            (
+                "formed, and lists this one",
+                2,
+                vec![(1, formed(&[1, 2, 3]))],
+                join.clone(),
+            ),
+            (
+                "formed, though others are not",
+                1,
+                vec![(2, unformed(2)), (3, formed(&[1, 2, 3]))],
+                join,
+            ),
+            (
+                "formed without this one",
+                1,
+                vec![(2, unformed(2)), (3, formed(&[2, 3]))],
+                Decision::Wait,
+            ),
+            (
+                "the same identity twice",
+                1,
+                vec![(2, unformed(2)), (3, unformed(2))],
+                Decision::Wait,
+            ),
+            (
+                "own identity elsewhere",
+                1,
+                vec![(2, unformed(1)), (3, unformed(3))],
+                Decision::Wait,
+            ),
         ];
         for (name, node, reports, decision) in cases {
             assert_eq!(formation(node, &reports).decide(), decision, "{name}");
@@ -222,15 +306,28 @@ mod tests {
         let mut formation = formation(1, &[(2, unformed(2))]);
         formation.ask(formation.due());
         formation.report(3, unformed(3));
-        assert_eq!(formation.decide(), Decision::Wait, "Node 2 may have changed since");
+        assert_eq!(
+            formation.decide(),
+            Decision::Wait,
+            "Node 2 may have changed since"
+        );
     }
 
     #[test]
     fn it_says_what_it_waits_for() {
         let cases = [
-            (vec![(2, unformed(2)), (3, PeerReport::Unreachable)], "missing: Node 3 at node3:5002"),
-            (vec![(2, unformed(2)), (3, unformed(3))], "Node 1 forms the cluster"),
-            (vec![(2, formed(&[2, 3])), (3, formed(&[2, 3]))], "waits to be added as a new member"),
+            (
+                vec![(2, unformed(2)), (3, PeerReport::Unreachable)],
+                "missing: Node 3 at node3:5002",
+            ),
+            (
+                vec![(2, unformed(2)), (3, unformed(3))],
+                "Node 1 forms the cluster",
+            ),
+            (
+                vec![(2, formed(&[2, 3])), (3, formed(&[2, 3]))],
+                "waits to be added as a new member",
+            ),
             (vec![(2, unformed(2)), (3, unformed(2))], "is a copy"),
         ];
         for (reports, text) in cases {

@@ -123,7 +123,10 @@ impl Formed {
     pub(super) fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
         match event {
             WalEvent::Persisted(ticket) => {
-                if let Some(ticket) = ticket.checked_sub(self.ticket_offset).filter(|&ticket| ticket > 0) {
+                if let Some(ticket) = ticket
+                    .checked_sub(self.ticket_offset)
+                    .filter(|&ticket| ticket > 0)
+                {
                     self.raft.persisted(now, ticket);
                 }
             }
@@ -137,7 +140,9 @@ impl Formed {
     }
 
     fn has_read(&mut self, now: Time, id: u64, entries: Vec<Entry>) {
-        let Some(at) = self.reads.iter().position(|(read, _)| *read == id) else { return };
+        let Some(at) = self.reads.iter().position(|(read, _)| *read == id) else {
+            return;
+        };
         match self.reads.remove(at) {
             Some((_, Reader::Member(member))) => self.raft.entries_read(now, member, entries),
             Some((_, Reader::Feed)) => self.feed.entries_read(entries),
@@ -167,7 +172,13 @@ impl Formed {
     }
 
     /// Whether something was answered at once, so that there may be more to do.
-    fn carry_out(&mut self, now: Time, effect: Effect, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) -> bool {
+    fn carry_out(
+        &mut self,
+        now: Time,
+        effect: Effect,
+        wal: &mut Wal<Entry>,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
         match effect {
             Effect::Persist(persist) => self.persist(persist, wal),
             Effect::Send(message) => outputs.push(Output::Send(message)),
@@ -176,12 +187,19 @@ impl Formed {
             Effect::ReadReady(id, index) => match self.replicator_reads.remove(&id) {
                 Some(id) => outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index })),
                 None if id < REPLICATOR_READS => {
-                    let result = index.ok_or(Refusal::NotLeader { leader: self.leader() });
+                    let result = index.ok_or(Refusal::NotLeader {
+                        leader: self.leader(),
+                    });
                     outputs.push(Output::ReadReady { id, result });
                 }
                 None => {}
             },
-            Effect::ReadEntries { member, first, last, bytes_max } => {
+            Effect::ReadEntries {
+                member,
+                first,
+                last,
+                bytes_max,
+            } => {
                 return self.read(now, Reader::Member(member), first, last, bytes_max, wal);
             }
             Effect::Notice(notice) => outputs.push(Output::Notice(Notice::Consensus(notice))),
@@ -198,9 +216,16 @@ impl Formed {
             state.encode(&mut bytes);
             bytes.into()
         });
-        let ticket =
-            wal.append(Append { state, truncate_from: persist.truncate_from, records: persist.entries });
-        assert_eq!(ticket, persist.ticket + self.ticket_offset, "the core and the log count alike");
+        let ticket = wal.append(Append {
+            state,
+            truncate_from: persist.truncate_from,
+            records: persist.entries,
+        });
+        assert_eq!(
+            ticket,
+            persist.ticket + self.ticket_offset,
+            "the core and the log count alike"
+        );
     }
 
     fn read(
@@ -243,14 +268,25 @@ impl Formed {
 
     fn answer(&self, id: RequestId, result: Result<effect::Committed, effect::Refusal>) -> Output {
         let result = match result {
-            Ok(effect::Committed { operation_index, log_index, term }) => {
+            Ok(effect::Committed {
+                operation_index,
+                log_index,
+                term,
+            }) => {
                 let entry = self.raft.log().entry(log_index);
                 let opened = entry.is_some_and(|entry| entry.payload == Payload::SessionOpened);
                 let client_id = opened.then(|| raftlog_raft::session::opened_id(term, log_index));
-                Ok(Committed { operation_index, log_index, term, client_id })
+                Ok(Committed {
+                    operation_index,
+                    log_index,
+                    term,
+                    client_id,
+                })
             }
             Err(refusal) => Err(match refusal {
-                effect::Refusal::NotLeader { .. } => Refusal::NotLeader { leader: self.leader() },
+                effect::Refusal::NotLeader { .. } => Refusal::NotLeader {
+                    leader: self.leader(),
+                },
                 effect::Refusal::NotAppended(why) => Refusal::NotAppended(why),
                 effect::Refusal::Backpressure => Refusal::Backpressure,
                 effect::Refusal::DiskFull => Refusal::DiskFull,
@@ -267,15 +303,26 @@ impl Formed {
         use effect::TransferRefusal as Core;
         let result = match result {
             Ok(member) => match self.leader_of(member) {
-                Some(leader) => Ok(Transferred { leader, term: self.raft.term() }),
-                None => Err(TransferRefusal::Failed("the new leader is not in the configuration".to_owned())),
+                Some(leader) => Ok(Transferred {
+                    leader,
+                    term: self.raft.term(),
+                }),
+                None => Err(TransferRefusal::Failed(
+                    "the new leader is not in the configuration".to_owned(),
+                )),
             },
-            Err(Core::NotLeader { .. }) => Err(TransferRefusal::NotLeader { leader: self.leader() }),
-            Err(Core::NoTarget) => Err(TransferRefusal::BadTarget("no other voter of that number".to_owned())),
-            Err(Core::Busy) => Err(TransferRefusal::Failed("another transfer is under way".to_owned())),
-            Err(Core::TimedOut) => {
-                Err(TransferRefusal::Failed("the target did not take over within the minimum election timeout".to_owned()))
-            }
+            Err(Core::NotLeader { .. }) => Err(TransferRefusal::NotLeader {
+                leader: self.leader(),
+            }),
+            Err(Core::NoTarget) => Err(TransferRefusal::BadTarget(
+                "no other voter of that number".to_owned(),
+            )),
+            Err(Core::Busy) => Err(TransferRefusal::Failed(
+                "another transfer is under way".to_owned(),
+            )),
+            Err(Core::TimedOut) => Err(TransferRefusal::Failed(
+                "the target did not take over within the minimum election timeout".to_owned(),
+            )),
         };
         Output::Transferred { id, result }
     }
@@ -286,7 +333,11 @@ impl Formed {
 
     fn leader_of(&self, id: MemberId) -> Option<Leader> {
         let member = self.raft.configuration().member(id)?;
-        Some(Leader { member_id: id, node: member.node, client_address: member.client_address.clone() })
+        Some(Leader {
+            member_id: id,
+            node: member.node,
+            client_address: member.client_address.clone(),
+        })
     }
 
     /// Fills in what a node in its cluster knows.
@@ -311,7 +362,8 @@ impl Formed {
         status.commit_log_index = raft.commit();
         status.last_log_index = log.last().index;
         status.running_hash = log.fold().running_hash;
-        status.is_member = self.configuration.member(raft.id()).is_some() && self.configuration.version <= raft.commit();
+        status.is_member =
+            self.configuration.member(raft.id()).is_some() && self.configuration.version <= raft.commit();
         status.progress = self.member_progress(now);
         status.replicator = self.feed.view();
         status.elected_by = raft.elected_by();
@@ -325,7 +377,10 @@ impl Formed {
     fn member_progress(&self, now: Time) -> Vec<MemberProgress> {
         let of = |(member_id, progress): (MemberId, &raftlog_raft::Progress)| MemberProgress {
             member_id,
-            node: self.configuration.member(member_id).map_or(0, |member| member.node),
+            node: self
+                .configuration
+                .member(member_id)
+                .map_or(0, |member| member.node),
             match_log_index: progress.matched,
             last_contact: now - progress.acknowledged_at,
             in_flight_bytes: u64::try_from(progress.in_flight_bytes()).unwrap_or(u64::MAX),

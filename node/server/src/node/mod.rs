@@ -72,9 +72,9 @@ impl Node {
         if let Some(identity) = &found {
             identity.check(Program::Node, config.node, &disk.folder())?;
         }
-        let identity = found.clone().unwrap_or_else(|| {
-            Identity::new(Program::Node, config.node, MemberId::random(&mut random))
-        });
+        let identity = found
+            .clone()
+            .unwrap_or_else(|| Identity::new(Program::Node, config.node, MemberId::random(&mut random)));
         let (wal, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX)?;
         let mut outputs = Vec::new();
         if found.is_none() {
@@ -85,7 +85,13 @@ impl Node {
         let state = match identity.cluster.filter(|_| identity.formed) {
             Some(cluster) => {
                 let raft_config = raft_config(&config, identity.member);
-                let mut raft = Raft::new(raft_config, recovered.hard_state, recovered.log, random.clone(), now);
+                let mut raft = Raft::new(
+                    raft_config,
+                    recovered.hard_state,
+                    recovered.log,
+                    random.clone(),
+                    now,
+                );
                 if recovered.suspect {
                     raft.set_suspect();
                 }
@@ -95,10 +101,21 @@ impl Node {
             None => {
                 let me = own_member(&config, identity.member);
                 let formation = Formation::new(me, config.initial_peers.clone(), now);
-                State::Unformed(Box::new(Unformed { formation, joining: None }))
+                State::Unformed(Box::new(Unformed {
+                    formation,
+                    joining: None,
+                }))
             }
         };
-        Ok(Self { config, identity, wal, random, state, outputs, stopped: false })
+        Ok(Self {
+            config,
+            identity,
+            wal,
+            random,
+            state,
+            outputs,
+            stopped: false,
+        })
     }
 
     /// This member's identity.
@@ -130,7 +147,12 @@ impl Node {
         match input {
             Input::Disk(STORE_IDENTITY, result) => self.identity_stored(now, result),
             Input::Disk(id, result) => self.disk_done(now, id, result),
-            Input::Bootstrap { id, cluster_id, to_member, members } => {
+            Input::Bootstrap {
+                id,
+                cluster_id,
+                to_member,
+                members,
+            } => {
                 self.bootstrap(id, cluster_id, to_member, members);
             }
             other => match &mut self.state {
@@ -141,7 +163,9 @@ impl Node {
     }
 
     fn handle_unformed(&mut self, now: Time, input: Input) {
-        let State::Unformed(unformed) = &mut self.state else { return };
+        let State::Unformed(unformed) = &mut self.state else {
+            return;
+        };
         let no_leader = Refusal::NotLeader { leader: None };
         match input {
             Input::Tick => {
@@ -158,14 +182,20 @@ impl Node {
             }
             Input::Submit(proposals) => {
                 for Proposal { id, .. } in proposals {
-                    self.outputs.push(Output::Answer { id, result: Err(no_leader.clone()) });
+                    self.outputs.push(Output::Answer {
+                        id,
+                        result: Err(no_leader.clone()),
+                    });
                 }
             }
             Input::TransferLeadership { id, .. } => {
                 let result = Err(TransferRefusal::NotLeader { leader: None });
                 self.outputs.push(Output::Transferred { id, result });
             }
-            Input::ReadIndex { id } => self.outputs.push(Output::ReadReady { id, result: Err(no_leader) }),
+            Input::ReadIndex { id } => self.outputs.push(Output::ReadReady {
+                id,
+                result: Err(no_leader),
+            }),
             Input::Replicator(FromReplicator::Position(_)) => {
                 let why = "this node belongs to no cluster yet".to_owned();
                 self.outputs.push(Output::Replicator(ToReplicator::Close { why }));
@@ -175,7 +205,9 @@ impl Node {
     }
 
     fn handle_formed(&mut self, now: Time, input: Input) {
-        let State::Formed(formed) = &mut self.state else { return };
+        let State::Formed(formed) = &mut self.state else {
+            return;
+        };
         match input {
             Input::Tick => formed.tick(now, &mut self.wal),
             Input::Message(message) => formed.raft().message(now, message),
@@ -222,7 +254,8 @@ impl Node {
                     self.identity.cluster = Some(joining.cluster);
                     self.identity.formed = true;
                     self.identity.bootstrap.clone_from(&joining.members);
-                    self.outputs.push(Output::Disk(STORE_IDENTITY, self.identity.store()));
+                    self.outputs
+                        .push(Output::Disk(STORE_IDENTITY, self.identity.store()));
                 }
             }
         }
@@ -234,7 +267,9 @@ impl Node {
     }
 
     fn decide(&mut self) {
-        let State::Unformed(unformed) = &mut self.state else { return };
+        let State::Unformed(unformed) = &mut self.state else {
+            return;
+        };
         if unformed.joining.is_some() {
             return;
         }
@@ -242,9 +277,19 @@ impl Node {
             Decision::Wait => return,
             Decision::Form(members) => {
                 let cluster = ClusterId::random(&mut self.random);
-                Joining { cluster, members, forms: true, asked_by: Vec::new() }
+                Joining {
+                    cluster,
+                    members,
+                    forms: true,
+                    asked_by: Vec::new(),
+                }
             }
-            Decision::Join(cluster, members) => Joining { cluster, members, forms: false, asked_by: Vec::new() },
+            Decision::Join(cluster, members) => Joining {
+                cluster,
+                members,
+                forms: false,
+                asked_by: Vec::new(),
+            },
         };
         self.join(joining);
     }
@@ -252,10 +297,16 @@ impl Node {
     /// Takes a place in a cluster: first the log gets its first batch, then the identity is stored, and only then does this
     /// node act as a member.
     fn join(&mut self, joining: Joining) {
-        let State::Unformed(unformed) = &mut self.state else { return };
+        let State::Unformed(unformed) = &mut self.state else {
+            return;
+        };
         let mut state = Vec::new();
         HardState::default().encode(&mut state);
-        self.wal.append(Append { state: Some(state.into()), truncate_from: None, records: Vec::new() });
+        self.wal.append(Append {
+            state: Some(state.into()),
+            truncate_from: None,
+            records: Vec::new(),
+        });
         unformed.joining = Some(joining);
     }
 
@@ -289,15 +340,31 @@ impl Node {
         if let Err(error) = result {
             return self.stop(error.to_string());
         }
-        let State::Unformed(unformed) = &mut self.state else { return };
-        let Some(joining) = unformed.joining.take() else { return };
-        let Joining { cluster, members, forms, asked_by } = joining;
+        let State::Unformed(unformed) = &mut self.state else {
+            return;
+        };
+        let Some(joining) = unformed.joining.take() else {
+            return;
+        };
+        let Joining {
+            cluster,
+            members,
+            forms,
+            asked_by,
+        } = joining;
         let bootstrap = Configuration::new(0, members);
         let log = Log::new(Fold::new(bootstrap.clone()), RECENT_BYTES_MAX);
         let raft_config = raft_config(&self.config, self.identity.member);
         let raft = Raft::new(raft_config, HardState::default(), log, self.random.clone(), now);
-        self.outputs.push(Output::Notice(Notice::Formed { node: self.config.node, cluster }));
-        self.outputs.extend(asked_by.into_iter().map(|id| Output::Bootstrapped { id, result: Ok(()) }));
+        self.outputs.push(Output::Notice(Notice::Formed {
+            node: self.config.node,
+            cluster,
+        }));
+        self.outputs.extend(
+            asked_by
+                .into_iter()
+                .map(|id| Output::Bootstrapped { id, result: Ok(()) }),
+        );
         if forms {
             self.tell_others(cluster, &bootstrap);
         }

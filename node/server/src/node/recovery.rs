@@ -26,7 +26,9 @@ pub(super) fn recover(
     let mut log = Log::new(fold, recent_bytes_max);
     let mut hard_state = HardState::default();
     let options = WalOptions::new(identity.member.get());
-    let (wal, recovery) = Wal::open(disk, options, &mut |visit| take_in(visit, &mut log, &mut hard_state))?;
+    let (wal, recovery) = Wal::open(disk, options, &mut |visit| {
+        take_in(visit, &mut log, &mut hard_state)
+    })?;
     Identity::check_log(Some(identity), &recovery, &folder)?;
     if recovery.suspect_tail && identity.bootstrap.iter().filter(|member| member.voter).count() == 1 {
         return Err(OpenError::Identity(format!(
@@ -34,7 +36,14 @@ pub(super) fn recover(
              may be lost; restore the folder from a copy, or start with an empty one and lose all"
         )));
     }
-    Ok((wal, Recovered { log, hard_state, suspect: recovery.suspect_tail }))
+    Ok((
+        wal,
+        Recovered {
+            log,
+            hard_state,
+            suspect: recovery.suspect_tail,
+        },
+    ))
 }
 
 /// The log checks what it is given: what does not fit is refused, and the storage says where it stood.
@@ -47,7 +56,10 @@ fn take_in(visit: Visit<Entry>, log: &mut Log, hard_state: &mut HardState) -> Re
         }
         Visit::Truncate(from) => {
             if from <= log.settled() {
-                return Err(format!("the log is cut at {from} though it was committed up to {}", log.settled()));
+                return Err(format!(
+                    "the log is cut at {from} though it was committed up to {}",
+                    log.settled()
+                ));
             }
             log.truncate(from);
         }
@@ -73,30 +85,69 @@ mod tests {
     use raftlog_raft::entry::Payload;
 
     fn entry(log_index: u64, term: u64) -> Entry {
-        Entry { log_index, term, operation_index: 0, running_hash: 0, payload: Payload::Noop }
+        Entry {
+            log_index,
+            term,
+            operation_index: 0,
+            running_hash: 0,
+            payload: Payload::Noop,
+        }
     }
 
     fn state(commit: u64) -> Visit<Entry> {
         let mut bytes = Vec::new();
-        HardState { term: 3, commit, ..HardState::default() }.encode(&mut bytes);
+        HardState {
+            term: 3,
+            commit,
+            ..HardState::default()
+        }
+        .encode(&mut bytes);
         Visit::State(bytes.into())
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let cases: [(&str, Vec<Visit<Entry>>, bool); 7] = [
-            ("a log", vec![state(0), Visit::Record(entry(1, 1)), Visit::Record(entry(2, 3))], true),
-            ("a cut", vec![Visit::Record(entry(1, 1)), Visit::Truncate(1), Visit::Record(entry(1, 2))], true),
+            (
+                "a log",
+                vec![state(0), Visit::Record(entry(1, 1)), Visit::Record(entry(2, 3))],
+                true,
+            ),
+            (
+                "a cut",
+                vec![
+                    Visit::Record(entry(1, 1)),
+                    Visit::Truncate(1),
+                    Visit::Record(entry(1, 2)),
+                ],
+                true,
+            ),
             ("a gap", vec![Visit::Record(entry(2, 1))], false),
-            ("back to a term", vec![Visit::Record(entry(1, 2)), Visit::Record(entry(2, 1))], false),
-            ("a cut of what is committed", vec![Visit::Record(entry(1, 1)), state(1), Visit::Truncate(1)], false),
-            ("another hash", vec![Visit::Record(Entry { running_hash: 1, ..entry(1, 1) })], false),
+            (
+                "back to a term",
+                vec![Visit::Record(entry(1, 2)), Visit::Record(entry(2, 1))],
+                false,
+            ),
+            (
+                "a cut of what is committed",
+                vec![Visit::Record(entry(1, 1)), state(1), Visit::Truncate(1)],
+                false,
+            ),
+            (
+                "another hash",
+                vec![Visit::Record(Entry {
+                    running_hash: 1,
+                    ..entry(1, 1)
+                })],
+                false,
+            ),
             ("half a state", vec![Visit::State(vec![1, 2, 3].into())], false),
         ];
         for (name, visits, good) in cases {
             let (mut log, mut hard_state) = (Log::new(Fold::default(), 0), HardState::default());
-            let result: Result<(), String> =
-                visits.into_iter().try_for_each(|visit| take_in(visit, &mut log, &mut hard_state));
+            let result: Result<(), String> = visits
+                .into_iter()
+                .try_for_each(|visit| take_in(visit, &mut log, &mut hard_state));
             assert_eq!(result.is_ok(), good, "{name}: {result:?}");
         }
     }

@@ -43,13 +43,23 @@ impl Unformed {
                 Ok(None)
             }
             Some(joining) => Err(BootstrapRefusal::AlreadyFormed(joining.cluster)),
-            None => Ok(Some(Joining { cluster, members, forms: false, asked_by: vec![id] })),
+            None => Ok(Some(Joining {
+                cluster,
+                members,
+                forms: false,
+                asked_by: vec![id],
+            })),
         }
     }
 }
 
 /// Whether two bootstraps are the same call, whatever the order of their members.
-pub(super) fn same_cluster(cluster: ClusterId, members: &[Member], other: ClusterId, others: &[Member]) -> bool {
+pub(super) fn same_cluster(
+    cluster: ClusterId,
+    members: &[Member],
+    other: ClusterId,
+    others: &[Member],
+) -> bool {
     let sorted = |members: &[Member]| Configuration::new(0, members.to_vec());
     cluster == other && sorted(members) == sorted(others)
 }
@@ -60,12 +70,17 @@ fn check_members(me: MemberId, members: &[Member]) -> Result<(), BootstrapRefusa
     if configuration.members().len() != members.len() {
         return invalid("two members have the same identity".to_owned());
     }
-    if members.iter().any(|member| members.iter().filter(|other| other.node == member.node).count() > 1) {
+    if members
+        .iter()
+        .any(|member| members.iter().filter(|other| other.node == member.node).count() > 1)
+    {
         return invalid("two members have the same node number".to_owned());
     }
     match configuration.member(me) {
         Some(member) if member.voter => Ok(()),
-        Some(_) => invalid(format!("member {me} is listed as a learner; the first members are voters")),
+        Some(_) => invalid(format!(
+            "member {me} is listed as a learner; the first members are voters"
+        )),
         None => invalid(format!("this node is member {me}, which is not listed")),
     }
 }
@@ -77,13 +92,22 @@ mod tests {
     fn member(id: u64, node: u32) -> Member {
         let address = format!("node{node}:5001");
         let id = MemberId::new(id).unwrap();
-        Member { id, node, peer_address: address.clone(), client_address: address, voter: true }
+        Member {
+            id,
+            node,
+            peer_address: address.clone(),
+            client_address: address,
+            voter: true,
+        }
     }
 
     #[test]
     fn what_is_no_list_of_first_members_is_refused() {
         let me = MemberId::new(1).unwrap();
-        let learner = Member { voter: false, ..member(1, 1) };
+        let learner = Member {
+            voter: false,
+            ..member(1, 1)
+        };
         let cases = [
             ("good", vec![member(2, 2), member(1, 1)], true),
             ("not listed", vec![member(2, 2)], false),
