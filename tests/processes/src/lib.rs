@@ -3,6 +3,7 @@
 //!
 //! - [`binaries`] builds the programs once per test run; [`process`] runs one and captures what it says;
 //!   [`cluster`] runs nodes and replicators together.
+//! - [`containers`] builds the images and runs them; [`volume`] mounts disks that can fill up.
 //! - [`load`] submits with sessions and records every acknowledgement; [`history`] and [`story`] are the checkers: pure
 //!   functions with their own tests, since a checker that cannot fail proves nothing.
 //! - Nothing sleeps and hopes: [`wait`] polls a condition until a deadline, or sees to it that one holds for a while.
@@ -10,6 +11,7 @@
 pub mod api;
 pub mod binaries;
 pub mod cluster;
+pub mod containers;
 pub mod history;
 pub mod http;
 pub mod load;

@@ -15,9 +15,9 @@ pub const BLOCK: u16 = 50;
 #[derive(Debug)]
 pub struct Ports {
     base: u16,
-    /// An abstract socket named after the block: exclusive within the network namespace, as the ports are, and gone with the
-    /// process that holds it, however that ends.
-    _claim: UnixListener,
+    /// An abstract socket for each block, named after it: exclusive within the network namespace, as the ports are, and gone
+    /// with the process that holds it, however that ends.
+    _claims: Vec<UnixListener>,
 }
 
 impl Ports {
@@ -26,20 +26,33 @@ impl Ports {
     /// # Panics
     /// When every block is taken.
     pub fn claim() -> Self {
-        let blocks = (LAST - FIRST) / BLOCK;
+        Self::claim_with(&[])
+    }
+
+    /// Claims a free block, and with it the blocks this much above it (multiples of [`BLOCK`]).
+    ///
+    /// # Panics
+    /// When there is no such place.
+    pub fn claim_with(distances: &[u16]) -> Self {
+        let highest = distances.iter().max().copied().unwrap_or_default();
+        let blocks = (LAST - FIRST - highest) / BLOCK;
         // Parallel test processes start their search at different places.
         let start = u16::try_from(std::process::id() % u32::from(blocks)).expect("less than a u16");
         (0..blocks)
             .map(|step| FIRST + (start + step) % blocks * BLOCK)
-            .find_map(Self::try_claim)
+            .find_map(|base| Self::try_claim(base, distances))
             .expect("no block of free ports: are other test runs hanging?")
     }
 
-    fn try_claim(base: u16) -> Option<Self> {
-        let name = SocketAddr::from_abstract_name(format!("raftlog-test-ports-{base}")).ok()?;
-        let claim = UnixListener::bind_addr(&name).ok()?;
-        let free = (base..base + BLOCK).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
-        free.then_some(Self { base, _claim: claim })
+    fn try_claim(base: u16, distances: &[u16]) -> Option<Self> {
+        let blocks = std::iter::once(&0)
+            .chain(distances)
+            .map(|distance| base + distance);
+        let claims: Option<Vec<UnixListener>> = blocks.map(claim_block).collect();
+        claims.map(|claims| Self {
+            base,
+            _claims: claims,
+        })
     }
 
     /// The port at `offset` in the block.
@@ -53,6 +66,13 @@ impl Ports {
         );
         self.base + offset
     }
+}
+
+fn claim_block(base: u16) -> Option<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("raftlog-test-ports-{base}")).ok()?;
+    let claim = UnixListener::bind_addr(&name).ok()?;
+    let free = (base..base + BLOCK).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
+    free.then_some(claim)
 }
 
 #[cfg(test)]
@@ -74,8 +94,8 @@ mod tests {
     fn a_claimed_block_is_refused_until_it_is_dropped() {
         let held = Ports::claim();
         let base = held.at(0);
-        assert!(Ports::try_claim(base).is_none());
+        assert!(Ports::try_claim(base, &[]).is_none());
         drop(held);
-        assert!(Ports::try_claim(base).is_some());
+        assert!(Ports::try_claim(base, &[]).is_some());
     }
 }

@@ -1,1 +1,178 @@
+//! raftctl by hand: what it prints, and how it exits.
 
+use processes::binaries;
+use processes::cluster::{Cluster, Options};
+use processes::process::{self, Process};
+use raftlog_proto::v1::Role;
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tour() {
+    let mut cluster = Cluster::start(Options::quick()).await;
+    let leader = cluster.leader().await;
+
+    let status = cluster.raftctl(&["status"]).await;
+    let table = status.expect(0, &[]).text();
+    assert!(table.to_lowercase().contains("leader"), "{table}");
+    let status = cluster.raftctl(&["status", "-o", "json"]).await;
+    let status: Value = serde_json::from_str(&status.expect(0, &[]).text()).expect("-o json is JSON");
+    assert!(status.to_string().contains("127.0.0.1"), "{status}");
+    for format in ["yaml", "raw"] {
+        assert!(
+            !cluster
+                .raftctl(&["status", "-o", format])
+                .await
+                .expect(0, &[])
+                .stdout
+                .is_empty(),
+            "-o {format}"
+        );
+    }
+
+    cluster.raftctl(&["health"]).await.expect(0, &[]);
+    cluster
+        .raftctl(&["submit", "first", "second"])
+        .await
+        .expect(0, &[]);
+    let all = cluster.raftctl(&["-o", "raw", "watch"]).await;
+    assert_eq!(all.expect(0, &[]).text(), "first\nsecond\n");
+    let some = cluster.raftctl(&["-o", "raw", "watch", "--from", "2"]).await;
+    assert_eq!(some.expect(0, &[]).text(), "second\n");
+    let json = cluster.raftctl(&["-o", "json", "watch", "--from", "2"]).await;
+    for line in json.expect(0, &[]).text().lines() {
+        let _: Value = serde_json::from_str(line).expect("each line is JSON");
+    }
+
+    let follower = cluster.others(&[leader])[0];
+    cluster.node(follower).kill().await;
+    cluster
+        .raftctl(&["health"])
+        .await
+        .expect(1, &[&follower.to_string()]);
+    cluster
+        .raftctl(&["submit", "four are enough"])
+        .await
+        .expect(0, &[]);
+    cluster
+        .raftctl(&["leader", "transfer", &follower.to_string()])
+        .await
+        .expect(1, &[]);
+    cluster.node(follower).start();
+    cluster
+        .raftctl(&["health", "--wait", "--timeout", "60s"])
+        .await
+        .expect(0, &[]);
+    cluster.check_history(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_there_is_one_line_and_a_code() {
+    let cluster = Cluster::prepare(Options::quick()).await;
+    cluster
+        .raftctl(&["submit", "--timeout", "1s", "x"])
+        .await
+        .expect(3, &["127.0.0.1"]);
+    for command in [
+        &["status", "--timeout", "1s"][..],
+        &["health"],
+        &["watch", "--timeout", "1s"],
+        &["leader", "transfer", "--timeout", "1s"],
+    ] {
+        let finished = cluster.raftctl(command).await;
+        assert!(
+            [1, 3].contains(&finished.code),
+            "{command:?} exits with {}",
+            finished.code
+        );
+        finished.expect(finished.code, &["127.0.0.1"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completions_are_for_this_program() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = process::run(binaries::path("raftctl"), &["completions", shell], b"").await;
+        assert!(script.expect(0, &[]).text().contains("raftctl"), "{shell}");
+    }
+}
+
+/// The test client takes up its count where it was, so that nothing is submitted twice under one number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_resumes_its_count() {
+    let mut cluster = Cluster::start(Options::quick()).await;
+    let start = |cluster: &Cluster| cluster.start_raftctl("client", &["client", "--interval", "50ms"]);
+    let accepted = async |client: &mut Process, number: u64| {
+        let operation = format!("Operation 'operation-{number}' committed at index {number}");
+        client
+            .says_after(0, &operation, |line| line.ends_with(&operation))
+            .await;
+    };
+    let mut client = start(&cluster);
+    accepted(&mut client, 5).await;
+    client.kill().await;
+    let held = cluster.settled_logs(&cluster.numbers()).await[&1].len() as u64;
+    let mut client = start(&cluster);
+    accepted(&mut client, held + 3).await;
+    client.signal(Signal::TERM);
+    assert_eq!(
+        client.wait().await.code(),
+        Some(0),
+        "a client that is asked to stop is done"
+    );
+    let log = cluster.check_history(&[]).await;
+    for logged in log {
+        assert_eq!(
+            logged.data,
+            format!("operation-{}", logged.index),
+            "the count has no gap and no repeat"
+        );
+    }
+}
+
+/// To all endpoints in turn, never to the leader by choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_goes_round_all_nodes() {
+    let mut cluster = Cluster::start(Options::quick()).await;
+    let mut client = cluster.start_raftctl("client", &["client", "--interval", "50ms", "--count", "10"]);
+    assert_eq!(client.wait().await.code(), Some(0));
+    for node in cluster.numbers() {
+        let called = format!("Node {node} runs RPC SubmitClientRequest called by a client.");
+        cluster.node(node).process().says(&called).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bench_prints_throughput_latency_and_the_floor() {
+    let mut cluster = Cluster::start(Options::quick()).await;
+    for more in [&[][..], &["--stream"]] {
+        let bench = [
+            "bench",
+            "--clients",
+            "4",
+            "--size",
+            "64",
+            "--duration",
+            "1s",
+            "--warm-up",
+            "100ms",
+        ];
+        let finished = cluster.raftctl(&[&bench, more].concat()).await;
+        let text = finished.expect(0, &[]).text();
+        for word in ["p50", "p99", "max", "fdatasync", "echo"] {
+            assert!(text.to_lowercase().contains(word), "no {word} in {text}");
+        }
+    }
+    // The same bytes over and over are no history; that all replicators agree is seen all the same.
+    let logs = cluster.settled_logs(&cluster.numbers()).await;
+    assert!(logs.values().all(|log| log == &logs[&1]));
+    assert_eq!(
+        cluster
+            .status(1)
+            .await
+            .map(|status| status.role() == Role::Unformed)
+            .ok(),
+        Some(false)
+    );
+    assert!(cluster.node(1).is_running());
+}
