@@ -165,7 +165,7 @@ impl Containerd {
         Container {
             client,
             id,
-            _registrations: [group(id), group(parent(id).unwrap_or(id))],
+            _registrations: [group(id), group(parent(id))],
         }
     }
 
@@ -253,13 +253,12 @@ fn place_programs(stage: &Path) {
     }
 }
 
-/// The parent of a process: for a container's first one, what the runtime left beside it.
-fn parent(id: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    status
+/// The parent of a container's first process, which the runtime left beside it; where that ended already, the process
+/// itself.
+fn parent(id: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let parent = status
         .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))?
-        .trim()
-        .parse()
-        .ok()
+        .find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+    parent.filter(|&parent| parent > 1).unwrap_or(id)
 }

@@ -214,8 +214,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The group outlives its leader where the program left children behind.
-        let _ = kill_process_group(self.group, Signal::KILL);
+        // The group outlives its leader where the program left children behind, which hold on to its output. Otherwise the
+        // ID of a process that ended may be somebody else's by now.
+        let left_behind = self.readers.iter().any(|reader| !reader.is_finished());
+        if self.is_running() || left_behind {
+            let _ = kill_process_group(self.group, Signal::KILL);
+        }
         for _ in 0..500 {
             if !self.is_running() {
                 break;

@@ -24,6 +24,10 @@ pub(crate) struct Registration(u32);
 
 impl Registration {
     pub(crate) fn new(group: u32) -> Self {
+        assert!(
+            group > 1,
+            "killing group {group} would kill more than was started here"
+        );
         tell("add", group);
         Self(group)
     }
