@@ -153,6 +153,7 @@ impl<R: Record> Reads<R> {
         let reading = self.readings.get_mut(&id).expect("a read in flight is known");
         let asked = reading.asked.take().expect("an operation was in flight");
         let mut data = data.as_ref();
+        let mut begins = true;
         while !reading.is_done(first_live) {
             let at = reading.at.expect("a read in flight has a place");
             let place = format::Place {
@@ -169,7 +170,7 @@ impl<R: Record> Reads<R> {
             }
             let head = read_head(place, at, reading.previous_crc, data).map_err(damage)?;
             let bytes = head.framed_bytes();
-            if data.len() < bytes && asked < bytes {
+            if data.len() < bytes && (asked < bytes || !begins) {
                 reading.needed = bytes;
                 return Ok(Progress::More);
             }
@@ -178,10 +179,16 @@ impl<R: Record> Reads<R> {
                 ReadBatch::Unwritten => return Err(damage("a sector of a batch is missing".to_owned())),
                 ReadBatch::Bad => return Err(damage("a batch does not match its CRC".to_owned())),
             };
-            take_records(reading, payload, view.places.bound(reading.next)).map_err(damage)?;
+            // What is to replace truncated records may not be in a batch, and so not in the index, yet.
+            let bound = view
+                .places
+                .bound(reading.next)
+                .min(first_live.unwrap_or(u64::MAX));
+            take_records(reading, payload, bound).map_err(damage)?;
             data = data.get(bytes..).unwrap_or_default();
+            begins = false;
             reading.needed = SECTOR;
-            if reading.advance(at, &head, view) {
+            if reading.advance(at, &head, bound, view) {
                 data = &[];
             }
         }
@@ -191,34 +198,31 @@ impl<R: Record> Reads<R> {
 }
 
 impl<R> Reading<R> {
-    /// Goes on to the batch after the one at `at`, or farther. Whether that lies elsewhere in the files.
-    fn advance(&mut self, at: Position, head: &BatchHead, view: &View<'_>) -> bool {
-        let mut after = Position {
-            offset: at.offset + head.framed_bytes() as u64,
-            ..at
-        };
-        after.sequence += 1;
+    /// Goes on to the batch after the one at `at`, or where the next place says. Whether that lies elsewhere in the files.
+    fn advance(&mut self, at: Position, head: &BatchHead, bound: u64, view: &View<'_>) -> bool {
+        // The place may be in this very batch, behind a truncation, or beyond batches that hold only what was truncated.
+        if let Some(place) = view.places.find(self.next).filter(|_| self.next == bound) {
+            self.at = Some(place);
+            self.previous_crc = None;
+            return true;
+        }
+        let offset = at.offset + head.framed_bytes() as u64;
+        let sequence = at.sequence + 1;
+        let elsewhere = offset >= view.room.segment(at.segment).used;
         self.previous_crc = Some(head.link.crc);
-        let mut elsewhere = false;
-        if after.offset >= view.room.segment(at.segment).used {
-            after = Position {
+        self.at = Some(if elsewhere {
+            Position {
                 segment: at.segment + 1,
                 offset: SECTOR_BYTES,
-                ..after
-            };
-            elsewhere = true;
-        }
-        // Batches in between hold only what was truncated.
-        if let Some(place) = view
-            .places
-            .find(self.next)
-            .filter(|place| place.sequence > after.sequence)
-        {
-            after = place;
-            self.previous_crc = None;
-            elsewhere = true;
-        }
-        self.at = Some(after);
+                sequence,
+            }
+        } else {
+            Position {
+                segment: at.segment,
+                offset,
+                sequence,
+            }
+        });
         elsewhere
     }
 }

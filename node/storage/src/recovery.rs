@@ -1,6 +1,7 @@
 //! Opening a log: what is data, what was never synced, and what is damaged. The rules are in the documentation of the crate.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -390,7 +391,13 @@ impl End {
             if segment <= self.current + 1 && tail.suspect.is_none() {
                 tail.suspect = self.suspect(files, segment, start)?;
             }
-            let stale = self.scan(files, segment, start, bytes, offset)?;
+            let stale = self.scan(
+                files,
+                segment,
+                start..bytes,
+                offset,
+                tail.stale_in_current.is_some(),
+            )?;
             tail.stale = tail.stale.or(stale.map(|_| ()));
             if segment == self.current {
                 tail.stale_in_current = stale;
@@ -419,19 +426,19 @@ impl End {
         )))
     }
 
-    /// Looks at every sector of a segment from `start` on. Returns the range of those that bear a later stamp than the log's
+    /// Looks at every sector of that range of a segment. Returns the range of those that bear a later stamp than the log's
     /// last batch; a whole head of a batch later than the next is proof that the next was synced once.
     fn scan(
         &self,
         files: &mut Files<'_>,
         segment: u64,
-        start: u64,
-        bytes: u64,
+        range: Range<u64>,
         end: u64,
+        stale_in_current: bool,
     ) -> Result<Option<(u64, u64)>, OpenError> {
         let mut stale: Option<(u64, u64)> = None;
-        let mut at = start;
-        while at + SECTOR_BYTES <= bytes {
+        let mut at = range.start;
+        while at + SECTOR_BYTES <= range.end {
             let sector = files.window(segment, at, SECTOR)?;
             match format::stamp(&sector) {
                 Some((first, sequence)) if sequence > self.link.sequence => {
@@ -441,7 +448,7 @@ impl End {
                         ReadHead::None
                     };
                     if let ReadHead::Good(head) = head {
-                        self.check_later(files, (segment, at), &head, end)?;
+                        self.check_later(files, (segment, at), &head, end, stale_in_current)?;
                     }
                     stale = Some((stale.map_or(at, |(from, _)| from), at + SECTOR_BYTES));
                 }
@@ -452,27 +459,33 @@ impl End {
         Ok(stale)
     }
 
+    /// Refuses where the head at `at` is later than that of the next batch, which must have been synced before.
     fn check_later(
         &self,
         files: &Files<'_>,
-        (segment, at): (u64, u64),
+        at: (u64, u64),
         head: &BatchHead,
         end: u64,
+        stale_in_current: bool,
     ) -> Result<(), OpenError> {
         let next = self.link.sequence + 1;
         if head.link.sequence <= next {
             return Ok(());
         }
-        let problem = format!(
-            "batch {next} is damaged or missing, but batch {} follows at offset {at} of {}",
-            head.link.sequence,
-            FileName::segment(segment)
-        );
-        let (bad, offset) = if segment == self.current {
-            (segment, end)
+        // The next batch was in the current segment, or else the first of the one after.
+        let after = (self.current + 1, SECTOR_BYTES);
+        let in_current = at.0 == self.current || at == after || stale_in_current;
+        let (segment, offset) = if in_current && self.current > 0 {
+            (self.current, end)
         } else {
-            (self.current + 1, SECTOR_BYTES)
+            after
         };
-        Err(files.corrupt(bad, offset, problem))
+        let problem = format!(
+            "batch {next} is damaged or missing, but batch {} follows at offset {} of {}",
+            head.link.sequence,
+            at.1,
+            FileName::segment(at.0)
+        );
+        Err(files.corrupt(segment, offset, problem))
     }
 }

@@ -128,7 +128,7 @@ impl MemoryDisk {
         match op {
             Op::Write { file, offset, data } => {
                 let whole = data.concat();
-                let part = whole.get(..below(random, whole.len() + 1)).unwrap_or_default();
+                let part = whole.get(..part_of(whole.len(), random)).unwrap_or_default();
                 if let Some(file) = self.files.get_mut(file) {
                     file.write(position(*offset), part);
                 }
@@ -143,12 +143,12 @@ impl MemoryDisk {
                     self.files.insert(*file, fresh);
                     let mut whole = head.to_vec();
                     whole.resize(position(*length), 0);
-                    let part = whole.get(..below(random, whole.len() + 1)).unwrap_or_default();
+                    let part = whole.get(..part_of(whole.len(), random)).unwrap_or_default();
                     self.files.entry(*file).or_default().write(0, part);
                 }
             }
             Op::Fill { file, from, to } => {
-                let zeros = vec![0; below(random, position(to.saturating_sub(*from)) + 1)];
+                let zeros = vec![0; part_of(position(to.saturating_sub(*from)), random)];
                 if let Some(file) = self.files.get_mut(file) {
                     file.write(position(*from), &zeros);
                 }
@@ -333,6 +333,11 @@ fn error(kind: DiskErrorKind, op: &Op) -> DiskError {
 
 fn coin(random: &mut dyn Rng) -> bool {
     random.next_u32() & 1 == 0
+}
+
+/// So much of a write has happened: whole sectors.
+fn part_of(length: usize, random: &mut dyn Rng) -> usize {
+    (below(random, length.div_ceil(SECTOR) + 1) * SECTOR).min(length)
 }
 
 /// A number below `bound`.

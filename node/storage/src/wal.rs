@@ -108,12 +108,22 @@ enum Purpose {
     Repair,
 }
 
+/// How far a batch has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// To be handed to the disk.
+    Ready,
+    /// Handed to the disk.
+    Handed,
+    /// The disk had no room for it, though it was filled: to be handed out again when asked to try.
+    Held,
+}
+
 /// The batch in flight.
 #[derive(Debug)]
 struct Flight {
     op: Op,
-    /// Handed to the disk; otherwise it waits for room.
-    handed: bool,
+    progress: Written,
     done: Option<Ticket>,
     through: u64,
 }
@@ -263,8 +273,12 @@ impl<R: Record> Wal<R> {
             self.flight = self.build_batch();
         }
         let trying = self.trying;
-        let flight = self.flight.as_mut().filter(|flight| !flight.handed && trying)?;
-        flight.handed = true;
+        let flight = self.flight.as_mut().filter(|flight| match flight.progress {
+            Written::Ready => true,
+            Written::Handed => false,
+            Written::Held => trying,
+        })?;
+        flight.progress = Written::Handed;
         let op = flight.op.clone();
         Some(self.hand_out(Purpose::Write, op))
     }
@@ -295,7 +309,7 @@ impl<R: Record> Wal<R> {
                 offset: slot.offset,
                 data: vec![framed.bytes],
             },
-            handed: false,
+            progress: Written::Ready,
             done: taken.done,
             through: taken.through,
         })
@@ -381,7 +395,7 @@ impl<R: Record> Wal<R> {
             }
             (Purpose::Write, Err(error)) if error.kind == DiskErrorKind::Full => {
                 // Nothing was synced and nothing comes behind it: the same bytes go to the same place later.
-                self.flight.as_mut().expect("a batch was in flight").handed = false;
+                self.flight.as_mut().expect("a batch was in flight").progress = Written::Held;
                 Ok(self.is_full())
             }
             (Purpose::Fill(filling), Err(error)) if error.kind == DiskErrorKind::Full => {

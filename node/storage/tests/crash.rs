@@ -1,0 +1,743 @@
+//! Logs on a simulated disk that crashes, tears and fills up at any moment, by seed.
+//!
+//! Each run appends, truncates, reads, kills, cuts the power and fills the disk at random. Whatever happens, a log that is
+//! opened again holds a prefix of what was appended, in order, with all that was reported as persisted.
+//!
+//! `STORAGE_SEED=<seed> cargo test -p raftlog-storage --test crash` replays one run; `STORAGE_RUNS=<n>` makes it that many.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use raftlog_storage::simulated::MemoryDisk;
+use raftlog_storage::{
+    Append, BATCH_BYTES_MAX, Disk, DiskErrorKind, Op, OpId, Record, Recovery, Ticket, Visit, Wal, WalEvent,
+    WalOptions,
+};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const OWNER: u64 = 0xabcd;
+const ROOMY: u64 = 1 << 30;
+
+#[derive(Clone, PartialEq, Eq)]
+struct Numbered {
+    index: u64,
+    data: Bytes,
+}
+
+impl fmt::Debug for Numbered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "record {} of {} bytes beginning {:?}",
+            self.index,
+            self.data.len(),
+            self.data.slice(..self.data.len().min(4))
+        )
+    }
+}
+
+impl Record for Numbered {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.index.to_le_bytes());
+        out.extend_from_slice(&self.data);
+    }
+
+    fn decode(mut from: Bytes) -> Result<Self, String> {
+        if from.len() < 8 {
+            return Err("cut short".to_owned());
+        }
+        let index = u64::from_le_bytes(from.split_to(8).as_ref().try_into().map_err(|_| "cut short")?);
+        Ok(Self { index, data: from })
+    }
+}
+
+/// One step of history, and the append it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    visit: Visit<Numbered>,
+    /// The last of its append.
+    last: bool,
+    /// Its append is too long for one batch.
+    long: bool,
+}
+
+/// What the log must hold.
+#[derive(Debug, Default)]
+struct Model {
+    history: Vec<Step>,
+    /// Steps of history up to each ticket that was not reported yet.
+    tickets: BTreeMap<Ticket, usize>,
+    /// Steps of history that must survive.
+    persisted: usize,
+}
+
+impl Model {
+    fn records(&self) -> BTreeMap<u64, &Numbered> {
+        let mut records = BTreeMap::new();
+        for step in &self.history {
+            match &step.visit {
+                Visit::State(_) => {}
+                Visit::Truncate(from) => {
+                    records.split_off(from);
+                }
+                Visit::Record(record) => {
+                    records.insert(record.index, record);
+                }
+            }
+        }
+        records
+    }
+
+    fn append(&mut self, append: &Append<Numbered>) {
+        let state = append.state.clone().map(Visit::State);
+        let truncate = append.truncate_from.map(Visit::Truncate);
+        let records = append.records.iter().cloned().map(Visit::Record);
+        let bytes: usize = append.records.iter().map(|record| record.data.len() + 32).sum();
+        let long = bytes > BATCH_BYTES_MAX / 4;
+        let visits = state.into_iter().chain(truncate).chain(records);
+        self.history.extend(visits.map(|visit| Step {
+            visit,
+            last: false,
+            long,
+        }));
+        if let Some(step) = self.history.last_mut() {
+            step.last = true;
+        }
+    }
+}
+
+struct Run {
+    random: ChaCha8Rng,
+    disk: MemoryDisk,
+    wal: Wal<Numbered>,
+    model: Model,
+    under_way: Vec<(OpId, Op)>,
+    /// First and last index of reads under way, and the lowest truncation since.
+    reads: BTreeMap<u64, (u64, u64, u64)>,
+    read_ids: u64,
+    full: bool,
+}
+
+fn options() -> WalOptions {
+    WalOptions {
+        segment_bytes: Some(0),
+        fill_ahead_bytes: 64 << 10,
+        index_stride_bytes: 8 << 10,
+        ..WalOptions::new(OWNER)
+    }
+}
+
+fn open(disk: &mut MemoryDisk) -> (Wal<Numbered>, Recovery, Vec<Visit<Numbered>>) {
+    let mut visits = Vec::new();
+    let (wal, recovery) = Wal::open(disk, options(), &mut |visit| {
+        visits.push(visit);
+        Ok(())
+    })
+    .unwrap_or_else(|error| panic!("it opens: {error}"));
+    (wal, recovery, visits)
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut disk = MemoryDisk::new(ROOMY);
+        let (wal, recovery, _) = open(&mut disk);
+        assert_eq!(recovery, Recovery::default());
+        Self {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            disk,
+            wal,
+            model: Model::default(),
+            under_way: Vec::new(),
+            reads: BTreeMap::new(),
+            read_ids: 0,
+            full: false,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.random_range(0..1000) {
+            0..300 => self.append(),
+            300..400 => self.read(),
+            400..980 => self.work(),
+            980..985 => self.fill_up(),
+            985..992 => self.restart(false),
+            _ => self.restart(true),
+        }
+    }
+
+    fn append(&mut self) {
+        if self.wal.pending_bytes() > 8 << 20 {
+            return;
+        }
+        let last = self.wal.last_index();
+        let state = self.random.random_bool(0.3).then(|| self.bytes(40));
+        let truncate_from = (last > 0 && self.random.random_bool(0.1))
+            .then(|| self.random.random_range(1.max(last.saturating_sub(20))..=last));
+        let next = truncate_from.unwrap_or(last + 1);
+        let count = if self.random.random_bool(0.02) {
+            40
+        } else {
+            self.random.random_range(0..4)
+        };
+        let records: Vec<Numbered> = (next..next + count)
+            .map(|index| Numbered {
+                index,
+                data: self.data(),
+            })
+            .collect();
+        let append = Append {
+            state,
+            truncate_from,
+            records,
+        };
+        if let Some(from) = truncate_from {
+            for read in self.reads.values_mut() {
+                read.2 = read.2.min(from);
+            }
+        }
+        self.model.append(&append);
+        let ticket = self.wal.append(append);
+        self.model.tickets.insert(ticket, self.model.history.len());
+    }
+
+    fn data(&mut self) -> Bytes {
+        let longest = match self.random.random_range(0..100) {
+            0..60 => 100,
+            60..90 => 3000,
+            90..99 => 40_000,
+            _ => 1 << 20,
+        };
+        self.bytes(longest)
+    }
+
+    fn bytes(&mut self, longest: usize) -> Bytes {
+        let mut bytes = vec![0; self.random.random_range(0..=longest)];
+        // Payload that looks like what the format itself uses must not matter.
+        if self.random.random_bool(0.5) {
+            self.random.fill_bytes(&mut bytes);
+        }
+        bytes.into()
+    }
+
+    fn read(&mut self) {
+        let records = self.model.records();
+        let (Some((&low, _)), Some((&high, _))) = (records.first_key_value(), records.last_key_value())
+        else {
+            return;
+        };
+        let first = self.random.random_range(low..=high);
+        let last = first + self.random.random_range(0..30);
+        let max_bytes = self.random.random_range(0..200_000);
+        self.read_ids += 1;
+        match self.wal.read(self.read_ids, first, last, max_bytes) {
+            Some(read) => self.check_read(&read, first, last, u64::MAX),
+            None => {
+                self.reads.insert(self.read_ids, (first, last, u64::MAX));
+            }
+        }
+    }
+
+    fn check_read(&self, read: &[Numbered], first: u64, last: u64, truncated: u64) {
+        let records = self.model.records();
+        assert!(
+            !read.is_empty() || truncated <= first,
+            "at least one of {first}..={last}"
+        );
+        for (index, record) in (first..=last).zip(read) {
+            assert_eq!(Some(&record), records.get(&index), "record {index}");
+        }
+        assert!(u64::try_from(read.len()).unwrap() <= last - first + 1);
+    }
+
+    /// Hands out operations, and completes one of those under way.
+    fn work(&mut self) {
+        while let Some(op) = self.wal.next_op() {
+            self.under_way.push(op);
+        }
+        let writes = self
+            .under_way
+            .iter()
+            .filter(|(_, op)| matches!(op, Op::Write { .. }))
+            .count();
+        assert!(writes <= 1, "one flush at a time");
+        if self.under_way.is_empty() {
+            return;
+        }
+        let (id, op) = self
+            .under_way
+            .swap_remove(self.random.random_range(0..self.under_way.len()));
+        let result = self.disk.execute(&op);
+        for event in self.wal.complete(id, result).expect("nothing failed") {
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: WalEvent<Numbered>) {
+        match event {
+            WalEvent::Persisted(ticket) => {
+                let steps = self
+                    .model
+                    .tickets
+                    .remove(&ticket)
+                    .expect("every ticket is reported once, in order");
+                self.model.persisted = steps;
+                self.model.tickets = self.model.tickets.split_off(&ticket);
+            }
+            WalEvent::Read { id, records } => {
+                let (first, last, truncated) = self.reads.remove(&id).expect("it was asked for");
+                self.check_read(&records, first, last, truncated);
+            }
+            WalEvent::Full(full) => {
+                assert_ne!(self.full, full, "only changes are told");
+                self.full = full;
+            }
+            WalEvent::Repaired => panic!("nothing was to be repaired"),
+        }
+    }
+
+    /// The disk has no more room for a while; then everything goes through after all.
+    fn fill_up(&mut self) {
+        self.disk
+            .resize(self.disk.used_bytes() + self.random.random_range(0..200_000));
+        for _ in 0..self.random.random_range(0..100) {
+            match self.random.random_range(0..3) {
+                0 => self.append(),
+                1 => self.work(),
+                _ => self.wal.retry(),
+            }
+        }
+        self.disk.resize(ROOMY);
+        self.settle();
+    }
+
+    /// Everything that was appended gets persisted.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.wal.retry();
+            self.work();
+            if !self.wal.is_pending() && self.under_way.is_empty() && self.reads.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(
+            self.model.persisted,
+            self.model.history.len(),
+            "nothing waits for ever"
+        );
+        assert!(!self.full);
+        assert_eq!(self.wal.pending_bytes(), 0);
+    }
+
+    fn restart(&mut self, power: bool) {
+        let mut under_way: Vec<Op> = self.under_way.drain(..).map(|(_, op)| op).collect();
+        if !under_way.is_empty() {
+            let first = self.random.random_range(0..under_way.len());
+            under_way.swap(0, first);
+        }
+        if power {
+            self.disk.power_failure(&under_way, &mut self.random);
+        } else {
+            self.disk.kill(&under_way, &mut self.random);
+        }
+        let (wal, recovery, visits) = open(&mut self.disk);
+        self.check_recovered(&recovery, &visits);
+        self.wal = wal;
+        self.reads.clear();
+        self.model.tickets.clear();
+        self.full = false;
+    }
+
+    fn check_recovered(&mut self, recovery: &Recovery, visits: &[Visit<Numbered>]) {
+        let kept = visits.len();
+        assert!(
+            kept >= self.model.persisted,
+            "{kept} of {} persisted steps",
+            self.model.persisted
+        );
+        let history = self.model.history.iter().map(|step| &step.visit);
+        assert!(
+            visits.iter().eq(history.take(kept)),
+            "it is a prefix of what was appended"
+        );
+        if let Some(step) = kept.checked_sub(1).and_then(|at| self.model.history.get(at)) {
+            assert!(step.last || step.long, "an append is all there or not at all");
+        }
+        assert!(!recovery.suspect_tail, "a crash is not damage");
+        self.model.history.truncate(kept);
+        // What was recovered counts as persisted from now on.
+        self.model.persisted = kept;
+        let records = self.model.records();
+        let last = self.model.history.iter().fold(0, |last, step| match &step.visit {
+            Visit::State(_) => last,
+            Visit::Truncate(from) => from - 1,
+            Visit::Record(record) => record.index,
+        });
+        let first = records.first_key_value().map_or(0, |(index, _)| *index);
+        assert_eq!((recovery.first_index, recovery.last_index), (first, last));
+    }
+}
+
+/// Says how to run a failing seed again.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "replay: STORAGE_SEED={} cargo test -p raftlog-storage --test crash",
+                self.0
+            );
+        }
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().expect("a number"))
+    };
+    match number("STORAGE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("STORAGE_RUNS").unwrap_or(60),
+    }
+}
+
+#[test]
+fn what_was_persisted_survives_whatever_happens() {
+    for seed in seeds() {
+        let _replay = Replay(seed);
+        let mut run = Run::new(seed);
+        for _ in 0..600 {
+            run.step();
+        }
+        run.settle();
+        run.restart(true);
+    }
+}
+
+/// A log of small records on several segments, all of it synced.
+fn long_log(random: &mut ChaCha8Rng) -> (MemoryDisk, Vec<Visit<Numbered>>) {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    let mut visits = Vec::new();
+    while wal.segments() < 3 {
+        let index = wal.last_index() + 1;
+        let mut data = vec![7; random.random_range(1..100_000)];
+        random.fill_bytes(data.get_mut(..1).expect("there is one"));
+        let record = Numbered {
+            index,
+            data: data.into(),
+        };
+        visits.push(Visit::Record(record.clone()));
+        wal.append(Append {
+            records: vec![record],
+            ..Append::default()
+        });
+        drive(&mut wal, &mut disk);
+    }
+    (disk, visits)
+}
+
+fn drive(wal: &mut Wal<Numbered>, disk: &mut MemoryDisk) -> Vec<WalEvent<Numbered>> {
+    let mut events = Vec::new();
+    while let Some((id, op)) = wal.next_op() {
+        let result = disk.execute(&op);
+        events.extend(wal.complete(id, result).expect("nothing failed"));
+    }
+    events
+}
+
+#[test]
+fn damage_is_never_taken_for_data() {
+    for seed in seeds() {
+        let _replay = Replay(seed);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (mut disk, visits) = long_log(&mut random);
+        let (_, whole, _) = open(&mut disk);
+        let names = disk.names();
+        let name = names[random.random_range(0..names.len())];
+        let length = disk.content(name).unwrap().len();
+        let offset = random.random_range(0..length);
+        assert!(disk.rot(name, offset));
+        let mut found = Vec::new();
+        let opened = Wal::<Numbered>::open(&mut disk, options(), &mut |visit| {
+            found.push(visit);
+            Ok(())
+        });
+        assert!(visits.starts_with(&found), "only what was appended");
+        match opened {
+            // The last batch alone can pass for one that was never synced, or is told to be suspect.
+            Ok((_, recovery)) => {
+                let lost = whole.batches - recovery.batches;
+                assert!(lost <= 1 && (lost == 0 || recovery.suspect_tail || recovery.dropped_tail));
+                assert_eq!(found.len() as u64, recovery.last_index);
+            }
+            Err(error) => {
+                let line = error.to_string();
+                assert!(line.contains(&name.to_string()) && !line.contains('\n'), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_that_is_read_back_is_fatal() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let (mut disk, _) = long_log(&mut random);
+    let (mut wal, ..) = open(&mut disk);
+    let name = disk.names()[0];
+    assert!(disk.rot(name, 600));
+    assert_eq!(wal.read(1, 1, 1, 1), None);
+    let mut ops = std::iter::from_fn(|| wal.next_op());
+    let (id, op) = ops.find(|(_, op)| matches!(op, Op::Read { .. })).unwrap();
+    let fatal = wal.complete(id, disk.execute(&op)).unwrap_err().to_string();
+    assert!(
+        fatal.contains(&format!("{name} is corrupt at offset 512")),
+        "{fatal}"
+    );
+}
+
+#[test]
+fn a_suspect_tail_is_remembered_until_it_is_repaired() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    for index in 1..=3 {
+        let data = Bytes::from(vec![1; 2000]);
+        wal.append(Append {
+            records: vec![Numbered { index, data }],
+            ..Append::default()
+        });
+        drive(&mut wal, &mut disk);
+    }
+    let name = disk.names()[0];
+    // Each batch takes 5 sectors, behind the segment's head.
+    assert!(disk.rot(name, 512 + 10 * 512 + 100));
+    for start in 1..=2 {
+        let (_, recovery, _) = open(&mut disk);
+        assert!(recovery.suspect_tail, "start {start}");
+        assert_eq!((recovery.last_index, recovery.dropped_tail), (2, false));
+    }
+    let (mut wal, ..) = open(&mut disk);
+    wal.repaired();
+    assert_eq!(drive(&mut wal, &mut disk).last(), Some(&WalEvent::Repaired));
+    assert!(!open(&mut disk).1.suspect_tail);
+}
+
+#[test]
+fn a_tail_that_was_not_written_whole_is_dropped_without_suspicion() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    for index in 1..=2 {
+        let data = Bytes::from(vec![1; 2000]);
+        wal.append(Append {
+            records: vec![Numbered { index, data }],
+            ..Append::default()
+        });
+        drive(&mut wal, &mut disk);
+    }
+    let name = disk.names()[0];
+    for sector in 6..11 {
+        let mut torn = disk.clone();
+        torn.overwrite(name, sector * 512, &[0; 512]);
+        let (_, recovery, _) = open(&mut torn);
+        assert_eq!(
+            (recovery.last_index, recovery.suspect_tail),
+            (1, false),
+            "sector {sector}"
+        );
+        assert!(recovery.dropped_tail);
+    }
+}
+
+#[test]
+fn the_past_of_a_recycled_segment_stays_past() {
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let (mut disk, visits) = long_log(&mut random);
+    open(&mut disk);
+    let names = disk.names();
+    let old = disk.content(names[0]).unwrap().to_vec();
+    let last = *names.last().unwrap();
+    let used = usize::try_from(
+        Wal::<Numbered>::open(&mut disk, options(), &mut |_| Ok(()))
+            .unwrap()
+            .1
+            .bytes,
+    )
+    .unwrap()
+        - names[..names.len() - 1]
+            .iter()
+            .map(|&name| content_used(&disk, name))
+            .sum::<usize>();
+    for shift in [0, 512, 5 * 512] {
+        let mut recycled = disk.clone();
+        recycled.overwrite(last, used, old.get(512 + shift..).unwrap());
+        let (_, recovery, found) = open(&mut recycled);
+        assert_eq!(found, visits);
+        assert!(!recovery.suspect_tail && !recovery.dropped_tail);
+    }
+}
+
+/// Bytes of a segment up to its last sector that is not zero.
+fn content_used(disk: &MemoryDisk, name: raftlog_storage::FileName) -> usize {
+    let content = disk.content(name).unwrap();
+    content
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .unwrap()
+        .next_multiple_of(512)
+}
+
+#[test]
+fn a_batch_that_later_ones_follow_is_never_dropped() {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let (mut disk, _) = long_log(&mut random);
+    let names = disk.names();
+    // A page lost in the middle, a segment cut short, a segment gone, a head lost.
+    let first = names[0];
+    let middle = disk.content(first).unwrap().len() / 2 / 4096 * 4096;
+    let mut lost = disk.clone();
+    lost.overwrite(first, middle, &[0; 4096]);
+    refuses(&mut lost, "is damaged or missing, but batch");
+    let mut headless = disk.clone();
+    headless.overwrite(names[1], 0, &[0; 512]);
+    refuses(&mut headless, "the segment's head is damaged");
+    disk.execute(&Op::Remove { file: first }).unwrap();
+    refuses(&mut disk, "it is missing");
+}
+
+fn refuses(disk: &mut MemoryDisk, because: &str) {
+    let refused = Wal::<Numbered>::open(disk, options(), &mut |_| Ok(()))
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains(because), "{refused}");
+}
+
+#[test]
+fn another_owner_is_refused() {
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let (mut disk, _) = long_log(&mut random);
+    let other = WalOptions {
+        owner: 1,
+        ..options()
+    };
+    let refused = Wal::<Numbered>::open(&mut disk, other, &mut |_| Ok(()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("belongs to member 000000000000abcd, not to 0000000000000001"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_failed_write_is_fatal_and_says_where() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    drive(&mut wal, &mut disk);
+    wal.append(Append {
+        state: Some(Bytes::from_static(b"s")),
+        ..Append::default()
+    });
+    let (id, op) = wal.next_op().unwrap();
+    disk.fail_next(DiskErrorKind::Failed);
+    let fatal = wal.complete(id, disk.execute(&op)).unwrap_err().to_string();
+    assert!(
+        fatal.contains("cannot write log-0000000000000001 at offset 512"),
+        "{fatal}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_room_is_used_up() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    drive(&mut wal, &mut disk);
+    disk.resize(disk.used_bytes());
+    let mut persisted_while_full = 0;
+    let mut full = false;
+    for index in 1..=200 {
+        let record = Numbered {
+            index,
+            data: Bytes::from(vec![2; 400]),
+        };
+        let ticket = wal.append(Append {
+            records: vec![record],
+            ..Append::default()
+        });
+        let events = drive(&mut wal, &mut disk);
+        full |= events.contains(&WalEvent::Full(true));
+        persisted_while_full += usize::from(full && events.contains(&WalEvent::Persisted(ticket)));
+    }
+    assert!(full && wal.is_full_disk());
+    assert!(persisted_while_full > 20, "{persisted_while_full}");
+    assert!(wal.is_pending());
+    wal.retry();
+    assert_eq!(drive(&mut wal, &mut disk), Vec::new(), "it is still full");
+    disk.resize(ROOMY);
+    wal.retry();
+    let events = drive(&mut wal, &mut disk);
+    assert!(
+        events.contains(&WalEvent::Full(false)) && events.contains(&WalEvent::Persisted(200)),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_write_that_finds_no_room_is_done_again_at_the_same_place() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    drive(&mut wal, &mut disk);
+    wal.append(Append {
+        state: Some(Bytes::from_static(b"s")),
+        ..Append::default()
+    });
+    let (id, first) = wal.next_op().unwrap();
+    disk.fail_next(DiskErrorKind::Full);
+    assert_eq!(
+        wal.complete(id, disk.execute(&first)).unwrap(),
+        vec![WalEvent::Full(true)]
+    );
+    assert_eq!(wal.next_op(), None);
+    wal.retry();
+    let (id, again) = wal.next_op().unwrap();
+    assert_eq!(first, again);
+    let events = wal.complete(id, disk.execute(&again)).unwrap();
+    assert_eq!(events, vec![WalEvent::Persisted(1), WalEvent::Full(false)]);
+}
+
+#[test]
+fn what_queues_during_a_flush_goes_into_one_batch() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    drive(&mut wal, &mut disk);
+    let record = |index| Numbered {
+        index,
+        data: Bytes::from_static(b"x"),
+    };
+    wal.append(Append {
+        records: vec![record(1)],
+        ..Append::default()
+    });
+    let (id, op) = wal.next_op().unwrap();
+    for index in 2..=65 {
+        wal.append(Append {
+            records: vec![record(index)],
+            ..Append::default()
+        });
+        assert_eq!(wal.next_op(), None);
+    }
+    assert_eq!(
+        wal.complete(id, disk.execute(&op)).unwrap(),
+        vec![WalEvent::Persisted(1)]
+    );
+    let syncs = disk.syncs();
+    assert_eq!(drive(&mut wal, &mut disk), vec![WalEvent::Persisted(65)]);
+    assert_eq!(disk.syncs(), syncs + 1);
+}
