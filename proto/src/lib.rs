@@ -57,6 +57,12 @@ pub mod reason {
     pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
     /// The operations asked for are not held any more.
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
+    /// The message contradicts itself or the protocol. Nothing was changed.
+    pub const INVALID_REQUEST: &str = "INVALID_REQUEST";
+    /// The stream was replaced by a newer one of the same caller.
+    pub const REPLACED: &str = "REPLACED";
+    /// The process stops: call again, or call another.
+    pub const STOPPING: &str = "STOPPING";
 
     /// The reasons after which a client may be sure that nothing was appended.
     pub const NOTHING_APPENDED: [&str; 6] = [

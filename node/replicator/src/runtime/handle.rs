@@ -1,0 +1,184 @@
+//! How the gRPC services and HTTP reach the core's task.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use raftlog_proto::v1::ReplicateLogResponse;
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::{Busy, Operation, Progress, ReadIndexError, StartAction, Status, StreamId};
+
+/// Requests that wait for the core at most.
+const REQUESTS_MAX: usize = 256;
+/// Messages of a node that wait for the core at most; each is bounded in bytes where it is decoded.
+const FEED_MESSAGES_MAX: usize = 4;
+
+/// Operations from one index on, and the commit index.
+pub(super) type Fetched = Result<(Vec<Operation>, OperationIndex), Busy>;
+
+/// What the core's task is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A node opened a stream.
+    Open {
+        stream: StreamId,
+        cluster: ClusterId,
+        member: MemberId,
+        node: NodeNumber,
+        to_node: ToNode,
+    },
+    /// The stream is gone.
+    Close { stream: StreamId },
+    Fetch {
+        from: OperationIndex,
+        to: OperationIndex,
+        bytes_max: usize,
+        answer: oneshot::Sender<Fetched>,
+    },
+    ReadIndex {
+        answer: oneshot::Sender<Result<OperationIndex, ReadIndexError>>,
+    },
+}
+
+/// What a node says on its stream after the first message.
+#[derive(Debug)]
+pub(super) struct FromNode {
+    pub(super) stream: StreamId,
+    pub(super) message: NodeMessage,
+}
+
+/// See [`FromNode`].
+#[derive(Debug)]
+pub(super) enum NodeMessage {
+    Start {
+        action: StartAction,
+        commit: OperationIndex,
+    },
+    Feed {
+        operations: Vec<Operation>,
+        commit: OperationIndex,
+    },
+    ReadIndexAnswer {
+        id: u64,
+        index: Option<OperationIndex>,
+    },
+}
+
+/// The way back to a node.
+#[derive(Debug)]
+pub(super) struct ToNode {
+    /// Position and read index requests, and how the stream ends.
+    pub(super) messages: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
+    /// Only the latest matters.
+    pub(super) progress: watch::Sender<Progress>,
+    /// Cancelled when the core is done with the stream.
+    pub(super) done: CancellationToken,
+}
+
+/// Where everything meets. Clones reach the same core.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    requests: mpsc::Sender<Request>,
+    feed: mpsc::Sender<FromNode>,
+    commit: watch::Receiver<OperationIndex>,
+    status: Arc<Mutex<Status>>,
+    streams: Arc<AtomicU64>,
+    /// Cancelled when the process stops: streams to clients end.
+    pub(super) stopping: CancellationToken,
+}
+
+/// The other end of [`Handle`], for the core's task.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) feed: mpsc::Receiver<FromNode>,
+    pub(super) commit: watch::Sender<OperationIndex>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) ready: watch::Sender<bool>,
+}
+
+/// The process is stopping: there is no core to ask any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopping;
+
+/// Both ends, for a core in that state.
+pub(super) fn channels(
+    status: Status,
+    stopping: CancellationToken,
+) -> (Handle, Inbox, watch::Receiver<bool>) {
+    let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
+    let (feed, feed_queue) = mpsc::channel(FEED_MESSAGES_MAX);
+    let (commit_sender, commit) = watch::channel(status.commit.index);
+    let (ready, ready_receiver) = watch::channel(status.readiness.ready);
+    let status = Arc::new(Mutex::new(status));
+    let handle = Handle {
+        requests,
+        feed,
+        commit,
+        status: Arc::clone(&status),
+        streams: Arc::default(),
+        stopping,
+    };
+    let inbox = Inbox {
+        requests: request_queue,
+        feed: feed_queue,
+        commit: commit_sender,
+        status,
+        ready,
+    };
+    (handle, inbox, ready_receiver)
+}
+
+impl Handle {
+    /// A name for a new stream.
+    pub(super) fn next_stream(&self) -> StreamId {
+        StreamId(self.streams.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Puts a request to the core.
+    pub(super) async fn request(&self, request: Request) -> Result<(), Stopping> {
+        self.requests.send(request).await.map_err(|_| Stopping)
+    }
+
+    /// Hands on what a node said, as soon as the core takes it.
+    pub(super) async fn hand_on(&self, message: FromNode) -> Result<(), Stopping> {
+        self.feed.send(message).await.map_err(|_| Stopping)
+    }
+
+    /// Committed operations from `from` on: as many as fit into `bytes_max`, at least one if `from` is committed.
+    pub(super) async fn fetch(
+        &self,
+        from: OperationIndex,
+        to: OperationIndex,
+        bytes_max: usize,
+    ) -> Result<Fetched, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.request(Request::Fetch {
+            from,
+            to,
+            bytes_max,
+            answer,
+        })
+        .await?;
+        answered.await.map_err(|_| Stopping)
+    }
+
+    /// What has to be committed here for a read to be linearizable; answers once it is.
+    pub(super) async fn read_index(&self) -> Result<Result<OperationIndex, ReadIndexError>, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.request(Request::ReadIndex { answer }).await?;
+        answered.await.map_err(|_| Stopping)
+    }
+
+    /// The commit index, and its changes.
+    pub(super) fn commit(&self) -> watch::Receiver<OperationIndex> {
+        self.commit.clone()
+    }
+
+    /// How the core is doing.
+    pub(super) fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

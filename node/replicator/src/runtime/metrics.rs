@@ -1,0 +1,147 @@
+//! What `/metrics` tells. Names carry their units; all indexes are operation indexes.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::core::Status;
+
+/// Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Metrics {
+    gauges: Arc<Gauges>,
+    executing: Counter,
+    watchers: Gauge,
+}
+
+#[derive(Debug, Default)]
+struct Gauges {
+    last: Gauge,
+    commit: Gauge,
+    executed: Gauge,
+    durable_executed: Gauge,
+    persisted: Gauge,
+    executing: Gauge,
+    unpersisted_bytes: Gauge,
+    cached_bytes: Gauge,
+    wal_bytes: Gauge,
+    wal_segments: Gauge,
+    disk_full: Gauge,
+    node_connected: Gauge,
+    ready: Gauge,
+}
+
+/// A client that watches or reads; counted until it is dropped.
+pub(super) struct Reader {
+    watchers: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.watchers.dec();
+    }
+}
+
+impl Metrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let gauges = &self.gauges;
+        for (name, help, gauge) in [
+            ("last_index", "Highest operation index held", &gauges.last),
+            (
+                "commit_index",
+                "Highest operation index known to be committed",
+                &gauges.commit,
+            ),
+            (
+                "executed_index",
+                "Highest operation index executed",
+                &gauges.executed,
+            ),
+            (
+                "durable_executed_index",
+                "Executed index that would survive a crash",
+                &gauges.durable_executed,
+            ),
+            (
+                "persisted_index",
+                "Highest operation index on this replicator's disk",
+                &gauges.persisted,
+            ),
+            (
+                "executing_operations",
+                "Operations handed to the executor and not done",
+                &gauges.executing,
+            ),
+            (
+                "feed_buffered_bytes",
+                "Operations held that are not on disk yet",
+                &gauges.unpersisted_bytes,
+            ),
+            ("cached_bytes", "Operations held in memory", &gauges.cached_bytes),
+            ("wal_bytes", "Size of the log on disk", &gauges.wal_bytes),
+            (
+                "wal_segments",
+                "Segments of the log on disk",
+                &gauges.wal_segments,
+            ),
+            ("disk_full", "1 while the disk is full", &gauges.disk_full),
+            (
+                "node_connected",
+                "1 while its node's stream is open",
+                &gauges.node_connected,
+            ),
+            ("ready", "1 while /readyz says so", &gauges.ready),
+            (
+                "watchers",
+                "Clients that watch or read operations",
+                &self.watchers,
+            ),
+        ] {
+            registry.register(format!("raft_replicator_{name}"), help, gauge.clone());
+        }
+        let help = "Operations handed to the executor";
+        registry.register(
+            "raft_replicator_operations_executed",
+            help,
+            self.executing.clone(),
+        );
+    }
+
+    /// Counts operations on their way to the executor.
+    pub(super) fn executing(&self, operations: usize) {
+        self.executing.inc_by(operations as u64);
+    }
+
+    /// Counts a client until what this answers is dropped.
+    pub(super) fn reader(&self, permit: OwnedSemaphorePermit) -> Reader {
+        self.watchers.inc();
+        Reader {
+            watchers: self.watchers.clone(),
+            _permit: permit,
+        }
+    }
+
+    /// Brings the gauges up to date.
+    pub(super) fn refresh(&self, status: &Status) {
+        let gauges = &self.gauges;
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        gauges.last.set(number(status.last.index));
+        gauges.commit.set(number(status.commit.index));
+        gauges.executed.set(number(status.executed.index));
+        gauges.durable_executed.set(number(status.durable_executed));
+        gauges.persisted.set(number(status.persisted));
+        gauges.executing.set(size(status.executing_operations));
+        gauges.unpersisted_bytes.set(size(status.unpersisted_bytes));
+        gauges.cached_bytes.set(size(status.cached_bytes));
+        gauges.wal_bytes.set(number(status.wal_bytes));
+        gauges.wal_segments.set(size(status.wal_segments));
+        gauges.disk_full.set(i64::from(status.disk_full));
+        gauges.node_connected.set(i64::from(status.connected.is_some()));
+        gauges.ready.set(i64::from(status.readiness.ready));
+    }
+}

@@ -1,0 +1,61 @@
+//! What runs the core: one task that owns it, a thread for the disk, the executor, gRPC and HTTP.
+
+mod config;
+mod disk_thread;
+mod driver;
+mod escape;
+mod flags;
+mod handle;
+mod listen;
+mod log_executor;
+mod metrics;
+mod operation_log;
+mod probe;
+mod replicate_log;
+mod run;
+mod serve;
+mod story;
+mod wire;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use raftlog_telemetry::{exit, hostname, logging};
+
+use config::Config;
+use flags::Flags;
+
+const PROGRAM: &str = "raft-replicator";
+/// Threads for everything but the disk and stdout.
+const WORKER_THREADS: usize = 2;
+/// How long the end waits for connections.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
+pub(super) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = match Flags::try_parse_from(args) {
+        Ok(flags) => flags,
+        Err(error) => return exit::refused_flags(PROGRAM, &error),
+    };
+    let config = match Config::from_flags(flags, &hostname::hostname()) {
+        Ok(config) => config,
+        Err(wrong) => return exit::usage(PROGRAM, &wrong),
+    };
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => exit::failed(PROGRAM, &why),
+    }
+}
+
+fn start(config: Config) -> Result<(), String> {
+    let logging = logging::init(config.log_format).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let result = runtime.block_on(run::run(config, &logging));
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    result
+}

@@ -1,0 +1,231 @@
+//! The service `OperationLog`: committed operations for clients.
+//!
+//! Both calls answer in messages of about 256 KiB, at least one operation each. A client that reads slowly holds up nobody
+//! but itself: two messages wait for it at most.
+//!
+//! * `Watch` starts at any index, also one that is not committed yet, and goes on live.
+//! * `Read` is linearizable unless `allow_stale`: it first asks the node's leader how far the cluster is. A range that ends
+//!   beyond the commit index is answered as far as it exists; one that begins more than one beyond it is `OUT_OF_RANGE`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftlog_proto::error::status;
+use raftlog_proto::reason;
+use raftlog_proto::v1::operation_log_server::OperationLog;
+use raftlog_proto::v1::{LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse};
+use raftlog_raft::ids::OperationIndex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use super::handle::{Handle, Stopping};
+use super::metrics::{Metrics, Reader};
+use super::wire;
+use crate::core::{Busy, Operation, ReadIndexError};
+
+/// Streams to clients at once at most, of both calls together.
+pub(super) const READERS_MAX: usize = 128;
+/// Operations in a message, in bytes; a larger operation goes alone.
+const MESSAGE_BYTES: usize = 256 << 10;
+/// How long a read waits for its read index.
+const READ_INDEX_MAX: Duration = Duration::from_secs(5);
+
+/// See [`OperationLog`].
+pub(super) struct OperationLogService {
+    handle: Handle,
+    readers: Arc<tokio::sync::Semaphore>,
+    metrics: Metrics,
+}
+
+impl OperationLogService {
+    pub(super) fn new(handle: Handle, metrics: Metrics) -> Self {
+        Self {
+            handle,
+            readers: Arc::new(tokio::sync::Semaphore::new(READERS_MAX)),
+            metrics,
+        }
+    }
+
+    fn reader(&self) -> Result<Reader, Status> {
+        let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
+            let message = format!(
+                "{READERS_MAX} clients watch or read already: try again later, or another replicator"
+            );
+            status(Code::ResourceExhausted, reason::BACKPRESSURE, message)
+        })?;
+        Ok(self.metrics.reader(permit))
+    }
+
+    /// Up to where the range of a read is committed here, as far as it has to be.
+    async fn readable(&self, request: &ReadRequest) -> Result<OperationIndex, Status> {
+        if !request.allow_stale {
+            match timeout(READ_INDEX_MAX, self.handle.read_index()).await {
+                Ok(Ok(Ok(_))) => {}
+                Ok(Ok(Err(ReadIndexError::Busy(busy)))) => return Err(busy_status(busy)),
+                Ok(Ok(Err(no_leader @ ReadIndexError::NoLeader))) => {
+                    return Err(no_leader_status(&no_leader));
+                }
+                Ok(Err(Stopping)) => return Err(wire::stopping()),
+                Err(_) => return Err(no_leader_status(&ReadIndexError::NoLeader)),
+            }
+        }
+        Ok(*self.handle.commit().borrow())
+    }
+}
+
+#[tonic::async_trait]
+impl OperationLog for OperationLogService {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+    type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let reader = self.reader()?;
+        let until = request.until_current.then(|| *self.handle.commit().borrow());
+        let (messages, queue) = mpsc::channel(1);
+        tokio::spawn(serve(
+            self.handle.clone(),
+            request.from_index.max(1),
+            until,
+            messages,
+            reader,
+        ));
+        Ok(Response::new(ReceiverStream::new(queue)))
+    }
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        let reader = self.reader()?;
+        let commit = self.readable(&request).await?;
+        let (from, to) = range(request.from_index, request.to_index, commit)?;
+        let (messages, queue) = mpsc::channel(1);
+        tokio::spawn(serve(self.handle.clone(), from, Some(to), messages, reader));
+        Ok(Response::new(ReceiverStream::new(queue)))
+    }
+}
+
+/// The range to answer, empty where `from` is one beyond `to`.
+fn range(from: OperationIndex, to: OperationIndex, commit: OperationIndex) -> Result<(u64, u64), Status> {
+    let from = from.max(1);
+    if to != 0 && to < from {
+        return Err(wire::invalid(&format!(
+            "to_index {to} is before from_index {from}"
+        )));
+    }
+    if from > commit.saturating_add(1) {
+        let message = format!(
+            "index {from} is not committed yet, the commit index is {commit}: watch it, or read later"
+        );
+        return Err(status(Code::OutOfRange, reason::OUT_OF_RANGE, message));
+    }
+    Ok((from, if to == 0 { commit } else { to.min(commit) }))
+}
+
+/// A message with operations.
+trait Message: Send + 'static {
+    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex) -> Self;
+}
+
+impl Message for WatchResponse {
+    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex) -> Self {
+        Self {
+            operations,
+            commit_index,
+        }
+    }
+}
+
+impl Message for ReadResponse {
+    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex) -> Self {
+        Self {
+            operations,
+            commit_index,
+        }
+    }
+}
+
+/// Sends operations from `next` on, up to `until` or for ever, until the client or the process goes.
+async fn serve<M: Message>(
+    handle: Handle,
+    next: OperationIndex,
+    until: Option<OperationIndex>,
+    messages: mpsc::Sender<Result<M, Status>>,
+    _reader: Reader,
+) {
+    let stopping = handle.stopping.clone();
+    let end = tokio::select! {
+        end = send_all(&handle, next, until, &messages) => end,
+        () = messages.closed() => return,
+        () = stopping.cancelled() => Err(wire::stopping()),
+    };
+    if let Err(status) = end {
+        // Told if the client still reads; if it does not, its stream just ends.
+        let _ = messages.try_send(Err(status));
+    }
+}
+
+async fn send_all<M: Message>(
+    handle: &Handle,
+    mut next: OperationIndex,
+    until: Option<OperationIndex>,
+    messages: &mpsc::Sender<Result<M, Status>>,
+) -> Result<(), Status> {
+    let mut commits = handle.commit();
+    let to = until.unwrap_or(OperationIndex::MAX);
+    while next <= to {
+        commits
+            .wait_for(|commit| *commit >= next)
+            .await
+            .map_err(|_| wire::stopping())?;
+        let fetched = handle
+            .fetch(next, to, MESSAGE_BYTES)
+            .await
+            .map_err(|Stopping| wire::stopping())?;
+        let (operations, commit) = fetched.map_err(busy_status)?;
+        next = operations.last().map_or(next, |last: &Operation| last.index + 1);
+        let message = M::new(operations.into_iter().map(wire::logged).collect(), commit);
+        if messages.send(Ok(message)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn busy_status(busy: Busy) -> Status {
+    status(Code::ResourceExhausted, reason::BACKPRESSURE, busy.to_string())
+}
+
+fn no_leader_status(error: &ReadIndexError) -> Status {
+    status(Code::Unavailable, reason::NO_LEADER, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use raftlog_proto::error::reason_of;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_what_exists_of_it() {
+        for (from, to, commit, expected) in [
+            (0, 0, 0, Ok((1, 0))),
+            (0, 0, 5, Ok((1, 5))),
+            (2, 4, 5, Ok((2, 4))),
+            (2, 9, 5, Ok((2, 5))),
+            (6, 0, 5, Ok((6, 5))),
+            (6, 9, 5, Ok((6, 5))),
+            (7, 9, 5, Err(reason::OUT_OF_RANGE)),
+            (u64::MAX, 0, 5, Err(reason::OUT_OF_RANGE)),
+            (4, 3, 5, Err(reason::INVALID_REQUEST)),
+        ] {
+            let found = range(from, to, commit).map_err(|status| reason_of(&status).unwrap_or_default());
+            assert_eq!(
+                found,
+                expected.map_err(str::to_owned),
+                "{from}..={to} of {commit}"
+            );
+        }
+    }
+}

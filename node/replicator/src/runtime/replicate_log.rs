@@ -1,0 +1,132 @@
+//! The service Replicator: a node feeds its replicator.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftlog_proto::error::status;
+use raftlog_proto::reason;
+use raftlog_proto::v1::replicator_server::Replicator;
+use raftlog_proto::v1::{ReplicateLogRequest, ReplicateLogResponse};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::handle::{FromNode, Handle, Request as CoreRequest, ToNode};
+use super::wire;
+use crate::core::Progress;
+
+/// Streams open at once at most: one is the node's, others are being replaced or refused.
+const STREAMS_MAX: usize = 16;
+/// How long an open stream may take to say who it is.
+const HELLO_MAX: Duration = Duration::from_secs(10);
+/// Messages that wait for a node to read them, progress aside.
+const MESSAGES_MAX: usize = 64;
+
+/// See [`Replicator`].
+pub(super) struct ReplicatorService {
+    handle: Handle,
+    streams: Arc<Semaphore>,
+}
+
+impl ReplicatorService {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Replicator for ReplicatorService {
+    type ReplicateLogStream = Pin<Box<dyn Stream<Item = Result<ReplicateLogResponse, Status>> + Send>>;
+
+    async fn replicate_log(
+        &self,
+        request: Request<Streaming<ReplicateLogRequest>>,
+    ) -> Result<Response<Self::ReplicateLogStream>, Status> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            let message = format!("{STREAMS_MAX} streams are open already: one node has one replicator");
+            status(Code::ResourceExhausted, reason::BACKPRESSURE, message)
+        })?;
+        let (messages, message_queue) = mpsc::channel(MESSAGES_MAX);
+        let (progress, progresses) = watch::channel(Progress::default());
+        let to_node = ToNode {
+            messages,
+            progress,
+            done: CancellationToken::new(),
+        };
+        tokio::spawn(listen(self.handle.clone(), request.into_inner(), to_node, permit));
+        let progresses = WatchStream::from_changes(progresses).map(|progress| Ok(wire::progress(progress)));
+        Ok(Response::new(Box::pin(
+            ReceiverStream::new(message_queue).merge(progresses),
+        )))
+    }
+}
+
+/// Hands on what the node says, until it or the core ends the stream.
+async fn listen(
+    handle: Handle,
+    mut incoming: Streaming<ReplicateLogRequest>,
+    to_node: ToNode,
+    _permit: OwnedSemaphorePermit,
+) {
+    let (done, end) = (to_node.done.clone(), to_node.messages.clone());
+    let hello = match timeout(HELLO_MAX, first(&mut incoming)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(refused)) => return drop(end.try_send(Err(refused))),
+        Err(_) => return drop(end.try_send(Err(wire::invalid("no hello came in time")))),
+    };
+    let stream = handle.next_stream();
+    let wire::Hello {
+        cluster,
+        member,
+        node,
+    } = hello;
+    let open = CoreRequest::Open {
+        stream,
+        cluster,
+        member,
+        node,
+        to_node,
+    };
+    if handle.request(open).await.is_err() {
+        return drop(end.try_send(Err(wire::stopping())));
+    }
+    loop {
+        let message = tokio::select! {
+            message = incoming.next() => message,
+            () = done.cancelled() => return,
+        };
+        // A broken connection needs no answer.
+        let Some(Ok(message)) = message else { break };
+        let message = match wire::node_message(message) {
+            Ok(message) => message,
+            Err(refused) => {
+                // The queue is for a node that reads.
+                let _ = end.try_send(Err(refused));
+                break;
+            }
+        };
+        let taken = tokio::select! {
+            taken = handle.hand_on(FromNode { stream, message }) => taken,
+            () = done.cancelled() => return,
+        };
+        if taken.is_err() {
+            return drop(end.try_send(Err(wire::stopping())));
+        }
+    }
+    // Where the core is gone there is nothing to close.
+    let _ = handle.request(CoreRequest::Close { stream }).await;
+}
+
+async fn first(incoming: &mut Streaming<ReplicateLogRequest>) -> Result<wire::Hello, Status> {
+    match incoming.next().await {
+        Some(message) => wire::hello(&message?),
+        None => Err(wire::invalid("the stream ended before hello")),
+    }
+}

@@ -1,0 +1,160 @@
+//! Puts the parts together, and takes them down in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use raftlog_storage::FileDisk;
+use raftlog_telemetry::logging::Logging;
+use raftlog_telemetry::signals::Signals;
+use raftlog_telemetry::story::{Story, Suppressed};
+use raftlog_telemetry::{http, process};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::config::Config;
+use super::disk_thread::DiskThread;
+use super::driver::{Driver, Executor, Stories};
+use super::flags;
+use super::handle;
+use super::listen::{self, ListenAddress, Listener};
+use super::log_executor::LogExecutor;
+use super::metrics::Metrics;
+use super::probe::ReplicatorProbe;
+use super::serve::{self, Services};
+use crate::core::{self, Replicator};
+
+/// How long servers may take to end once their calls have.
+const SERVERS_END_MAX: Duration = Duration::from_secs(1);
+
+/// Runs until a signal, or until it must not go on, which is the error: one line.
+pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String> {
+    let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let mut disk = FileDisk::open(&config.data_dir).map_err(|error| error.to_string())?;
+    let core_config = core::Config::new(config.node);
+    let runs_max = core_config.executing_operations_max;
+    let core =
+        Replicator::open(core_config, &mut disk, &mut rand::rng()).map_err(|error| error.to_string())?;
+    let listeners = Listeners::bind(&config).await?;
+
+    let (metrics, suppressed, mut registry) =
+        (Metrics::default(), Suppressed::default(), Registry::default());
+    metrics.register(&mut registry);
+    suppressed.register(&mut registry);
+    logging.lines().register(&mut registry);
+    process::register(&mut registry);
+
+    let stopping = CancellationToken::new();
+    let (handle, inbox, ready) = handle::channels(core.status(), stopping.clone());
+    announce(&config, &core.status());
+    let executor = start_executor(&config, logging, runs_max, core.status().executed.index);
+    let disk = DiskThread::start(disk).map_err(|error| format!("cannot start the disk's thread: {error}"))?;
+    let stories = Stories {
+        replicate_log: Story::new(&suppressed, Runtime::current()),
+        commit: Story::new(&suppressed, Runtime::current()),
+    };
+    let driver = Driver::new(config.node, core, inbox, disk, executor, stories, metrics.clone());
+    let mut driver = tokio::spawn(driver.run(stopping.clone()));
+
+    let reporter = tonic_health::server::HealthReporter::new();
+    tokio::spawn(serve::report_health(reporter.clone(), ready));
+    let mut servers = JoinSet::new();
+    for (listener, services) in listeners.grpc {
+        let routes = serve::routes(services, &handle, &metrics, &reporter)
+            .map_err(|error| format!("cannot serve reflection: {error}"))?;
+        servers.spawn(serve::serve(listener, routes, stopping.clone()));
+    }
+    let (node, name) = (config.node, config.name);
+    let probe = ReplicatorProbe {
+        node,
+        name,
+        handle,
+        metrics,
+        registry,
+    };
+    tokio::spawn(http::serve(listeners.http, Arc::new(probe)));
+
+    let ended = tokio::select! {
+        ended = &mut driver => ended,
+        signal = signals.next() => {
+            info!("Node {node}: its replicator stops on {signal}");
+            stopping.cancel();
+            driver.await
+        }
+    };
+    stopping.cancel();
+    // Connections that do not end are left to the end of the process.
+    let _ = tokio::time::timeout(SERVERS_END_MAX, servers.join_all()).await;
+    ended.map_err(|error| format!("the core's task ended: {error}"))?
+}
+
+/// All ports, bound before anything is announced.
+struct Listeners {
+    grpc: Vec<(Listener, Services)>,
+    http: tokio::net::TcpListener,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, String> {
+        let clients = listen::bind("--listen", &ListenAddress::Tcp(config.listen)).await?;
+        let own = config.replicate_listen.as_ref();
+        let mut grpc = vec![(
+            clients,
+            Services {
+                operation_log: true,
+                replicator: own.is_none(),
+            },
+        )];
+        if let Some(address) = own {
+            let listener = listen::bind("--replicate-listen", address).await?;
+            grpc.push((
+                listener,
+                Services {
+                    operation_log: false,
+                    replicator: true,
+                },
+            ));
+        }
+        let http = http::bind("--http-listen", config.http_listen).await?;
+        Ok(Self { grpc, http })
+    }
+}
+
+fn announce(config: &Config, status: &core::Status) {
+    let feed = config
+        .replicate_listen
+        .as_ref()
+        .map_or(String::new(), |address| format!(", its node on {address}"));
+    info!(
+        "Node {}: its replicator {} serves clients on {}{feed}, HTTP on {}, data in {}: {} entries, commitIndex={}, executed={}",
+        config.node,
+        config.name,
+        config.listen,
+        config.http_listen,
+        config.data_dir.display(),
+        status.last.index,
+        status.commit.index,
+        status.executed.index
+    );
+}
+
+fn start_executor(config: &Config, logging: &Logging, runs_max: usize, executed: u64) -> Executor {
+    // As long as what the core hands out at most: each run is an operation at least.
+    let (runs, queue) = mpsc::channel(runs_max + 1);
+    let (done, executed) = watch::channel(executed);
+    match config.executor {
+        flags::Executor::Log => {
+            let lines = logging.lines().clone();
+            let executor = LogExecutor {
+                node: config.node,
+                format: logging.format(),
+                lines,
+            };
+            tokio::spawn(executor.run(queue, done));
+        }
+    }
+    Executor { runs, executed }
+}

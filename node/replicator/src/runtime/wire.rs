@@ -1,0 +1,153 @@
+//! Between the core's words and the messages of `raftlog.v1`.
+
+use raftlog_proto::error::status;
+use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, start};
+use raftlog_proto::{reason, v1::ReplicateLogResponse};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
+use tonic::{Code, Status};
+
+use super::handle::NodeMessage;
+use crate::core::{Operation, Place, Position, Progress, ReadIndexId, Refusal, StartAction};
+
+/// Who opened a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub(super) cluster: ClusterId,
+    pub(super) member: MemberId,
+    pub(super) node: NodeNumber,
+}
+
+/// The first message of a stream.
+pub(super) fn hello(message: &v1::ReplicateLogRequest) -> Result<Hello, Status> {
+    use replicate_log_request::Message;
+    let Some(Message::Hello(hello)) = &message.message else {
+        return Err(invalid("the first message of ReplicateLog is hello"));
+    };
+    match (ClusterId::new(hello.cluster_id), MemberId::new(hello.member_id)) {
+        (Some(cluster), Some(member)) if hello.node > 0 => Ok(Hello {
+            cluster,
+            member,
+            node: hello.node,
+        }),
+        _ => Err(invalid(
+            "hello names no cluster, no member or no node: only a node of a formed cluster calls its replicator",
+        )),
+    }
+}
+
+/// Any later message of a stream.
+pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessage, Status> {
+    use replicate_log_request::Message;
+    match message.message {
+        Some(Message::Start(start)) => {
+            let action = match start.action {
+                Some(start::Action::ResumeFrom(index)) => StartAction::ResumeFrom(index),
+                Some(start::Action::CutTo(index)) => StartAction::CutTo(index),
+                Some(start::Action::WaitUntil(index)) => StartAction::WaitUntil(index),
+                None => return Err(invalid("start says neither resume, cut nor wait")),
+            };
+            Ok(NodeMessage::Start {
+                action,
+                commit: start.commit_index,
+            })
+        }
+        Some(Message::Feed(feed)) => Ok(NodeMessage::Feed {
+            operations: feed.operations.into_iter().map(operation).collect(),
+            commit: feed.commit_index,
+        }),
+        Some(Message::ReadIndex(answer)) => {
+            let index = (!answer.refused).then_some(answer.index);
+            Ok(NodeMessage::ReadIndexAnswer { id: answer.id, index })
+        }
+        Some(Message::Hello(_)) => Err(invalid("hello is the first message of ReplicateLog only")),
+        None => Err(invalid("an empty message, or one of a newer version")),
+    }
+}
+
+fn operation(operation: v1::ReplicatedOperation) -> Operation {
+    let v1::ReplicatedOperation {
+        index,
+        term,
+        running_hash,
+        data,
+    } = operation;
+    Operation {
+        index,
+        term,
+        running_hash,
+        data,
+    }
+}
+
+pub(super) fn position(position: &Position) -> ReplicateLogResponse {
+    response(replicate_log_response::Message::Position(v1::Position {
+        cluster_id: position.cluster.map_or(0, ClusterId::get),
+        member_id: position.member.map_or(0, MemberId::get),
+        first_index: position.first_index,
+        last: Some(place(position.last)),
+        commit: Some(place(position.commit)),
+        executed: Some(place(position.executed)),
+    }))
+}
+
+fn place(place: Place) -> v1::Place {
+    v1::Place {
+        index: place.index,
+        term: place.term,
+        running_hash: place.running_hash,
+    }
+}
+
+pub(super) fn progress(progress: Progress) -> ReplicateLogResponse {
+    response(replicate_log_response::Message::Progress(v1::Progress {
+        last_index: progress.last,
+        commit_index: progress.commit,
+        executed_index: progress.executed,
+        durable_executed_index: progress.durable_executed,
+    }))
+}
+
+pub(super) fn read_index(id: ReadIndexId) -> ReplicateLogResponse {
+    response(replicate_log_response::Message::ReadIndex(v1::ReadIndexRequest {
+        id: id.0,
+    }))
+}
+
+fn response(message: replicate_log_response::Message) -> ReplicateLogResponse {
+    ReplicateLogResponse {
+        message: Some(message),
+    }
+}
+
+/// For clients.
+pub(super) fn logged(operation: Operation) -> v1::LoggedOperation {
+    v1::LoggedOperation {
+        index: operation.index,
+        term: operation.term,
+        data: operation.data,
+    }
+}
+
+/// How a node's stream ends.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    let (code, reason) = match refusal {
+        Refusal::WrongCluster { .. } => (Code::FailedPrecondition, reason::WRONG_CLUSTER),
+        Refusal::WrongNode { .. } => (Code::FailedPrecondition, reason::WRONG_MEMBER),
+        Refusal::Protocol { .. } => (Code::InvalidArgument, reason::INVALID_REQUEST),
+        Refusal::Replaced { .. } => (Code::Aborted, reason::REPLACED),
+        Refusal::Stopping => return stopping(),
+    };
+    status(code, reason, refusal.to_string())
+}
+
+pub(super) fn stopping() -> Status {
+    status(
+        Code::Unavailable,
+        reason::STOPPING,
+        "this replicator is stopping: call again later, or call another one",
+    )
+}
+
+pub(super) fn invalid(why: &str) -> Status {
+    status(Code::InvalidArgument, reason::INVALID_REQUEST, why)
+}
