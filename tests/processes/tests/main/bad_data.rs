@@ -166,9 +166,109 @@ async fn another_clusters_replicator_folder_is_refused() {
     assert_eq!(log.len(), 1);
 }
 
-/// A folder of something else, or of a newer version.
+/// Every pod's folder of another cluster: its peers are not there, and here nobody takes it in or is harmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_emptied_identity_is_corruption() {
+async fn another_clusters_node_folder_is_kept_out() {
+    let mut cluster = Cluster::start(Options {
+        nodes: 3,
+        ..Options::quick()
+    })
+    .await;
+    cluster.submit(1, "ours").await.expect("all is well");
+    let mut foreign = Cluster::start(Options {
+        nodes: 3,
+        ..Options::quick()
+    })
+    .await;
+    foreign.submit(1, "theirs").await.expect("all is well");
+    foreign.kill_all().await;
+    cluster.node(1).kill().await;
+    let aside = cluster.folder().join("aside");
+    let (ours, theirs) = (
+        cluster.node(1).folder().to_owned(),
+        foreign.node(1).folder().to_owned(),
+    );
+    swap(&ours, &theirs, &aside);
+    cluster.node(1).start();
+    cluster.wait_until_unready(1, &["cluster"]).await;
+    cluster.leader_among(&[2, 3]).await;
+    cluster
+        .submit(2, "still ours")
+        .await
+        .expect("two of three are a majority");
+    cluster.wait_until_unready(1, &["cluster"]).await;
+    cluster.node(1).kill().await;
+    swap(&ours, &theirs, &aside);
+    cluster.start_all();
+    cluster.wait_until_ready().await;
+    let log = cluster.check_history(&[]).await;
+    let held: Vec<&[u8]> = log.iter().map(|logged| logged.data.as_ref()).collect();
+    assert_eq!(held, [&b"ours"[..], b"still ours"]);
+}
+
+/// A mount point comes with `lost+found`, and an operator may leave a note.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_else_is_in_a_folder_does_not_matter() {
+    let mut cluster = Cluster::prepare(Options {
+        nodes: 1,
+        ..Options::quick()
+    })
+    .await;
+    for folder in [
+        cluster.node(1).folder().to_owned(),
+        cluster.replicator(1).folder().to_owned(),
+    ] {
+        fs::create_dir_all(folder.join("lost+found")).expect("the temporary folder can be written");
+        fs::write(folder.join("NOTE"), "do not delete").expect("the temporary folder can be written");
+    }
+    cluster.start_all();
+    cluster.wait_until_ready().await;
+    cluster.submit(1, "here").await.expect("all is well");
+    assert!(cluster.node(1).folder().join("NOTE").exists());
+}
+
+/// A newer version's folder is told from damage, and neither is overwritten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_cannot_be_read_is_refused() {
+    let mut cluster = Cluster::start(Options {
+        nodes: 1,
+        ..Options::quick()
+    })
+    .await;
+    cluster.submit(1, "something to hold").await.expect("all is well");
+    cluster.settled_logs(&[1]).await;
+    cluster.kill_all().await;
+    for program in ["raft-node", "raft-replicator"] {
+        let running = if program == "raft-node" {
+            cluster.node(1)
+        } else {
+            cluster.replicator(1)
+        };
+        let file = running.folder().join("identity");
+        let good = fs::read_to_string(&file).expect("the identity is a text");
+        let newer = good.replace("format = 1", "format = 2");
+        let shorter = good[..good.len() / 2].to_owned();
+        for (bad, named) in [(newer, "version"), (shorter, "offset"), (String::new(), "offset")] {
+            fs::write(&file, &bad).expect("data can be written");
+            restart(&mut cluster, program, 1)
+                .await
+                .expect(1, &["identity", named]);
+            assert_eq!(
+                fs::read_to_string(&file).expect("it is still there"),
+                bad,
+                "it is left as it is"
+            );
+        }
+        fs::write(&file, good).expect("data can be written");
+    }
+    cluster.start_all();
+    cluster.wait_until_ready().await;
+    cluster.check_history(&[]).await;
+}
+
+/// Formed without a log is corruption, never an empty node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_log_is_corruption() {
     let mut cluster = Cluster::start(Options {
         nodes: 1,
         ..Options::quick()
@@ -177,7 +277,6 @@ async fn an_emptied_identity_is_corruption() {
     cluster.submit(1, "something to hold").await.expect("all is well");
     cluster.kill_all().await;
     let folder = cluster.node(1).folder().to_owned();
-    // Formed without a log is corruption, never an empty node.
     let mut removed = 0;
     for file in files(&folder) {
         let formed = fs::read(&file).expect("data can be read");

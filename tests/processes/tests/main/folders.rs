@@ -20,7 +20,7 @@ async fn a_cluster_forms_once_everybody_is_there() {
         cluster.node(node).start();
     }
     for node in 1..=4 {
-        cluster.wait_until_unready(node, &["5"]).await;
+        cluster.wait_until_unready(node, &["Node 5"]).await;
     }
     let refused = cluster
         .submit(1, "too early")
@@ -57,7 +57,7 @@ async fn a_node_without_its_folder_is_not_the_voter_it_was() {
     cluster.node(lost).delete_folder();
     load.progresses_by(200).await;
     cluster.node(lost).start();
-    let why = cluster.wait_until_unready(lost, &["member"]).await;
+    let why = cluster.wait_until_unready(lost, &["does not list member"]).await;
     println!("node {lost} says: {why}");
     let status = cluster.status(lost).await.expect("it runs");
     assert_ne!(status.member_id, member, "a lost identity is never made up again");
@@ -105,7 +105,7 @@ async fn a_node_without_its_folder_is_not_the_voter_it_was() {
         .expect("four of five voters are a majority");
     let logs = cluster.settled_logs(&voters).await;
     assert_eq!(processes::history::check(&history, &logs), Ok(()));
-    cluster.wait_until_unready(lost, &["member"]).await;
+    cluster.wait_until_unready(lost, &["does not list member"]).await;
 }
 
 /// Three empty nodes are a majority of the flags, not of the cluster.
@@ -126,7 +126,7 @@ async fn three_lost_folders_make_no_second_cluster() {
         cluster.node(node).start();
     }
     for node in lost {
-        cluster.wait_until_unready(node, &[]).await;
+        cluster.wait_until_unready(node, &["Node 4", "Node 5"]).await;
     }
     holds_for(
         A_WHILE,
@@ -136,8 +136,11 @@ async fn three_lost_folders_make_no_second_cluster() {
     .await;
     // With the others, they learn that there is a cluster and that they do not belong to it.
     cluster.start_all();
-    for node in cluster.numbers() {
-        cluster.wait_until_unready(node, &[]).await;
+    for node in lost {
+        cluster.wait_until_unready(node, &["does not list member"]).await;
+    }
+    for node in [4, 5] {
+        cluster.wait_until_unready(node, &["eader"]).await;
     }
     holds_for(A_WHILE, "no second cluster beside the others", async || {
         nobody_is_formed(&cluster, &lost).await?;

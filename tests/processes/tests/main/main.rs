@@ -20,3 +20,4 @@ mod raftctl;
 mod real_input;
 mod replicators;
 mod services;
+mod streams;

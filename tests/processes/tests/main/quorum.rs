@@ -33,7 +33,7 @@ async fn two_of_five_down_works_and_three_do_not() {
     );
 
     for &node in &up {
-        cluster.wait_until_unready(node, &["leader"]).await;
+        cluster.wait_until_unready(node, &["eader"]).await;
     }
     cluster
         .raftctl(&["submit", "without a leader"])
