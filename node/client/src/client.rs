@@ -19,7 +19,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 use crate::{
     channels::Channels,
     endpoint::Endpoint,
-    error::{Class, Error, classify, describe, never_sent, reason_of},
+    error::{Error, classify, describe, never_sent, reason_of},
     options::Options,
     retry::{Attempts, Failure, Step, Verdict},
     session::Session,
@@ -262,7 +262,12 @@ impl Client {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let deadline = Instant::now() + call.timeout;
-        let mut attempts = Attempts::new(self.options().backoff, self.targets().count(), call.repeatable);
+        let mut attempts = Attempts::new(
+            self.options().backoff,
+            self.targets().count(),
+            call.appends,
+            call.repeatable,
+        );
         loop {
             let target = self.targets().current();
             let remaining = deadline.saturating_duration_since(Instant::now());
@@ -392,7 +397,7 @@ impl Failed {
     /// The time for the whole call is over, under an attempt.
     pub(crate) fn unanswered() -> Self {
         Self {
-            failure: Failure::Answered(Class::Unknown { repeat: false }),
+            failure: Failure::Unanswered,
             reason: String::new(),
             message: "no answer in time".to_owned(),
         }
@@ -443,10 +448,13 @@ impl Call {
                 "cannot {what}: no leader could be reached within {seconds} s; last {target}: {message}; \
                  {appended_nothing}see `raftctl status`"
             )),
-            Verdict::Unknown if self.appends => Error::Unknown(format!(
-                "cannot {what}: outcome unknown; last {target}: {message}; it may have been appended, \
+            Verdict::Unknown if self.appends => Error::Unknown {
+                message: format!(
+                    "cannot {what}: outcome unknown; last {target}: {message}; it may have been appended, \
                  look before submitting it again"
-            )),
+                ),
+                reason,
+            },
             Verdict::Unknown => Error::Failed(format!(
                 "cannot {what}: {target}: {message}; see `raftctl status`"
             )),

@@ -5,7 +5,6 @@ use std::error::Error as _;
 use raftlog_proto::reason;
 use thiserror::Error;
 use tonic::{Code, ConnectError, Status};
-use tonic_types::StatusExt as _;
 
 /// The longest part of a server's own message that an error repeats, in characters.
 const MESSAGE_CHARS_MAX: usize = 400;
@@ -28,8 +27,13 @@ pub enum Error {
     #[error("{0}")]
     NoLeader(String),
     /// The operation may have been appended, or may be yet. Submitting it again under the same session and sequence is safe.
-    #[error("{0}")]
-    Unknown(String),
+    #[error("{message}")]
+    Unknown {
+        /// The `google.rpc.ErrorInfo` reason of the last attempt; empty where it gave none.
+        reason: String,
+        /// One line.
+        message: String,
+    },
     /// A call that appends nothing failed: a read, a status, a transfer of leadership.
     #[error("{0}")]
     Failed(String),
@@ -91,12 +95,8 @@ fn passes(code: Code) -> bool {
 }
 
 /// The reason in a status's `google.rpc.ErrorInfo`, empty without one of this system's.
-pub fn reason_of(status: &Status) -> String {
-    status
-        .get_details_error_info()
-        .filter(|info| info.domain == raftlog_proto::ERROR_DOMAIN)
-        .map(|info| info.reason)
-        .unwrap_or_default()
+pub(crate) fn reason_of(status: &Status) -> String {
+    raftlog_proto::error::reason_of(status).unwrap_or_default()
 }
 
 /// Whether the request never left: the connection could not be made.
@@ -160,8 +160,6 @@ pub(crate) fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::ErrorDetails;
-
     use super::*;
 
     #[test]
@@ -228,25 +226,6 @@ mod tests {
         ] {
             assert_eq!(classify(code, ""), Class::Unknown { repeat }, "{code:?}");
         }
-    }
-
-    #[test]
-    fn a_reason_counts_only_from_this_system_s_domain() {
-        let status = |domain: &str| {
-            let details = ErrorDetails::with_error_info(reason::NO_LEADER, domain, []);
-            Status::with_error_details(Code::Unavailable, "no", details)
-        };
-        assert_eq!(reason_of(&status(raftlog_proto::ERROR_DOMAIN)), reason::NO_LEADER);
-        assert_eq!(reason_of(&status("example.com")), "");
-        assert_eq!(reason_of(&Status::unavailable("plain")), "");
-        assert_eq!(
-            reason_of(&Status::with_details(
-                Code::Unavailable,
-                "no",
-                vec![0xff; 9].into()
-            )),
-            ""
-        );
     }
 
     #[test]

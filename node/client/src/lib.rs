@@ -58,7 +58,7 @@ mod window;
 
 pub use client::{Client, Committed, Submission, WaitFor};
 pub use endpoint::{ENDPOINTS_MAX, Endpoint};
-pub use error::{Class, Error, classify, reason_of};
+pub use error::{Class, Error, classify};
 pub use operation_log::{Batch, OperationLog, Watch};
 pub use options::Options;
 pub use retry::Backoff;

@@ -84,7 +84,7 @@ impl OperationLog {
     fn start(&self, from_index: u64, mode: Mode) -> Watch {
         let shared = Arc::clone(&self.shared);
         let endpoints = shared.targets().count();
-        let attempts = Attempts::new(shared.options.backoff, endpoints, true);
+        let attempts = Attempts::new(shared.options.backoff, endpoints, false, true);
         let (source, failing_since) = (None, None);
         Watch {
             shared,

@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     NotConnected,
     /// It was answered, or the connection broke under it.
     Answered(Class),
+    /// The time for the whole call went by under it.
+    Unanswered,
 }
 
 /// What to do after a failed attempt.
@@ -68,6 +70,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Attempts {
     backoff: Backoff,
     endpoints: u32,
+    appends: bool,
     repeatable: bool,
     maybe_appended: bool,
     unreached: u32,
@@ -75,13 +78,14 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// A call that may go to any of `endpoints`. `repeatable`: it has a session, or appends nothing, so that an attempt
-    /// whose outcome is unknown may be repeated.
-    pub(crate) fn new(backoff: Backoff, endpoints: usize, repeatable: bool) -> Self {
+    /// A call that may go to any of `endpoints`. `appends`: it matters whether an attempt appended something. `repeatable`: an
+    /// attempt whose outcome is unknown may be repeated, as it has a session, or appends nothing that matters.
+    pub(crate) fn new(backoff: Backoff, endpoints: usize, appends: bool, repeatable: bool) -> Self {
         let endpoints = u32::try_from(endpoints).unwrap_or(u32::MAX).max(1);
         Self {
             backoff,
             endpoints,
+            appends,
             repeatable,
             maybe_appended: false,
             unreached: 0,
@@ -96,8 +100,12 @@ impl Attempts {
             Failure::Answered(Class::Refused) => (false, Verdict::Refused),
             Failure::Answered(Class::Invalid) => (false, Verdict::Invalid),
             Failure::Answered(Class::Unknown { repeat }) => {
-                self.maybe_appended = true;
+                self.maybe_appended = self.appends;
                 (repeat && self.repeatable, Verdict::Unknown)
+            }
+            Failure::Unanswered => {
+                self.maybe_appended = self.appends;
+                (false, Verdict::TimedOut)
             }
         };
         if !again {
@@ -200,8 +208,9 @@ mod tests {
             // What may have been appended stays so, whatever a later attempt is told.
             (true, vec![LOST, REFUSED], Some(Verdict::Unknown)),
             (true, vec![LOST, INVALID], Some(Verdict::Unknown)),
+            (true, vec![RETRY, Failure::Unanswered], Some(Verdict::Unknown)),
         ] {
-            let mut attempts = Attempts::new(Backoff::default(), 5, repeatable);
+            let mut attempts = Attempts::new(Backoff::default(), 5, true, repeatable);
             let mut last = None;
             for failure in &failures {
                 last = Some(attempts.failed(*failure, LONG, 0.5));
@@ -221,14 +230,14 @@ mod tests {
             (Failure::NotConnected, Verdict::TimedOut),
             (LOST, Verdict::Unknown),
         ] {
-            let mut attempts = Attempts::new(Backoff::default(), 1, true);
+            let mut attempts = Attempts::new(Backoff::default(), 1, true, true);
             assert_eq!(
                 attempts.failed(failure, Duration::ZERO, 0.5),
                 Step::Stop(expected),
                 "{failure:?}"
             );
         }
-        let mut attempts = Attempts::new(Backoff::default(), 1, true);
+        let mut attempts = Attempts::new(Backoff::default(), 1, true, true);
         assert_eq!(attempts.out_of_time(), Verdict::TimedOut);
         attempts.failed(LOST, LONG, 0.5);
         assert_eq!(attempts.out_of_time(), Verdict::Unknown);
@@ -238,10 +247,22 @@ mod tests {
 
     #[test]
     fn unreachable_endpoints_are_passed_over_at_once() {
-        let mut attempts = Attempts::new(Backoff::default(), 3, false);
+        let mut attempts = Attempts::new(Backoff::default(), 3, true, false);
         let delays: Vec<bool> = (0..6)
             .map(|_| attempts.failed(Failure::NotConnected, LONG, 1.0) == Step::Again(Duration::ZERO))
             .collect();
         assert_eq!(delays, [true, true, false, true, true, false]);
+    }
+
+    #[test]
+    fn a_call_that_appends_nothing_leaves_nothing_open() {
+        let mut attempts = Attempts::new(Backoff::default(), 1, false, true);
+        attempts.failed(LOST, LONG, 0.5);
+        assert_eq!(attempts.out_of_time(), Verdict::TimedOut);
+        assert_eq!(
+            attempts.failed(Failure::Unanswered, LONG, 0.5),
+            Step::Stop(Verdict::TimedOut)
+        );
+        assert_eq!(attempts.failed(REFUSED, LONG, 0.5), Step::Stop(Verdict::Refused));
     }
 }

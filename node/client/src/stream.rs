@@ -72,7 +72,7 @@ pub(crate) fn open(
         usize::try_from(SEQUENCES_MAX).unwrap_or(1),
         WINDOW_BYTES,
     );
-    let attempts = Attempts::new(client.options().backoff, client.endpoints().len(), true);
+    let attempts = Attempts::new(client.options().backoff, client.endpoints().len(), true, true);
     let driver = Driver {
         client,
         client_id,

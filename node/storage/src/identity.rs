@@ -422,8 +422,8 @@ mod tests {
             ..replicator.clone()
         };
         let log = |batches, last_index| Recovery {
-            last_index,
             batches,
+            last_index,
             ..Recovery::default()
         };
         for (identity, recovery, fits) in [

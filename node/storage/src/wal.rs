@@ -108,15 +108,6 @@ enum Purpose {
     Repair,
 }
 
-/// Whether the disk had room when it was last asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DiskRoom {
-    Enough,
-    Full,
-    /// It was full and is to be asked again.
-    Trying,
-}
-
 /// How far a batch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
@@ -133,8 +124,6 @@ enum Written {
 struct Flight {
     op: Op,
     progress: Written,
-    /// It found no room before.
-    was_held: bool,
     done: Option<Ticket>,
     through: u64,
 }
@@ -152,7 +141,10 @@ pub struct Wal<R> {
     flight: Option<Flight>,
     reads: Reads<R>,
     in_flight: BTreeMap<OpId, Purpose>,
-    disk_room: DiskRoom,
+    /// The disk was full when last asked for room.
+    full: bool,
+    /// It may be asked again.
+    trying: bool,
     suspect: bool,
     /// [`Wal::repaired`] was called and has not been handed to the disk.
     repairing: bool,
@@ -182,19 +174,20 @@ impl<R: Record> Wal<R> {
             segments,
             places,
             recovery,
-        } = recovery::recover(disk, options, visit)?;
+        } = recovery::recover(disk, &options, visit)?;
         let wal = Self {
             owner: options.owner,
             folder: disk.folder(),
             sizes,
             link,
-            room: Room::new(segments, sizes.segment, sizes.fill_ahead),
+            room: Room::new(segments, sizes.segment_bytes, sizes.fill_ahead_bytes),
             places,
             queue: Queue::default(),
             flight: None,
             reads: Reads::default(),
             in_flight: BTreeMap::new(),
-            disk_room: DiskRoom::Enough,
+            full: false,
+            trying: true,
             suspect: recovery.suspect_tail,
             repairing: false,
             first_index: recovery.first_index,
@@ -279,7 +272,7 @@ impl<R: Record> Wal<R> {
         if self.flight.is_none() {
             self.flight = self.build_batch();
         }
-        let trying = self.disk_room != DiskRoom::Full;
+        let trying = self.trying;
         let flight = self.flight.as_mut().filter(|flight| match flight.progress {
             Written::Ready => true,
             Written::Handed => false,
@@ -294,7 +287,7 @@ impl<R: Record> Wal<R> {
     fn build_batch(&mut self) -> Option<Flight> {
         let slot = self.room.slot(self.waiting_bytes()?)?;
         let room = payload_room(slot.bytes).expect("a slot has room for a sector");
-        let taken = self.queue.take(room, self.sizes.batch);
+        let taken = self.queue.take(room, self.sizes.batch_bytes);
         let place = format::Place {
             owner: self.owner,
             segment: slot.segment,
@@ -317,7 +310,6 @@ impl<R: Record> Wal<R> {
                 data: vec![framed.bytes],
             },
             progress: Written::Ready,
-            was_held: false,
             done: taken.done,
             through: taken.through,
         })
@@ -336,11 +328,11 @@ impl<R: Record> Wal<R> {
 
     /// Bytes that the next batch takes at least; `None` if nothing waits.
     fn waiting_bytes(&self) -> Option<u64> {
-        Some(framed_bytes(self.queue.first_bytes(self.sizes.batch)?) as u64)
+        Some(framed_bytes(self.queue.first_bytes(self.sizes.batch_bytes)?) as u64)
     }
 
     fn next_fill(&mut self) -> Option<(OpId, Op)> {
-        if self.disk_room == DiskRoom::Full {
+        if !self.trying {
             return None;
         }
         let filling = self.room.next_filling(self.waiting_bytes().unwrap_or(0))?;
@@ -403,9 +395,7 @@ impl<R: Record> Wal<R> {
             }
             (Purpose::Write, Err(error)) if error.kind == DiskErrorKind::Full => {
                 // Nothing was synced and nothing comes behind it: the same bytes go to the same place later.
-                let flight = self.flight.as_mut().expect("a batch was in flight");
-                flight.progress = Written::Held;
-                flight.was_held = true;
+                self.flight.as_mut().expect("a batch was in flight").progress = Written::Held;
                 Ok(self.is_full())
             }
             (Purpose::Fill(filling), Err(error)) if error.kind == DiskErrorKind::Full => {
@@ -423,10 +413,7 @@ impl<R: Record> Wal<R> {
         let flight = self.flight.take().expect("a batch was in flight");
         self.queue.persisted(flight.through);
         let mut events: Vec<_> = flight.done.map(WalEvent::Persisted).into_iter().collect();
-        // Writing into what is filled says nothing of the room beyond, unless it was this batch that found none.
-        if flight.was_held {
-            events.extend(self.has_room());
-        }
+        events.extend(self.has_room());
         events
     }
 
@@ -454,26 +441,21 @@ impl<R: Record> Wal<R> {
     }
 
     fn is_full(&mut self) -> Vec<WalEvent<R>> {
-        match std::mem::replace(&mut self.disk_room, DiskRoom::Full) {
-            DiskRoom::Enough => vec![WalEvent::Full(true)],
-            DiskRoom::Full | DiskRoom::Trying => Vec::new(),
+        self.trying = false;
+        if std::mem::replace(&mut self.full, true) {
+            Vec::new()
+        } else {
+            vec![WalEvent::Full(true)]
         }
     }
 
     fn has_room(&mut self) -> Option<WalEvent<R>> {
-        // What was handed out before the disk was full says nothing.
-        if self.disk_room != DiskRoom::Trying {
-            return None;
-        }
-        self.disk_room = DiskRoom::Enough;
-        Some(WalEvent::Full(false))
+        (self.trying && std::mem::take(&mut self.full)).then_some(WalEvent::Full(false))
     }
 
     /// After [`WalEvent::Full`]: ask the disk for room again, at the next [`Wal::next_op`].
     pub fn retry(&mut self) {
-        if self.disk_room == DiskRoom::Full {
-            self.disk_room = DiskRoom::Trying;
-        }
+        self.trying = true;
     }
 
     /// The caller has what a suspect tail lost, from others: forget about it. [`WalEvent::Repaired`] follows.
@@ -508,7 +490,7 @@ impl<R: Record> Wal<R> {
 
     /// Whether the disk was full when last asked for room.
     pub fn is_full_disk(&self) -> bool {
-        self.disk_room != DiskRoom::Enough
+        self.full
     }
 
     /// Bytes that the segments take on disk.

@@ -40,8 +40,6 @@ mod operation;
 mod replicator;
 mod requests;
 mod status;
-#[cfg(test)]
-mod tests;
 //mod tests;
 mod writing;
 

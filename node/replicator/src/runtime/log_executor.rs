@@ -92,22 +92,22 @@ fn fields(node: NodeNumber, operation: &Operation) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
-    use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Arc, Mutex};
 
     use bytes::Bytes;
 
     use super::*;
 
-    /// Stdout, which nobody reads until the sender is dropped.
+    /// Stdout, held up while somebody has the lock.
+    #[derive(Clone, Default)]
     struct Reader {
-        reads: Receiver<()>,
+        held_up: Arc<Mutex<()>>,
         seen: Arc<Mutex<Vec<u8>>>,
     }
 
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.reads.recv();
+            let _guard = self.held_up.lock().unwrap();
             self.seen.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -131,13 +131,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_operation_is_executed_once_its_line_is_out_and_not_before() {
-        let (held_up, reads) = channel();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let lines = Lines::to(Reader {
-            reads,
-            seen: Arc::clone(&seen),
-        })
-        .unwrap();
+        let reader = Reader::default();
+        let lines = Lines::to(reader.clone()).unwrap();
         let executor = LogExecutor {
             node: 2,
             format: LogFormat::Plain,
@@ -146,6 +141,7 @@ mod tests {
         let (runs, queue) = mpsc::channel(8);
         let (executed, mut done) = watch::channel(0);
         let task = tokio::spawn(executor.run(queue, executed));
+        let guard = reader.held_up.lock().unwrap();
         for (from, to) in [(1, 1), (2, 5_000), (5_001, 5_002)] {
             runs.try_send(run(from, to)).unwrap();
         }
@@ -153,11 +149,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(*done.borrow(), 0);
-        drop(held_up);
+        drop(guard);
         done.wait_for(|through| *through == 5_002).await.unwrap();
         drop(runs);
         task.await.unwrap();
-        let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+        let seen = String::from_utf8(reader.seen.lock().unwrap().clone()).unwrap();
         let expected: Vec<String> = (1..=5_002)
             .map(|index| format!("Node 2 executes op=op at index={index}"))
             .collect();
@@ -172,9 +168,9 @@ mod tests {
             lines: Lines::to(io::sink()).unwrap(),
         };
         let mut chunk = String::new();
-        for operation in &run(1, 2) {
-            executor.render(operation, &mut chunk);
-        }
+        run(1, 2)
+            .iter()
+            .for_each(|operation| executor.render(operation, &mut chunk));
         let objects: Vec<Value> = chunk
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

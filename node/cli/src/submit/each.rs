@@ -1,0 +1,64 @@
+//! Operations from the command line, one after the other.
+
+use bytes::Bytes;
+use raftlog_client::{Client, Committed};
+use serde::Serialize;
+
+use super::failed_after;
+use crate::{
+    failure::Failure,
+    output::{Format, Output, Records},
+    text::printable,
+};
+
+#[derive(Serialize)]
+struct Submitted<'a> {
+    index: u64,
+    term: u64,
+    leader_node: u32,
+    leader_address: &'a str,
+    operation: &'a str,
+}
+
+/// Submits each operation and prints its index.
+pub(super) async fn run(client: &Client, format: Format, operations: &[String]) -> Result<(), Failure> {
+    let session = client.open_session().await?;
+    let (mut output, mut records) = (Output::stdout(), Records::new(format));
+    for (appended, operation) in (0..).zip(operations) {
+        match session.submit(Bytes::copy_from_slice(operation.as_bytes())).await {
+            Ok(committed) => print(&mut output, &mut records, &committed, operation)?,
+            Err(error) => return Err(failed_after(&error, appended, &format!("argument {appended}"))),
+        }
+    }
+    Ok(())
+}
+
+fn print(
+    output: &mut Output,
+    records: &mut Records,
+    committed: &Committed,
+    operation: &str,
+) -> Result<(), Failure> {
+    let Committed {
+        index,
+        term,
+        leader_node,
+        leader_address,
+        ..
+    } = committed;
+    let submitted = Submitted {
+        index: *index,
+        term: *term,
+        leader_node: *leader_node,
+        leader_address,
+        operation,
+    };
+    let cells = [
+        ("INDEX", 8, index.to_string()),
+        ("TERM", 6, term.to_string()),
+        ("LEADER", 6, leader_node.to_string()),
+        ("OPERATION", 0, printable(operation.as_bytes())),
+    ];
+    records.record(output, &submitted, &cells, index.to_string().as_bytes())?;
+    output.flush()
+}

@@ -1,8 +1,0 @@
-//! Tests of the whole core on a simulated disk.
-
-mod crashes;
-mod execution;
-mod node_stream;
-mod requests;
-mod rig;
-mod writing;
