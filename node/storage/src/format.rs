@@ -22,6 +22,7 @@ const FIRST_ROOM: usize = SECTOR - STAMP - BATCH_HEAD;
 /// Payload bytes in each further sector.
 const ROOM: usize = SECTOR - STAMP;
 
+// Kinds of items.
 const ITEM_STATE: u8 = 1;
 const ITEM_TRUNCATE: u8 = 2;
 const ITEM_RECORD: u8 = 3;
@@ -371,4 +372,167 @@ fn take_bytes(from: &mut Bytes, length: u32) -> Result<Bytes, String> {
         return Err("an item is cut short".to_owned());
     }
     Ok(from.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = Place { owner: 7, segment: 3 };
+    const PREVIOUS: Link = Link {
+        sequence: 41,
+        crc: 0xfeed,
+    };
+
+    fn payload(length: usize) -> Bytes {
+        (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    fn good(place: Place, framed: &[u8]) -> Option<Bytes> {
+        match read_head(place, framed) {
+            ReadHead::Good(head) => match read_batch(place, &head, framed) {
+                ReadBatch::Good(payload) => Some(payload),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_batch_of_any_length_survives_in_whole_stamped_sectors() {
+        for length in [
+            0,
+            1,
+            FIRST_ROOM - 1,
+            FIRST_ROOM,
+            FIRST_ROOM + 1,
+            FIRST_ROOM + ROOM,
+            FIRST_ROOM + ROOM + 1,
+            99_999,
+        ] {
+            let payload = payload(length);
+            let (a, b) = (payload.slice(..length / 3), payload.slice(length / 3..));
+            let framed = frame(PLACE, PREVIOUS, &[a, b]);
+            assert_eq!(framed.bytes.len(), framed_bytes(length));
+            assert!(payload_room(framed.bytes.len() as u64).unwrap() >= length);
+            for (number, sector) in framed.bytes.chunks(SECTOR).enumerate() {
+                assert_eq!(stamp(sector), Some((number == 0, 42)), "length {length}");
+            }
+            assert_eq!(good(PLACE, &framed.bytes), Some(payload));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_of_one_owner_one_segment_and_one_chain() {
+        let framed = frame(PLACE, PREVIOUS, &[payload(1000)]);
+        for place in [Place { owner: 8, ..PLACE }, Place { segment: 4, ..PLACE }] {
+            assert_eq!(good(place, &framed.bytes), None, "{place:?}");
+        }
+        let ReadHead::Good(head) = read_head(PLACE, &framed.bytes) else {
+            panic!("it is good")
+        };
+        assert!(head.follows(PREVIOUS));
+        for link in [
+            Link { crc: 1, ..PREVIOUS },
+            Link {
+                sequence: 42,
+                ..PREVIOUS
+            },
+            Link::default(),
+        ] {
+            assert!(!head.follows(link), "{link:?}");
+        }
+        let other = frame(PLACE, Link { crc: 1, ..PREVIOUS }, &[payload(1000)]);
+        assert_ne!(other.link.crc, framed.link.crc, "the chain goes into the CRC");
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed_wherever_it_counts() {
+        let length = FIRST_ROOM + ROOM + 100;
+        let framed = frame(PLACE, PREVIOUS, &[payload(length)]).bytes;
+        let padding = 2 * SECTOR + STAMP + 100;
+        for at in 0..framed.len() {
+            let mut bytes = framed.to_vec();
+            bytes[at] ^= 0x10;
+            assert_eq!(good(PLACE, &bytes).is_none(), at < padding, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_sector_that_was_not_written_is_told_from_a_damaged_one() {
+        let framed = frame(PLACE, PREVIOUS, &[payload(2000)]).bytes;
+        let ReadHead::Good(head) = read_head(PLACE, &framed) else {
+            panic!("it is good")
+        };
+        for sector in 1..framed.len() / SECTOR {
+            let mut torn = framed.to_vec();
+            torn[sector * SECTOR..][..SECTOR].fill(0);
+            assert_eq!(
+                read_batch(PLACE, &head, &torn),
+                ReadBatch::Unwritten,
+                "sector {sector}"
+            );
+            let mut bad = framed.to_vec();
+            bad[sector * SECTOR + 9] ^= 1;
+            assert_eq!(read_batch(PLACE, &head, &bad), ReadBatch::Bad, "sector {sector}");
+        }
+        assert_eq!(read_batch(PLACE, &head, &framed[..SECTOR]), ReadBatch::Unwritten);
+    }
+
+    #[test]
+    fn payload_that_imitates_a_batch_is_none() {
+        let inner = frame(PLACE, Link { sequence: 42, crc: 5 }, &[payload(400)]).bytes;
+        // However it is placed, no sector of the outer batch but the first begins as a batch does.
+        for shift in 0..SECTOR {
+            let payload = [vec![0; shift], inner.to_vec(), inner.to_vec()].concat();
+            let framed = frame(PLACE, PREVIOUS, &[payload.into()]).bytes;
+            let heads = framed
+                .chunks(SECTOR)
+                .filter(|sector| read_head(PLACE, sector) != ReadHead::None);
+            assert_eq!(heads.count(), 1, "shift {shift}");
+        }
+    }
+
+    #[test]
+    fn items_survive_and_garbage_is_refused() {
+        let mut bytes = Vec::new();
+        put_state(b"state", &mut bytes);
+        put_truncate(9, &mut bytes);
+        assert_eq!(put_record(9, &mut bytes, |out| out.extend_from_slice(b"body")), 4);
+        let expected = vec![
+            Ok(Item::State(Bytes::from_static(b"state"))),
+            Ok(Item::Truncate(9)),
+            Ok(Item::Record {
+                index: 9,
+                body: Bytes::from_static(b"body"),
+            }),
+        ];
+        assert_eq!(items(bytes.clone().into()).collect::<Vec<_>>(), expected);
+        for length in 0..bytes.len() {
+            let read: Vec<_> = items(Bytes::copy_from_slice(&bytes[..length])).collect();
+            assert!(read.len() <= 3 && read.iter().filter(|item| item.is_err()).count() <= 1);
+        }
+        assert_eq!(items(Bytes::from_static(&[9, 9])).count(), 1);
+    }
+
+    #[test]
+    fn a_segment_head_survives_and_says_what_is_wrong() {
+        let head = SegmentHead {
+            owner: 7,
+            sequence: 3,
+            capacity: 64 << 20,
+        };
+        let bytes = head.encode();
+        assert_eq!(bytes.len(), SECTOR);
+        assert_eq!(SegmentHead::decode(&bytes), ReadSegmentHead::Good(head));
+        for at in 0..44 {
+            let mut bad = bytes.to_vec();
+            bad[at] ^= 1;
+            let version = (8..12).contains(&at);
+            let read = SegmentHead::decode(&bad);
+            assert_eq!(matches!(read, ReadSegmentHead::Version(_)), version, "byte {at}");
+            assert_eq!(read == ReadSegmentHead::Bad, !version, "byte {at}");
+        }
+        assert_eq!(SegmentHead::decode(&[]), ReadSegmentHead::Bad);
+    }
 }

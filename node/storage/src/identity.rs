@@ -422,8 +422,8 @@ mod tests {
             ..replicator.clone()
         };
         let log = |batches, last_index| Recovery {
-            batches,
             last_index,
+            batches,
             ..Recovery::default()
         };
         for (identity, recovery, fits) in [

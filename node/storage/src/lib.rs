@@ -1,4 +1,114 @@
-//! The write-ahead log as a pure core behind a Disk trait.
+//! The write-ahead log of nodes and replicators: a pure core that hands out [`Op`]s for a [`Disk`] and takes back what came
+//! of them. [`FileDisk`] is the only place that touches real files.
+//!
+//! ```
+//! use raftlog_raft::entry::{Entry, Payload};
+//! use raftlog_storage::{Append, Disk, FileDisk, Visit, Wal, WalEvent, WalOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let mut disk = FileDisk::open(folder.path())?;
+//! let (mut wal, _) = Wal::<Entry>::open(&mut disk, WalOptions::new(7), &mut |_| Ok(()))?;
+//!
+//! let entry = Entry { log_index: 1, term: 1, operation_index: 0, running_hash: 0, payload: Payload::Noop };
+//! let ticket = wal.append(Append { records: vec![entry.clone()], ..Append::default() });
+//! let mut events = Vec::new();
+//! while let Some((id, op)) = wal.next_op() {
+//!     // Here a program waits for its I/O thread, and appends more meanwhile.
+//!     let result = disk.execute(&op);
+//!     events.extend(wal.complete(id, result)?);
+//! }
+//! assert_eq!(events, vec![WalEvent::Persisted(ticket)]);
+//!
+//! let mut found = Vec::new();
+//! Wal::open(&mut disk, WalOptions::new(7), &mut |visit| Ok(found.push(visit)))?;
+//! assert_eq!(found, vec![Visit::Record(entry)]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Format
+//!
+//! The log is a chain of batches in segments, files named `log-` and their sequence (1, 2, 3, ...) in 16 hex digits. All
+//! is in sectors of 512 bytes, which a disk writes whole or not at all; all numbers are little-endian.
+//!
+//! | segment | bytes | |
+//! | --- | --- | --- |
+//! | head | 8 | `raftlog\n` |
+//! | | 4 + 4 | format version; zero |
+//! | | 8 | owner: the member ID |
+//! | | 8 | segment sequence |
+//! | | 8 | bytes that the segment may grow to |
+//! | | 4 | CRC-32 of the above; zeros follow to the end of the sector |
+//! | batches | whole sectors | one right behind the other |
+//! | room | the rest | zeros, or what a recycled file held before |
+//!
+//! | batch | bytes | |
+//! | --- | --- | --- |
+//! | first sector | 8 | stamp: batch sequence (1, 2, 3, ... over all segments), with the highest bit set |
+//! | | 8 | segment sequence |
+//! | | 4 | CRC of the batch before; 0 before the first |
+//! | | 4 | length of the payload |
+//! | | 4 | CRC-32 of owner, segment sequence, batch sequence, CRC before, length, payload |
+//! | | 4 | CRC-32 of the same fields without the payload, and of the CRC of the batch |
+//! | | 480 | payload |
+//! | each further sector | 8 | stamp: batch sequence |
+//! | | 504 | payload; zeros behind its end |
+//!
+//! | item of a payload | bytes |
+//! | --- | --- |
+//! | state | `1`, length u32, the bytes |
+//! | truncation | `2`, first index u64 that is no more |
+//! | record | `3`, index u64, length u32, the bytes |
+//!
+//! A batch that does not fit in what is left of its segment begins the next one; the chain goes on across segments. An
+//! [`Append`] is never spread over batches unless it is longer than a batch may be.
+//!
+//! Each field has its part. The *stamps* tell a sector that was never written from one that was written and is damaged, and
+//! since payload never reaches the first 8 bytes of a sector, no client can forge one. The *head's own CRC* lets recovery
+//! recognise a batch without its payload. The *sequences and the owner* are compared as such, so that the past of a recycled
+//! segment cannot pass for the present: its segment sequence differs. CRC-32 therefore has to find accidental damage only: a
+//! damaged batch passes with a chance of 2^-32, and above this the running hash of operations (64 bits) finds even that. As
+//! the link of the chain it guards one more case, two batches with the same place and sequence but another past, as a
+//! disk may show that was set back; that it has 32 bits is enough where stamps and sequences have failed before.
+//!
+//! # Appending
+//!
+//! One batch is in flight at a time; what is appended meanwhile goes into the next, up to [`BATCH_BYTES_MAX`]. Segments are
+//! filled with zeros 4 MiB ahead, and the next one is begun before it is needed: so a batch is written into blocks that the
+//! file has, and its `fdatasync` has no metadata to flush. Should a disk have no more room, that is found while filling,
+//! with half a step still filled: [`WalEvent::Full`]. What is filled is a matter of speed only, never of safety.
+//!
+//! A failed write or sync is [`Fatal`]: after it the system may show data that will never be on disk. The one exception is a
+//! write (not a sync) that finds no room, on file systems that copy on write: nothing was promised, nothing comes behind
+//! it, and the same bytes are written to the same place later.
+//!
+//! # Opening
+//!
+//! Batches are read in order for as long as each follows the one before: owner, segment, sequence, CRC of the batch before and
+//! its own CRC all fit. What is behind the last one was written after it, so one batch at most was under way there. The
+//! rest of the segment and all later ones are looked at sector by sector:
+//!
+//! | behind the last batch | means | so |
+//! | --- | --- | --- |
+//! | no later stamp | a clean end | |
+//! | the next batch, a sector of it unwritten | it was never synced | dropped |
+//! | the next batch, all sectors written, a CRC that does not fit | a torn or a damaged one: nobody knows | dropped; [`Recovery::suspect_tail`] |
+//! | anywhere the head of a batch later than the next | the next was synced once, for only then is another written | refused as corrupt |
+//!
+//! Then later segments are removed, sectors with later stamps are filled with zeros (so that no sector of a dropped batch
+//! can ever complete a new one of the same sequence), and the last batch is written over itself and synced: the process may
+//! have died between its write and its sync. Only then does anything recovered count as
+//! persisted. Dying at any point of this changes nothing but that it is done again.
+//!
+//! A suspect tail may have been acknowledged. The file `suspect-tail` is put in place before the batch is dropped, and every
+//! [`Recovery`] says so until the caller, having got from others what was lost, calls [`Wal::repaired`].
+//!
+//! # Reading back
+//!
+//! [`Wal::read`] finds records by an index with a place for every 64 KiB of log. A batch read back is checked as when opening;
+//! one that is damaged is [`Fatal`]. What was truncated is never returned: a truncation always begins a new place, and a place
+//! answers only for indexes below the next one's.
 
 mod disk;
 mod error;

@@ -19,7 +19,7 @@ const SEGMENTS_PER_VOLUME: u64 = 16;
 const FILL_AHEAD_BYTES: u64 = 4 << 20;
 
 /// How a log is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalOptions {
     /// Goes into every CRC: the member ID. A log of another owner is refused.
     pub owner: u64,
@@ -47,10 +47,12 @@ impl WalOptions {
 /// Sizes that fit each other, all in whole sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    pub(crate) segment_bytes: u64,
-    pub(crate) fill_ahead_bytes: u64,
-    /// Payload bytes of a batch.
-    pub(crate) batch_bytes: usize,
+    /// Bytes of a new segment.
+    pub(crate) segment: u64,
+    /// Bytes to fill at a time.
+    pub(crate) fill_ahead: u64,
+    /// Payload bytes of a batch, at most.
+    pub(crate) batch: usize,
 }
 
 impl Sizes {
@@ -62,9 +64,9 @@ impl Sizes {
         let segment_bytes = sectors(asked.max(SEGMENT_BYTES_MIN));
         let room = payload_room(segment_bytes - SECTOR_BYTES).expect("a segment has more than its head");
         Self {
-            segment_bytes,
-            fill_ahead_bytes: sectors(options.fill_ahead_bytes.min(segment_bytes / 4)).max(SECTOR_BYTES),
-            batch_bytes: BATCH_BYTES_MAX.min(room),
+            segment: segment_bytes,
+            fill_ahead: sectors(options.fill_ahead_bytes.min(segment_bytes / 4)).max(SECTOR_BYTES),
+            batch: BATCH_BYTES_MAX.min(room),
         }
     }
 }
@@ -83,8 +85,8 @@ mod tests {
             (u64::MAX, 64 << 20),
         ] {
             let sizes = Sizes::new(&WalOptions::new(1), volume);
-            assert_eq!(sizes.segment_bytes, segment, "volume of {volume}");
-            assert!(sizes.fill_ahead_bytes <= segment / 4);
+            assert_eq!(sizes.segment, segment, "volume of {volume}");
+            assert!(sizes.fill_ahead <= segment / 4);
         }
     }
 
@@ -94,6 +96,6 @@ mod tests {
             segment_bytes: Some(1),
             ..WalOptions::new(1)
         };
-        assert!(Sizes::new(&options, 0).batch_bytes > RECORD_BYTES_MAX + STATE_BYTES_MAX + 64);
+        assert!(Sizes::new(&options, 0).batch > RECORD_BYTES_MAX + STATE_BYTES_MAX + 64);
     }
 }

@@ -21,9 +21,9 @@ struct Place {
 /// The sparse index. Its places ascend both in the log and in the files.
 #[derive(Debug)]
 pub(crate) struct Places {
-    places: Vec<Place>,
+    ascending: Vec<Place>,
     stride_bytes: u64,
-    places_max: usize,
+    count_max: usize,
     /// Bytes of batches since the last place.
     since: u64,
     /// The next record needs a place of its own, for it comes after a truncation.
@@ -38,11 +38,11 @@ impl Places {
         Self::bounded(stride_bytes, PLACES_MAX)
     }
 
-    fn bounded(stride_bytes: u64, places_max: usize) -> Self {
+    fn bounded(stride_bytes: u64, count_max: usize) -> Self {
         Self {
-            places: Vec::new(),
+            ascending: Vec::new(),
             stride_bytes,
-            places_max,
+            count_max,
             since: 0,
             due: true,
         }
@@ -60,11 +60,11 @@ impl Places {
         }
         // A batch is read as a whole, so that one place is enough for it.
         if self
-            .places
+            .ascending
             .last()
             .is_none_or(|last| last.at.sequence < at.sequence)
         {
-            self.places.push(Place {
+            self.ascending.push(Place {
                 first: index,
                 at,
                 fixed: self.due,
@@ -72,40 +72,40 @@ impl Places {
         }
         self.since = 0;
         self.due = false;
-        if self.places.len() > self.places_max {
+        if self.ascending.len() > self.count_max {
             self.thin();
         }
     }
 
     /// Records from `from` on are no more.
     pub(crate) fn truncate(&mut self, from: u64) {
-        let keep = self.places.partition_point(|place| place.first < from);
-        self.places.truncate(keep);
+        let keep = self.ascending.partition_point(|place| place.first < from);
+        self.ascending.truncate(keep);
         self.due = true;
     }
 
     /// From where to read on to find that record.
     pub(crate) fn find(&self, index: u64) -> Option<Position> {
-        let after = self.places.partition_point(|place| place.first <= index);
-        self.places.get(after.checked_sub(1)?).map(|place| place.at)
+        let after = self.ascending.partition_point(|place| place.first <= index);
+        self.ascending.get(after.checked_sub(1)?).map(|place| place.at)
     }
 
     /// The first index that the place of `index` does not answer for.
     pub(crate) fn bound(&self, index: u64) -> u64 {
-        let after = self.places.partition_point(|place| place.first <= index);
-        self.places.get(after).map_or(u64::MAX, |place| place.first)
+        let after = self.ascending.partition_point(|place| place.first <= index);
+        self.ascending.get(after).map_or(u64::MAX, |place| place.first)
     }
 
     /// Doubles the stride, and joins every second place with the one before where that is allowed.
     fn thin(&mut self) {
         self.stride_bytes = self.stride_bytes.saturating_mul(2);
         let mut number = 0_usize;
-        self.places.retain(|place| {
+        self.ascending.retain(|place| {
             number += 1;
             place.fixed || number % 2 == 1
         });
         // Where all are fixed the bound moves: truncations come with elections, batches by the million do not.
-        self.places_max = self.places_max.max(self.places.len().saturating_mul(2));
+        self.count_max = self.count_max.max(self.ascending.len().saturating_mul(2));
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
         with_batches(&mut places, (1..=500).map(|n| (n, n)));
         places.truncate(301);
         with_batches(&mut places, (501..=1000).map(|n| (n, n - 200)));
-        assert!(places.places.len() <= 16, "{}", places.places.len());
+        assert!(places.ascending.len() <= 16, "{}", places.ascending.len());
         for index in 1..=800 {
             let (found, batch) = (
                 places.find(index).unwrap().sequence,

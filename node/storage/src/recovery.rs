@@ -32,7 +32,7 @@ pub(crate) struct Recovered {
 /// Reads the log from its first batch to its last, then makes sure of the last and removes what is behind it.
 pub(crate) fn recover<R: Record>(
     disk: &mut dyn Disk,
-    options: &WalOptions,
+    options: WalOptions,
     visit: &mut dyn FnMut(Visit<R>) -> Result<(), String>,
 ) -> Result<Recovered, OpenError> {
     let folder = disk.folder();

@@ -108,6 +108,15 @@ enum Purpose {
     Repair,
 }
 
+/// Whether the disk had room when it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DiskRoom {
+    Enough,
+    Full,
+    /// It was full and is to be asked again.
+    Trying,
+}
+
 /// How far a batch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
@@ -124,6 +133,8 @@ enum Written {
 struct Flight {
     op: Op,
     progress: Written,
+    /// It found no room before.
+    was_held: bool,
     done: Option<Ticket>,
     through: u64,
 }
@@ -141,10 +152,7 @@ pub struct Wal<R> {
     flight: Option<Flight>,
     reads: Reads<R>,
     in_flight: BTreeMap<OpId, Purpose>,
-    /// The disk was full when last asked for room.
-    full: bool,
-    /// It may be asked again.
-    trying: bool,
+    disk_room: DiskRoom,
     suspect: bool,
     /// [`Wal::repaired`] was called and has not been handed to the disk.
     repairing: bool,
@@ -174,20 +182,19 @@ impl<R: Record> Wal<R> {
             segments,
             places,
             recovery,
-        } = recovery::recover(disk, &options, visit)?;
+        } = recovery::recover(disk, options, visit)?;
         let wal = Self {
             owner: options.owner,
             folder: disk.folder(),
             sizes,
             link,
-            room: Room::new(segments, sizes.segment_bytes, sizes.fill_ahead_bytes),
+            room: Room::new(segments, sizes.segment, sizes.fill_ahead),
             places,
             queue: Queue::default(),
             flight: None,
             reads: Reads::default(),
             in_flight: BTreeMap::new(),
-            full: false,
-            trying: true,
+            disk_room: DiskRoom::Enough,
             suspect: recovery.suspect_tail,
             repairing: false,
             first_index: recovery.first_index,
@@ -272,7 +279,7 @@ impl<R: Record> Wal<R> {
         if self.flight.is_none() {
             self.flight = self.build_batch();
         }
-        let trying = self.trying;
+        let trying = self.disk_room != DiskRoom::Full;
         let flight = self.flight.as_mut().filter(|flight| match flight.progress {
             Written::Ready => true,
             Written::Handed => false,
@@ -287,7 +294,7 @@ impl<R: Record> Wal<R> {
     fn build_batch(&mut self) -> Option<Flight> {
         let slot = self.room.slot(self.waiting_bytes()?)?;
         let room = payload_room(slot.bytes).expect("a slot has room for a sector");
-        let taken = self.queue.take(room, self.sizes.batch_bytes);
+        let taken = self.queue.take(room, self.sizes.batch);
         let place = format::Place {
             owner: self.owner,
             segment: slot.segment,
@@ -310,6 +317,7 @@ impl<R: Record> Wal<R> {
                 data: vec![framed.bytes],
             },
             progress: Written::Ready,
+            was_held: false,
             done: taken.done,
             through: taken.through,
         })
@@ -328,11 +336,11 @@ impl<R: Record> Wal<R> {
 
     /// Bytes that the next batch takes at least; `None` if nothing waits.
     fn waiting_bytes(&self) -> Option<u64> {
-        Some(framed_bytes(self.queue.first_bytes(self.sizes.batch_bytes)?) as u64)
+        Some(framed_bytes(self.queue.first_bytes(self.sizes.batch)?) as u64)
     }
 
     fn next_fill(&mut self) -> Option<(OpId, Op)> {
-        if !self.trying {
+        if self.disk_room == DiskRoom::Full {
             return None;
         }
         let filling = self.room.next_filling(self.waiting_bytes().unwrap_or(0))?;
@@ -395,7 +403,9 @@ impl<R: Record> Wal<R> {
             }
             (Purpose::Write, Err(error)) if error.kind == DiskErrorKind::Full => {
                 // Nothing was synced and nothing comes behind it: the same bytes go to the same place later.
-                self.flight.as_mut().expect("a batch was in flight").progress = Written::Held;
+                let flight = self.flight.as_mut().expect("a batch was in flight");
+                flight.progress = Written::Held;
+                flight.was_held = true;
                 Ok(self.is_full())
             }
             (Purpose::Fill(filling), Err(error)) if error.kind == DiskErrorKind::Full => {
@@ -413,7 +423,10 @@ impl<R: Record> Wal<R> {
         let flight = self.flight.take().expect("a batch was in flight");
         self.queue.persisted(flight.through);
         let mut events: Vec<_> = flight.done.map(WalEvent::Persisted).into_iter().collect();
-        events.extend(self.has_room());
+        // Writing into what is filled says nothing of the room beyond, unless it was this batch that found none.
+        if flight.was_held {
+            events.extend(self.has_room());
+        }
         events
     }
 
@@ -441,21 +454,26 @@ impl<R: Record> Wal<R> {
     }
 
     fn is_full(&mut self) -> Vec<WalEvent<R>> {
-        self.trying = false;
-        if std::mem::replace(&mut self.full, true) {
-            Vec::new()
-        } else {
-            vec![WalEvent::Full(true)]
+        match std::mem::replace(&mut self.disk_room, DiskRoom::Full) {
+            DiskRoom::Enough => vec![WalEvent::Full(true)],
+            DiskRoom::Full | DiskRoom::Trying => Vec::new(),
         }
     }
 
     fn has_room(&mut self) -> Option<WalEvent<R>> {
-        (self.trying && std::mem::take(&mut self.full)).then_some(WalEvent::Full(false))
+        // What was handed out before the disk was full says nothing.
+        if self.disk_room != DiskRoom::Trying {
+            return None;
+        }
+        self.disk_room = DiskRoom::Enough;
+        Some(WalEvent::Full(false))
     }
 
     /// After [`WalEvent::Full`]: ask the disk for room again, at the next [`Wal::next_op`].
     pub fn retry(&mut self) {
-        self.trying = true;
+        if self.disk_room == DiskRoom::Full {
+            self.disk_room = DiskRoom::Trying;
+        }
     }
 
     /// The caller has what a suspect tail lost, from others: forget about it. [`WalEvent::Repaired`] follows.
@@ -490,7 +508,7 @@ impl<R: Record> Wal<R> {
 
     /// Whether the disk was full when last asked for room.
     pub fn is_full_disk(&self) -> bool {
-        self.full
+        self.disk_room != DiskRoom::Enough
     }
 
     /// Bytes that the segments take on disk.

@@ -11,8 +11,8 @@ use std::fmt;
 use bytes::Bytes;
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{
-    Append, BATCH_BYTES_MAX, Disk, DiskErrorKind, Op, OpId, Record, Recovery, Ticket, Visit, Wal, WalEvent,
-    WalOptions,
+    Append, BATCH_BYTES_MAX, Disk, DiskError, DiskErrorKind, Op, OpId, Outcome, Record, Recovery, Ticket,
+    Visit, Wal, WalEvent, WalOptions,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -131,6 +131,49 @@ fn options() -> WalOptions {
         index_stride_bytes: 8 << 10,
         ..WalOptions::new(OWNER)
     }
+}
+
+/// A disk whose process dies in the middle of opening: at a given operation that changes something.
+struct Dying<'a> {
+    disk: &'a mut MemoryDisk,
+    changes_left: usize,
+    died_at: Option<Op>,
+}
+
+impl Disk for Dying<'_> {
+    fn execute(&mut self, op: &Op) -> Result<Outcome, DiskError> {
+        if !matches!(op, Op::Read { .. } | Op::List | Op::Volume) {
+            if self.changes_left == 0 {
+                self.died_at = Some(op.clone());
+                return Err(DiskError {
+                    kind: DiskErrorKind::Failed,
+                    message: "the process died".to_owned(),
+                });
+            }
+            self.changes_left -= 1;
+        }
+        self.disk.execute(op)
+    }
+}
+
+/// Tries to open, but dies at some change; whether it got to one.
+fn die_opening(disk: &mut MemoryDisk, changes: usize, power: bool, random: &mut ChaCha8Rng) -> bool {
+    let mut dying = Dying {
+        disk,
+        changes_left: changes,
+        died_at: None,
+    };
+    let opened = Wal::<Numbered>::open(&mut dying, options(), &mut |_| Ok(()));
+    let Some(op) = dying.died_at else {
+        opened.unwrap_or_else(|error| panic!("it opens: {error}"));
+        return false;
+    };
+    if power {
+        disk.power_failure(&[op], random);
+    } else {
+        disk.kill(&[op], random);
+    }
+    true
 }
 
 fn open(disk: &mut MemoryDisk) -> (Wal<Numbered>, Recovery, Vec<Visit<Numbered>>) {
@@ -252,7 +295,7 @@ impl Run {
         for (index, record) in (first..=last).zip(read) {
             assert_eq!(Some(&record), records.get(&index), "record {index}");
         }
-        assert!(u64::try_from(read.len()).unwrap() <= last - first + 1);
+        assert!(read.len() as u64 <= last - first + 1);
     }
 
     /// Hands out operations, and completes one of those under way.
@@ -344,6 +387,10 @@ impl Run {
             self.disk.power_failure(&under_way, &mut self.random);
         } else {
             self.disk.kill(&under_way, &mut self.random);
+        }
+        while self.random.random_bool(0.4) {
+            let (changes, power) = (self.random.random_range(0..4), self.random.random_bool(0.5));
+            die_opening(&mut self.disk, changes, power, &mut self.random);
         }
         let (wal, recovery, visits) = open(&mut self.disk);
         self.check_recovered(&recovery, &visits);
@@ -504,6 +551,76 @@ fn damage_that_is_read_back_is_fatal() {
     );
 }
 
+/// Regression: a place of the index may be in the middle of a batch, where a truncation is. Reading went past it.
+#[test]
+fn a_truncation_in_the_middle_of_a_batch_does_not_hide_what_follows() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    append_all(&mut wal, None, 1..=3);
+    drive(&mut wal, &mut disk);
+    append_all(&mut wal, None, 4..=6);
+    append_all(&mut wal, Some(5), 5..=8);
+    drive(&mut wal, &mut disk);
+    assert_eq!(wal.read(1, 2, 8, usize::MAX), None);
+    let read: Vec<Numbered> = (2..=8).map(small).collect();
+    assert_eq!(
+        drive(&mut wal, &mut disk),
+        vec![WalEvent::Read { id: 1, records: read }]
+    );
+}
+
+/// Regression: the index does not know of records that are queued behind a truncation. Reading went on into what they replace.
+#[test]
+fn what_a_queued_truncation_replaces_is_not_read() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    append_all(&mut wal, None, 1..=6);
+    drive(&mut wal, &mut disk);
+    let replaced = Numbered {
+        index: 4,
+        data: Bytes::from_static(b"new"),
+    };
+    wal.append(Append {
+        truncate_from: Some(4),
+        records: vec![replaced.clone()],
+        ..Append::default()
+    });
+    assert_eq!(wal.read(1, 2, 6, usize::MAX), None);
+    let events = drive(&mut wal, &mut disk);
+    let Some(WalEvent::Read { records, .. }) =
+        events.iter().find(|event| matches!(event, WalEvent::Read { .. }))
+    else {
+        panic!("no answer in {events:?}");
+    };
+    assert!(
+        records.starts_with(&[small(2), small(3)]) && !records.contains(&small(4)),
+        "{records:?}"
+    );
+    assert_eq!(wal.read(2, 4, 4, usize::MAX), None);
+    assert_eq!(
+        drive(&mut wal, &mut disk),
+        vec![WalEvent::Read {
+            id: 2,
+            records: vec![replaced]
+        }]
+    );
+}
+
+fn small(index: u64) -> Numbered {
+    Numbered {
+        index,
+        data: Bytes::from(index.to_string()),
+    }
+}
+
+fn append_all(wal: &mut Wal<Numbered>, truncate_from: Option<u64>, indexes: std::ops::RangeInclusive<u64>) {
+    wal.append(Append {
+        truncate_from,
+        records: indexes.map(small).collect(),
+        ..Append::default()
+    });
+}
+
 #[test]
 fn a_suspect_tail_is_remembered_until_it_is_repaired() {
     let mut disk = MemoryDisk::new(ROOMY);
@@ -519,10 +636,20 @@ fn a_suspect_tail_is_remembered_until_it_is_repaired() {
     let name = disk.names()[0];
     // Each batch takes 5 sectors, behind the segment's head.
     assert!(disk.rot(name, 512 + 10 * 512 + 100));
+    let damaged = disk.clone();
     for start in 1..=2 {
         let (_, recovery, _) = open(&mut disk);
         assert!(recovery.suspect_tail, "start {start}");
         assert_eq!((recovery.last_index, recovery.dropped_tail), (2, false));
+    }
+    // Dying while it is remembered, or while what is left of the batch is removed, does not make it forgotten.
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    for seed in 0..100 {
+        let mut again = damaged.clone();
+        for changes in [seed % 4, seed / 4 % 4] {
+            die_opening(&mut again, changes, seed % 2 == 0, &mut random);
+        }
+        assert!(open(&mut again).1.suspect_tail, "seed {seed}");
     }
     let (mut wal, ..) = open(&mut disk);
     wal.repaired();
@@ -586,11 +713,11 @@ fn the_past_of_a_recycled_segment_stays_past() {
 
 /// Bytes of a segment up to its last sector that is not zero.
 fn content_used(disk: &MemoryDisk, name: raftlog_storage::FileName) -> usize {
-    let content = disk.content(name).unwrap();
+    let content = disk.content(name).expect("it is there");
     content
         .iter()
         .rposition(|&byte| byte != 0)
-        .unwrap()
+        .expect("a head")
         .next_multiple_of(512)
 }
 
@@ -614,7 +741,7 @@ fn a_batch_that_later_ones_follow_is_never_dropped() {
 
 fn refuses(disk: &mut MemoryDisk, because: &str) {
     let refused = Wal::<Numbered>::open(disk, options(), &mut |_| Ok(()))
-        .unwrap_err()
+        .expect_err("damage")
         .to_string();
     assert!(refused.contains(because), "{refused}");
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use raftlog_proto::v1::{NodeStatus, Role, SubmitClientRequestResponse};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use tempfile::TempDir;
@@ -30,6 +30,8 @@ pub struct Options {
     pub nodes: u32,
     /// More flags for every node.
     pub node_flags: Vec<String>,
+    /// More flags for every replicator.
+    pub replicator_flags: Vec<String>,
     /// Node numbers whose data, the replicator's included, live elsewhere.
     pub volumes: BTreeMap<u32, PathBuf>,
 }
@@ -40,6 +42,7 @@ impl Options {
         Self {
             nodes: 5,
             node_flags: vec![],
+            replicator_flags: vec![],
             volumes: BTreeMap::new(),
         }
     }
@@ -103,6 +106,16 @@ impl Program {
         assert!(!self.is_running(), "{} runs already", self.name);
         self.runs
             .push(Process::spawn(&self.name, self.binary, &self.arguments));
+    }
+
+    /// Starts it behind a reader that never reads: `PROGRAM | sleep`.
+    pub fn start_unread(&mut self) {
+        assert!(!self.is_running(), "{} runs already", self.name);
+        let mut arguments = vec!["-c".to_owned(), r#""$@" | sleep 3600"#.into(), "sh".into()];
+        arguments.push(self.binary.display().to_string());
+        arguments.extend(self.arguments.iter().cloned());
+        self.runs
+            .push(Process::spawn(&self.name, Path::new("/bin/sh"), &arguments));
     }
 
     /// Its latest run.
@@ -182,7 +195,10 @@ impl Cluster {
                 node,
                 node_program(&ports, node, &peers, place, &options.node_flags),
             );
-            replicators.insert(node, replicator_program(&ports, node, place));
+            replicators.insert(
+                node,
+                replicator_program(&ports, node, place, &options.replicator_flags),
+            );
         }
         Self {
             nodes,
@@ -210,7 +226,7 @@ impl Cluster {
             .chain(self.replicators.values_mut())
             .collect();
         for program in &mut programs {
-            program.process().signal(Signal::KILL);
+            program.process().strike();
         }
         for program in programs {
             program.process().wait().await;
@@ -414,6 +430,18 @@ impl Cluster {
         Process::spawn(name, binaries::path("raftctl"), &self.with_addresses(arguments))
     }
 
+    /// Starts raftctl against this cluster, with a file as its standard input.
+    pub fn start_raftctl_reading(&self, name: &str, arguments: &[&str], file: &Path) -> Process {
+        let file = File::open(file).expect("the input can be read");
+        Process::spawn_with(
+            name,
+            binaries::path("raftctl"),
+            &self.with_addresses(arguments),
+            &[],
+            file.into(),
+        )
+    }
+
     fn with_addresses(&self, arguments: &[&str]) -> Vec<String> {
         let addresses = |port: &dyn Fn(u32) -> u16| {
             let all: Vec<String> = self
@@ -522,7 +550,7 @@ fn node_program(ports: &Ports, node: u32, peers: &str, place: &Path, more: &[Str
     )
 }
 
-fn replicator_program(ports: &Ports, node: u32, place: &Path) -> Program {
+fn replicator_program(ports: &Ports, node: u32, place: &Path, more: &[String]) -> Program {
     let mut flags = vec![
         "--id".into(),
         node.to_string(),
@@ -531,6 +559,7 @@ fn replicator_program(ports: &Ports, node: u32, place: &Path) -> Program {
     ];
     flags.extend(["--listen".into(), local(replicator_port(ports, node))]);
     flags.extend(["--http-listen".into(), local(replicator_http_port(ports, node))]);
+    flags.extend(more.iter().cloned());
     Program::new(
         format!("q4node{node}"),
         "raft-replicator",

@@ -143,9 +143,16 @@ impl Process {
         status
     }
 
+    /// kill -9 of it and of all it started.
+    pub fn strike(&mut self) {
+        if self.is_running() {
+            kill_process_group(self.group, Signal::KILL).expect("a running group can be killed");
+        }
+    }
+
     /// kill -9, and waits until it is gone.
     pub async fn kill(&mut self) {
-        self.signal(Signal::KILL);
+        self.strike();
         self.wait().await;
     }
 

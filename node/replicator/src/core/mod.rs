@@ -40,6 +40,8 @@ mod operation;
 mod replicator;
 mod requests;
 mod status;
+#[cfg(test)]
+mod tests;
 //mod tests;
 mod writing;
 

@@ -135,26 +135,37 @@ impl Replicator {
         if !operations.is_empty() {
             self.effects.push(Effect::Story(Story::Replicated { from: node }));
         }
-        let mut untaken = None;
-        for operation in operations {
-            let index = operation.index;
-            match self.take(node, agreed, operation) {
-                Ok(()) => agreed = index,
-                Err(why) => {
-                    untaken = Some(why);
-                    break;
-                }
-            }
-        }
-        match untaken {
-            Some(Untaken::Protocol(what)) => return self.refuse_stream(Refusal::Protocol { node, what }),
-            Some(Untaken::Fatal(why)) => return self.fail(why),
-            None => {}
+        match self.take_all(node, agreed, operations) {
+            Ok(now) => agreed = now,
+            Err(Untaken::Protocol(what)) => return self.refuse_stream(Refusal::Protocol { node, what }),
+            Err(Untaken::Fatal(why)) => return self.fail(why),
         }
         if let Some(stream) = &mut self.stream {
             stream.agreed = Some(agreed);
         }
         self.commit_to(commit.min(agreed));
+    }
+
+    /// Consecutive operations; answers up to where the logs agree then.
+    fn take_all(
+        &mut self,
+        node: NodeNumber,
+        mut agreed: OperationIndex,
+        operations: Vec<Operation>,
+    ) -> Result<OperationIndex, Untaken> {
+        let mut next = None;
+        for operation in operations {
+            let index = operation.index;
+            if let Some(next) = next.filter(|next| *next != index) {
+                return Err(Untaken::Protocol(format!(
+                    "it sent index {index} where {next} comes next"
+                )));
+            }
+            self.take(node, agreed, operation)?;
+            agreed = index;
+            next = index.checked_add(1);
+        }
+        Ok(agreed)
     }
 
     /// One operation behind what the logs agree on; it may replace what lies there and is not committed.

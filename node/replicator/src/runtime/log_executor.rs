@@ -92,22 +92,22 @@ fn fields(node: NodeNumber, operation: &Operation) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
+    use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Arc, Mutex};
 
     use bytes::Bytes;
 
     use super::*;
 
-    /// Stdout, held up while somebody has the lock.
-    #[derive(Clone, Default)]
+    /// Stdout, which nobody reads until the sender is dropped.
     struct Reader {
-        held_up: Arc<Mutex<()>>,
+        reads: Receiver<()>,
         seen: Arc<Mutex<Vec<u8>>>,
     }
 
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _guard = self.held_up.lock().unwrap();
+            let _ = self.reads.recv();
             self.seen.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -131,8 +131,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_operation_is_executed_once_its_line_is_out_and_not_before() {
-        let reader = Reader::default();
-        let lines = Lines::to(reader.clone()).unwrap();
+        let (held_up, reads) = channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let lines = Lines::to(Reader {
+            reads,
+            seen: Arc::clone(&seen),
+        })
+        .unwrap();
         let executor = LogExecutor {
             node: 2,
             format: LogFormat::Plain,
@@ -141,7 +146,6 @@ mod tests {
         let (runs, queue) = mpsc::channel(8);
         let (executed, mut done) = watch::channel(0);
         let task = tokio::spawn(executor.run(queue, executed));
-        let guard = reader.held_up.lock().unwrap();
         for (from, to) in [(1, 1), (2, 5_000), (5_001, 5_002)] {
             runs.try_send(run(from, to)).unwrap();
         }
@@ -149,11 +153,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(*done.borrow(), 0);
-        drop(guard);
+        drop(held_up);
         done.wait_for(|through| *through == 5_002).await.unwrap();
         drop(runs);
         task.await.unwrap();
-        let seen = String::from_utf8(reader.seen.lock().unwrap().clone()).unwrap();
+        let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
         let expected: Vec<String> = (1..=5_002)
             .map(|index| format!("Node 2 executes op=op at index={index}"))
             .collect();
@@ -168,9 +172,9 @@ mod tests {
             lines: Lines::to(io::sink()).unwrap(),
         };
         let mut chunk = String::new();
-        run(1, 2)
-            .iter()
-            .for_each(|operation| executor.render(operation, &mut chunk));
+        for operation in &run(1, 2) {
+            executor.render(operation, &mut chunk);
+        }
         let objects: Vec<Value> = chunk
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

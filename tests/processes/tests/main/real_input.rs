@@ -48,3 +48,39 @@ async fn cargo_lock_comes_out_as_it_went_in() {
         assert_eq!(processes::story::check_executes(node, &stories, &log), Ok(()));
     }
 }
+
+/// The same client through changes of leader: a line is never repeated, lost or moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_file_survives_its_leaders() {
+    const LINES: u64 = 30_000;
+    let mut cluster = Cluster::start(Options::quick()).await;
+    let lines: Vec<String> = (1..=LINES).map(|line| format!("line {line}")).collect();
+    let input = cluster.folder().join("input");
+    fs::write(&input, lines.join("\n")).expect("the temporary folder can be written");
+    let mut submit = cluster.start_raftctl_reading("submit", &["submit", "--stdin"], &input);
+    let mut killed = 0;
+    while submit.is_running() {
+        let leader = cluster.leader().await;
+        cluster.node(leader).kill().await;
+        killed += 1;
+        cluster.leader_among(&cluster.others(&[leader])).await;
+        cluster.node(leader).start();
+        cluster.wait_until_ready().await;
+    }
+    let status = submit.wait().await;
+    assert!(
+        status.success(),
+        "{status} after {killed} leaders: {:?} {:?}",
+        submit.stdout(),
+        submit.stderr()
+    );
+    let log = cluster.check_history(&[]).await;
+    let held: Vec<&[u8]> = log.iter().map(|logged| logged.data.as_ref()).collect();
+    assert_eq!(held.len() as u64, LINES, "after {killed} leaders");
+    assert!(
+        held.iter()
+            .zip(&lines)
+            .all(|(held, line)| held == &line.as_bytes()),
+        "the file's order"
+    );
+}

@@ -81,3 +81,48 @@ async fn a_watcher_follows_live() {
     watcher.says("operation 4").await;
     assert_eq!(watcher.stdout(), ["operation 2", "operation 3", "operation 4"]);
 }
+
+/// Whoever reads a replicator's stdout may stop reading: its lines wait, and nothing else does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_does_not_read_stops_nothing() {
+    const LINES: usize = 30_000;
+    let mut cluster = Cluster::start(Options {
+        nodes: 3,
+        ..Options::quick()
+    })
+    .await;
+    cluster.replicator(1).kill().await;
+    cluster.replicator(1).start_unread();
+    cluster.wait_until_ready().await;
+    let input: Vec<String> = (1..=LINES)
+        .map(|line| format!("a line that nobody reads, number {line}"))
+        .collect();
+    cluster
+        .raftctl_with(&["submit", "--stdin"], input.join("\n").as_bytes())
+        .await
+        .expect(0, &[]);
+    // Consensus, the log and readiness go on without execution.
+    let log = api::read_log(cluster.replicator_port(1))
+        .await
+        .expect("it serves what it holds");
+    assert_eq!(log.len(), LINES);
+    cluster.wait_until_ready().await;
+    let status = cluster
+        .status(1)
+        .await
+        .expect("it runs")
+        .replicator
+        .expect("it is connected");
+    assert_eq!(status.commit_index, LINES as u64);
+    assert!(
+        status.executed_index < LINES as u64,
+        "{} lines went nowhere",
+        status.executed_index
+    );
+    // A reader again: it goes on after what was executed durably, and nothing is missing.
+    cluster.replicator(1).kill().await;
+    cluster.replicator(1).start();
+    cluster.wait_until_ready().await;
+    let last = format!("Node 1 executes op=a line that nobody reads, number {LINES} at index={LINES}");
+    cluster.replicator(1).process().says(&last).await;
+}

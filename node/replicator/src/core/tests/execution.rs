@@ -1,0 +1,90 @@
+//! Execution: in order, committed only, bounded, and read back from disk where memory does not have it.
+
+use super::rig::{NODE, Rig, follows, log};
+use crate::core::{Config, Event, Operation, Place, StartAction};
+
+#[test]
+fn only_what_is_committed_is_executed_and_in_order() {
+    let ours = log(&[1; 10]);
+    let mut rig = Rig::new();
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    for (from, to, commit, executed) in [
+        (0, 3, 0, 0),
+        (3, 6, 4, 4),
+        (6, 6, 6, 6),
+        (6, 10, 9, 9),
+        (10, 10, 10, 10),
+    ] {
+        rig.feed(stream, &ours[from..to], commit);
+        while rig.execute_step() {}
+        assert_eq!(rig.printed, (1..=executed).collect::<Vec<_>>());
+        assert_eq!(rig.progress.executed, executed);
+    }
+}
+
+#[test]
+fn a_slow_executor_holds_up_execution_and_nothing_else() {
+    let config = Config {
+        executing_operations_max: 8,
+        cache_bytes: 4 << 10,
+        segment_bytes: Some(2 << 20),
+        ..Config::new(NODE)
+    };
+    let mut rig = Rig::with(config, 1);
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    let mut previous = Place::default();
+    for commit in 1..=2_000 {
+        let operation = follows(previous, 1, vec![b'x'; 100]);
+        previous = operation.place();
+        rig.feed(stream, &[operation], commit);
+        while rig.disk_step() || rig.wake_step() {}
+        assert!(rig.core.status().executing_operations <= 8);
+        assert!(
+            rig.core.status().cached_bytes <= 8 << 10,
+            "{}",
+            rig.core.status().cached_bytes
+        );
+    }
+    assert_eq!((rig.progress.commit, rig.progress.executed), (2_000, 0));
+    // What memory does not have any more is read back.
+    rig.settle();
+    assert_eq!(rig.printed, (1..=2_000).collect::<Vec<_>>());
+    assert_eq!(rig.progress.durable_executed, 2_000);
+}
+
+#[test]
+fn a_run_is_bounded_in_bytes_and_has_one_operation_at_least() {
+    let config = Config {
+        executing_bytes_max: 10_000,
+        segment_bytes: Some(2 << 20),
+        ..Config::new(NODE)
+    };
+    let mut rig = Rig::with(config, 1);
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    let mut operations: Vec<Operation> = Vec::new();
+    for length in [1, 1, 1 << 20, 1, 4_000, 4_000, 1] {
+        let previous = operations.last().map_or(Place::default(), Operation::place);
+        operations.push(follows(previous, 1, vec![0; length]));
+    }
+    rig.feed(stream, &operations, 7);
+    let mut runs = Vec::new();
+    while let Some(run) = rig.runs.front() {
+        runs.push(run.iter().map(|operation| operation.index).collect::<Vec<_>>());
+        rig.execute_step();
+    }
+    assert_eq!(runs, [vec![1, 2], vec![3], vec![4, 5], vec![6, 7]]);
+}
+
+#[test]
+fn what_was_done_in_part_counts_in_part() {
+    let mut rig = Rig::new();
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    rig.feed(stream, &log(&[1, 1, 1]), 3);
+    rig.handle(Event::Executed { through: 2 });
+    assert_eq!(rig.progress.executed, 2);
+    // Going back, or beyond what was handed out, is not possible.
+    rig.handle(Event::Executed { through: 1 });
+    assert_eq!(rig.progress.executed, 2);
+    rig.handle(Event::Executed { through: 99 });
+    assert_eq!(rig.progress.executed, 3);
+}

@@ -1,0 +1,8 @@
+//! Tests of the whole core on a simulated disk.
+
+mod crashes;
+mod execution;
+mod node_stream;
+mod requests;
+mod rig;
+mod writing;
