@@ -19,9 +19,16 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// Whether the last attempt worked.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.failures == 0
+    }
+
     /// It failed: the time to wait, half of it at random. `random` is uniform in 0..=1.
     pub(crate) fn next(&mut self, random: f64) -> Duration {
-        let longest = FIRST.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST);
+        let longest = FIRST
+            .saturating_mul(2_u32.saturating_pow(self.failures))
+            .min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
@@ -38,6 +45,7 @@ mod tests {
         assert_eq!(waits[..6], [50, 100, 200, 400, 800, 1_000]);
         assert!(waits[6..].iter().all(|&wait| wait == 1_000));
         backoff.reset();
+        assert!(backoff.is_reset());
         assert_eq!(backoff.next(0.0).as_millis(), 25);
         assert_eq!(backoff.next(0.5).as_millis(), 75);
     }

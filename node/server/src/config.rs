@@ -14,7 +14,7 @@ use crate::flags::Flags;
 /// Shortest minimum election timeout: below it, scheduling alone would cause elections.
 const ELECTION_MIN_MIN: Duration = Duration::from_millis(20);
 /// Longest maximum election timeout.
-const ELECTION_MAX_MAX: Duration = Duration::from_secs(3_600);
+const ELECTION_MAX_MAX: Duration = Duration::from_hours(1);
 /// Longest `HOST:PORT`: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 260;
 /// Most voters that a cluster may start with.
@@ -56,7 +56,10 @@ impl Config {
         let own = peers.get(&node);
         if !peers.is_empty() && own.is_none() {
             let listed: Vec<String> = peers.keys().map(ToString::to_string).collect();
-            return Err(format!("--peer lists nodes {} but not this one, {node}; add {node}=HOST:PORT", listed.join(", ")));
+            return Err(format!(
+                "--peer lists nodes {} but not this one, {node}; add {node}=HOST:PORT",
+                listed.join(", ")
+            ));
         }
         if let Some(advertise) = &flags.advertise {
             check_address("--advertise", advertise)?;
@@ -65,8 +68,13 @@ impl Config {
         check_heartbeat(flags.heartbeat_interval, election_timeout_min)?;
         check_replicator(&flags.replicator)?;
         let peer_listen = flags.peer_listen.filter(|&address| address != flags.listen);
-        let (peer_address, client_address) =
-            addresses(own, flags.advertise.as_deref(), flags.listen, peer_listen, hostname);
+        let (peer_address, client_address) = addresses(
+            own,
+            flags.advertise.as_deref(),
+            flags.listen,
+            peer_listen,
+            hostname,
+        );
         Ok(Self {
             node,
             listen: flags.listen,
@@ -76,7 +84,9 @@ impl Config {
             peers,
             replicator: flags.replicator,
             replicator_name: flags.replicator_name.unwrap_or_else(|| format!("q4node{node}")),
-            data_dir: flags.data_dir.unwrap_or_else(|| PathBuf::from(format!("./data/node{node}"))),
+            data_dir: flags
+                .data_dir
+                .unwrap_or_else(|| PathBuf::from(format!("./data/node{node}"))),
             election_timeout_min,
             election_timeout_max,
             heartbeat_interval: flags.heartbeat_interval,
@@ -87,18 +97,29 @@ impl Config {
 }
 
 fn refuse_tls(flags: &Flags) -> Result<(), String> {
-    let given = [("--tls-cert", &flags.tls_cert), ("--tls-key", &flags.tls_key), ("--tls-ca", &flags.tls_ca)];
+    let given = [
+        ("--tls-cert", &flags.tls_cert),
+        ("--tls-key", &flags.tls_key),
+        ("--tls-ca", &flags.tls_ca),
+    ];
     match given.iter().find(|(_, value)| value.is_some()) {
-        Some((name, _)) => Err(format!("{name} is reserved: TLS is not supported yet; leave it out")),
+        Some((name, _)) => Err(format!(
+            "{name} is reserved: TLS is not supported yet; leave it out"
+        )),
         None => Ok(()),
     }
 }
 
 fn parse_peers(given: &[String]) -> Result<BTreeMap<NodeNumber, String>, String> {
     let mut peers = BTreeMap::new();
-    for entry in given.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
-        let (node, address) =
-            entry.split_once('=').ok_or_else(|| format!("--peer '{entry}' is not N=HOST:PORT, for example 1=node1:5001"))?;
+    for entry in given
+        .iter()
+        .map(|entry| entry.trim())
+        .filter(|entry| !entry.is_empty())
+    {
+        let (node, address) = entry
+            .split_once('=')
+            .ok_or_else(|| format!("--peer '{entry}' is not N=HOST:PORT, for example 1=node1:5001"))?;
         let node = node
             .parse::<NodeNumber>()
             .ok()
@@ -106,14 +127,19 @@ fn parse_peers(given: &[String]) -> Result<BTreeMap<NodeNumber, String>, String>
             .ok_or_else(|| format!("--peer '{entry}': '{node}' is not a node number: 1, 2, 3, ..."))?;
         check_address("--peer", address)?;
         if let Some((other, _)) = peers.iter().find(|&(_, at)| at == address) {
-            return Err(format!("--peer gives {address} to both node {other} and node {node}"));
+            return Err(format!(
+                "--peer gives {address} to both node {other} and node {node}"
+            ));
         }
         if peers.insert(node, address.to_owned()).is_some() {
             return Err(format!("--peer lists node {node} twice"));
         }
     }
     if peers.len() > PEERS_MAX {
-        return Err(format!("--peer lists {} nodes; a cluster starts with at most {PEERS_MAX}", peers.len()));
+        return Err(format!(
+            "--peer lists {} nodes; a cluster starts with at most {PEERS_MAX}",
+            peers.len()
+        ));
     }
     Ok(peers)
 }
@@ -122,10 +148,15 @@ fn check_address(flag: &str, address: &str) -> Result<(), String> {
     let (host, port) = split_address(address)
         .ok_or_else(|| format!("{flag} '{address}' is not HOST:PORT, for example node1:5001"))?;
     // What is no part of a URL's authority would end up somewhere else in it.
-    let odd = |byte: u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/@?#\\\"<>{}|^`%".contains(&byte);
+    let odd = |byte: u8| {
+        byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/@?#\\\"<>{}|^`%".contains(&byte)
+    };
     let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    if port == 0 || bare_v6 || !host.is_ascii() || host.bytes().any(odd) || address.len() > ADDRESS_BYTES_MAX {
-        return Err(format!("{flag} '{address}' is not HOST:PORT, for example node1:5001 or [::1]:5001"));
+    if port == 0 || bare_v6 || !host.is_ascii() || host.bytes().any(odd) || address.len() > ADDRESS_BYTES_MAX
+    {
+        return Err(format!(
+            "{flag} '{address}' is not HOST:PORT, for example node1:5001 or [::1]:5001"
+        ));
     }
     Ok(())
 }
@@ -138,9 +169,12 @@ fn split_address(address: &str) -> Option<(&str, u16)> {
 }
 
 fn parse_range(text: &str) -> Result<(Duration, Duration), String> {
-    let bad = |why: &str| format!("--election-timeout '{text}' {why}; give MIN..MAX, for example 1500ms..3000ms");
+    let bad =
+        |why: &str| format!("--election-timeout '{text}' {why}; give MIN..MAX, for example 1500ms..3000ms");
     let (min, max) = text.split_once("..").ok_or_else(|| bad("is not a range"))?;
-    let parse = |part: &str| humantime::parse_duration(part).map_err(|error| bad(&format!("has a bad duration ({error})")));
+    let parse = |part: &str| {
+        humantime::parse_duration(part).map_err(|error| bad(&format!("has a bad duration ({error})")))
+    };
     let (min, max) = (parse(min)?, parse(max)?);
     if min >= max {
         return Err(bad("has a MIN that is not below its MAX"));
@@ -165,7 +199,11 @@ fn check_heartbeat(interval: Duration, election_min: Duration) -> Result<(), Str
 fn check_replicator(url: &str) -> Result<(), String> {
     let bad = || format!("--replicator '{url}' is neither http://HOST:PORT nor unix:///PATH");
     if let Some(path) = url.strip_prefix("unix://") {
-        return if path.starts_with('/') && path.len() > 1 { Ok(()) } else { Err(bad()) };
+        return if path.starts_with('/') && path.len() > 1 {
+            Ok(())
+        } else {
+            Err(bad())
+        };
     }
     let authority = url.strip_prefix("http://").ok_or_else(bad)?;
     check_address("--replicator", authority.strip_suffix('/').unwrap_or(authority)).map_err(|_| bad())
@@ -192,7 +230,10 @@ fn addresses(
         (None, Some(advertise), Some(peer)) => (with_port(advertise, peer.port()), advertise.into()),
         (None, None, peer) => {
             let peer_port = peer.map_or(listen.port(), |peer| peer.port());
-            (format!("{hostname}:{peer_port}"), format!("{hostname}:{}", listen.port()))
+            (
+                format!("{hostname}:{peer_port}"),
+                format!("{hostname}:{}", listen.port()),
+            )
         }
     }
 }
@@ -215,13 +256,16 @@ mod tests {
         assert_eq!(config.node, 2);
         assert_eq!(config.listen.to_string(), "0.0.0.0:5001");
         assert_eq!(config.http_listen.to_string(), "0.0.0.0:8001");
-        assert_eq!((config.peer_address.as_str(), config.client_address.as_str()), ("b:5002", "b:5002"));
+        assert_eq!(
+            (config.peer_address.as_str(), config.client_address.as_str()),
+            ("b:5002", "b:5002")
+        );
         assert_eq!(config.peers.len(), 3);
         assert_eq!(config.replicator, "http://127.0.0.1:6001");
         assert_eq!(config.replicator_name, "q4node2");
         assert_eq!(config.data_dir, PathBuf::from("./data/node2"));
         assert_eq!(config.election_timeout_min, Duration::from_millis(1_500));
-        assert_eq!(config.election_timeout_max, Duration::from_millis(3_000));
+        assert_eq!(config.election_timeout_max, Duration::from_secs(3));
         assert_eq!(config.heartbeat_interval, Duration::from_secs(1));
         assert_eq!(config.log_format, LogFormat::Plain);
         assert_eq!(config.peer_listen, None);
@@ -233,15 +277,31 @@ mod tests {
             ("--peer 3=c:7", "c:7", "c:7"),
             ("--peer 3=c:7 --advertise x:8", "c:7", "x:8"),
             ("--peer 3=c:7 --peer-listen 0.0.0.0:5002", "c:7", "c:5001"),
-            ("--peer 3=[::1]:7 --peer-listen 0.0.0.0:5002", "[::1]:7", "[::1]:5001"),
+            (
+                "--peer 3=[::1]:7 --peer-listen 0.0.0.0:5002",
+                "[::1]:7",
+                "[::1]:5001",
+            ),
             ("--advertise x:8", "x:8", "x:8"),
             ("--advertise x:8 --peer-listen 0.0.0.0:5002", "x:5002", "x:8"),
             ("", "demo-2:5001", "demo-2:5001"),
-            ("--listen 127.0.0.1:9 --peer-listen 127.0.0.1:10", "demo-2:10", "demo-2:9"),
-            ("--listen 127.0.0.1:9 --peer-listen 127.0.0.1:9", "demo-2:9", "demo-2:9"),
+            (
+                "--listen 127.0.0.1:9 --peer-listen 127.0.0.1:10",
+                "demo-2:10",
+                "demo-2:9",
+            ),
+            (
+                "--listen 127.0.0.1:9 --peer-listen 127.0.0.1:9",
+                "demo-2:9",
+                "demo-2:9",
+            ),
         ] {
             let config = config(&format!("--id-from-hostname {flags}")).unwrap();
-            assert_eq!((config.peer_address.as_str(), config.client_address.as_str()), (peer, client), "{flags}");
+            assert_eq!(
+                (config.peer_address.as_str(), config.client_address.as_str()),
+                (peer, client),
+                "{flags}"
+            );
         }
     }
 
@@ -265,7 +325,10 @@ mod tests {
             ("--id 1 --peer 1=::1:5001", "HOST:PORT"),
             ("--id 1 --peer 1=http://a:5001", "HOST:PORT"),
             ("--id 1 --advertise a", "--advertise"),
-            ("--id 1 --peer 1=a:1,2=a:2,3=a:3,4=a:4,5=a:5,6=a:6,7=a:7,8=a:8,9=a:9,10=a:10", "at most 9"),
+            (
+                "--id 1 --peer 1=a:1,2=a:2,3=a:3,4=a:4,5=a:5,6=a:6,7=a:7,8=a:8,9=a:9,10=a:10",
+                "at most 9",
+            ),
             ("--id 1 --election-timeout 3s", "MIN..MAX"),
             ("--id 1 --election-timeout 3s..3s", "not below"),
             ("--id 1 --election-timeout 3s..1s", "not below"),
@@ -286,7 +349,12 @@ mod tests {
 
     #[test]
     fn a_replicator_may_be_a_unix_socket() {
-        assert_eq!(config("--id 1 --replicator unix:///run/r.sock").unwrap().replicator, "unix:///run/r.sock");
+        assert_eq!(
+            config("--id 1 --replicator unix:///run/r.sock")
+                .unwrap()
+                .replicator,
+            "unix:///run/r.sock"
+        );
         assert!(config("--id 1 --replicator http://[::1]:6001/").is_ok());
     }
 }

@@ -16,17 +16,27 @@ pub(crate) struct Flags {
           conflicts_with = "id_from_hostname")]
     pub(crate) id: Option<u32>,
 
-    /// Take the number from the host name: a `StatefulSet`'s ordinal, plus 1
+    /// Take the number from the host name: a StatefulSet's ordinal, plus 1
     #[arg(long)]
     pub(crate) id_from_hostname: bool,
 
     /// Address to serve clients on
-    #[arg(long, env = "RAFT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5001")]
+    #[arg(
+        long,
+        env = "RAFT_LISTEN",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:5001"
+    )]
     pub(crate) listen: SocketAddr,
 
     /// The initial voters, this node included; repeated or comma-separated. Without it the node waits to be bootstrapped or
     /// added
-    #[arg(long = "peer", env = "RAFT_PEERS", value_name = "N=HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long = "peer",
+        env = "RAFT_PEERS",
+        value_name = "N=HOST:PORT",
+        value_delimiter = ','
+    )]
     pub(crate) peers: Vec<String>,
 
     /// Where clients reach this node [default: its own --peer entry]
@@ -37,8 +47,14 @@ pub(crate) struct Flags {
     #[arg(long, env = "RAFT_PEER_LISTEN", value_name = "ADDR")]
     pub(crate) peer_listen: Option<SocketAddr>,
 
-    /// This node's replicator: http://HOST:PORT or unix:///PATH
-    #[arg(long, env = "RAFT_REPLICATOR", value_name = "URL", default_value = "http://127.0.0.1:6001")]
+    /// This node's replicator
+    #[arg(
+        long,
+        env = "RAFT_REPLICATOR",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:6001",
+        help = "This node's replicator: http://HOST:PORT or unix:///PATH"
+    )]
     pub(crate) replicator: String,
 
     /// What the replicator is called in log lines [default: q4node<N>]
@@ -50,7 +66,12 @@ pub(crate) struct Flags {
     pub(crate) data_dir: Option<PathBuf>,
 
     /// Without word from a leader for a random time in this range, the node campaigns
-    #[arg(long, env = "RAFT_ELECTION_TIMEOUT", value_name = "MIN..MAX", default_value = "1500ms..3000ms")]
+    #[arg(
+        long,
+        env = "RAFT_ELECTION_TIMEOUT",
+        value_name = "MIN..MAX",
+        default_value = "1500ms..3000ms"
+    )]
     pub(crate) election_timeout: String,
 
     /// Time between two heartbeats of a leader; shorter than MIN
@@ -59,7 +80,12 @@ pub(crate) struct Flags {
     pub(crate) heartbeat_interval: Duration,
 
     /// Address to serve /livez, /readyz, /metrics and /status on
-    #[arg(long, env = "RAFT_HTTP_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:8001")]
+    #[arg(
+        long,
+        env = "RAFT_HTTP_LISTEN",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8001"
+    )]
     pub(crate) http_listen: SocketAddr,
 
     /// How log lines look
@@ -80,5 +106,6 @@ pub(crate) struct Flags {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; a duration is for example 1500ms or 2s"))
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; a duration is for example 1500ms or 2s"))
 }

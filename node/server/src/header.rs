@@ -69,7 +69,11 @@ mod tests {
     #[test]
     fn only_what_is_for_this_member_of_this_cluster_passes() {
         let (cluster, own) = (ClusterId::new(5).unwrap(), MemberId::new(2).unwrap());
-        let header = |cluster_id, from_member, to_member| v1::Header { cluster_id, from_member, to_member };
+        let header = |cluster_id, from_member, to_member| v1::Header {
+            cluster_id,
+            from_member,
+            to_member,
+        };
         for (given, formed, expected) in [
             (Some(header(5, 1, 2)), true, Ok(MemberId::new(1).unwrap())),
             (Some(header(6, 1, 2)), true, Err(Mismatch::Cluster(cluster))),
@@ -80,7 +84,11 @@ mod tests {
             (Some(header(5, 0, 2)), true, Err(Mismatch::Missing)),
             (None, true, Err(Mismatch::Missing)),
         ] {
-            assert_eq!(check(given.as_ref(), formed.then_some(cluster), own), expected, "{given:?}");
+            assert_eq!(
+                check(given.as_ref(), formed.then_some(cluster), own),
+                expected,
+                "{given:?}"
+            );
         }
     }
 

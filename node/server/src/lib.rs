@@ -1,3 +1,81 @@
-//! `raft-node`: one Raft server. The pure node is in [`node`]; everything else runs it.
+//! `raft-node`: one Raft server.
+//!
+//! The pure [`node`] decides; everything else here runs it: one task owns it ([`core`]), one thread owns the disk, and the
+//! gRPC services, the links to peers and the link to the replicator talk to it through one bounded queue.
 
+mod backoff;
+mod cluster_service;
+mod config;
+mod connect;
+mod core;
+mod deadline;
+mod disk_thread;
+mod flags;
+mod formation;
+mod forward;
+mod handle;
+mod header;
+mod lifecycle;
+mod limits;
+mod lines;
+mod metrics;
 pub mod node;
+mod operation;
+mod operations_service;
+mod peers;
+mod probe;
+mod raft_service;
+mod readiness;
+mod refusal;
+mod replicator_link;
+mod runs;
+mod runtime;
+mod serve;
+mod status_watch;
+mod submit_stream;
+mod wire;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use raftlog_telemetry::{exit, hostname, logging};
+
+use crate::config::Config;
+use crate::flags::Flags;
+
+/// What messages on stderr start with.
+const PROGRAM: &str = "raft-node";
+/// Threads for the network and the core; the disk has its own.
+const WORKERS_MAX: usize = 4;
+
+/// The whole program: reads the flags, runs until a signal. Exit codes: 0 stopped, 1 failed, 2 wrong usage.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = match Flags::try_parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(error) => return exit::refused_flags(PROGRAM, &error),
+    };
+    let config = match Config::from_flags(flags, &hostname::hostname()) {
+        Ok(config) => config,
+        Err(why) => return exit::usage(PROGRAM, &why),
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => exit::failed(PROGRAM, &why),
+    }
+}
+
+fn run(config: Config) -> Result<(), String> {
+    let logging = logging::init(config.log_format).map_err(|error| error.to_string())?;
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("node")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let result = runtime.block_on(runtime::run(config, &logging));
+    runtime.shutdown_background();
+    drop(logging);
+    result
+}

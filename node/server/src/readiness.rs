@@ -9,20 +9,32 @@ use crate::node::{Role, Status};
 pub(crate) fn readiness(status: &Status, replicator_name: &str, stopping: bool) -> Answer {
     let missing = missing(status, replicator_name, stopping);
     if !missing.is_empty() {
-        return Answer { yes: false, why: format!("not ready: {}", missing.join("; ")) };
+        return Answer {
+            yes: false,
+            why: format!("not ready: {}", missing.join("; ")),
+        };
     }
     let leader = match (&status.leader, status.role) {
         (_, Role::Leader) => "leads".to_owned(),
         (Some(leader), _) => format!("follows Leader {}", leader.node),
         (None, _) => "has a leader".to_owned(),
     };
-    let behind = status.commit_index.saturating_sub(status.replicator.progress.executed_index);
+    let behind = status
+        .commit_index
+        .saturating_sub(status.replicator.progress.executed_index);
     let execution = match behind {
         0 => String::new(),
         behind => format!("; {replicator_name} has {behind} operations left to execute"),
     };
-    let disk = if status.disk_full { "; the disk is full: submissions are refused" } else { "" };
-    Answer { yes: true, why: format!("ready: {leader} in term {}{execution}{disk}", status.term) }
+    let disk = if status.disk_full {
+        "; the disk is full: submissions are refused"
+    } else {
+        ""
+    };
+    Answer {
+        yes: true,
+        why: format!("ready: {leader} in term {}{execution}{disk}", status.term),
+    }
 }
 
 fn missing(status: &Status, replicator_name: &str, stopping: bool) -> Vec<String> {
@@ -53,7 +65,10 @@ fn missing(status: &Status, replicator_name: &str, stopping: bool) -> Vec<String
 fn no_leader(status: &Status) -> String {
     match (status.role, &status.leader) {
         (Role::Leader, _) => "leads, but a majority has not answered within the election timeout".to_owned(),
-        (_, Some(leader)) => format!("has not heard from Leader {} within the election timeout", leader.node),
+        (_, Some(leader)) => format!(
+            "has not heard from Leader {} within the election timeout",
+            leader.node
+        ),
         (_, None) => format!("no leader is known in term {}", status.term),
     }
 }
@@ -92,7 +107,10 @@ pub(crate) mod tests {
             progress: Vec::new(),
             replicator: ReplicatorView {
                 connected: true,
-                progress: Progress { executed_index: 5, ..Progress::default() },
+                progress: Progress {
+                    executed_index: 5,
+                    ..Progress::default()
+                },
             },
             elected_by: None,
             disk_full: false,
@@ -115,7 +133,11 @@ pub(crate) mod tests {
         for (status, ready, says) in [
             (follower(), true, "follows Leader 2 in term 3"),
             (with(|s| s.role = Role::Leader), true, "leads in term 3"),
-            (with(|s| s.leader_is_live = false), false, "has not heard from Leader 2"),
+            (
+                with(|s| s.leader_is_live = false),
+                false,
+                "has not heard from Leader 2",
+            ),
             (
                 with(|s| (s.leader, s.leader_is_live) = (None, false)),
                 false,
@@ -126,11 +148,31 @@ pub(crate) mod tests {
                 false,
                 "a majority has not answered",
             ),
-            (with(|s| s.is_member = false), false, "not in the applied configuration"),
-            (with(|s| s.replicator.connected = false), false, "q4node1 is not connected"),
-            (with(|s| (s.cluster_id, s.role) = (None, Role::Unformed)), false, "belongs to no cluster yet"),
-            (with(|s| s.waiting_for = Some("waits for node 3".into())), false, "waits for node 3"),
-            (with(|s| s.replicator.progress.executed_index = 2), true, "3 operations left to execute"),
+            (
+                with(|s| s.is_member = false),
+                false,
+                "not in the applied configuration",
+            ),
+            (
+                with(|s| s.replicator.connected = false),
+                false,
+                "q4node1 is not connected",
+            ),
+            (
+                with(|s| (s.cluster_id, s.role) = (None, Role::Unformed)),
+                false,
+                "belongs to no cluster yet",
+            ),
+            (
+                with(|s| s.waiting_for = Some("waits for node 3".into())),
+                false,
+                "waits for node 3",
+            ),
+            (
+                with(|s| s.replicator.progress.executed_index = 2),
+                true,
+                "3 operations left to execute",
+            ),
             (with(|s| s.disk_full = true), true, "disk is full"),
         ] {
             let answer = readiness(&status, "q4node1", false);

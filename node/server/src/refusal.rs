@@ -16,7 +16,9 @@ pub(crate) fn proposal(refusal: Refusal) -> Status {
             reason::DISK_FULL,
             "the leader's disk is full; make room and try again",
         ),
-        Refusal::InvalidOperation(why) => error::status(Code::InvalidArgument, reason::INVALID_OPERATION, why),
+        Refusal::InvalidOperation(why) => {
+            error::status(Code::InvalidArgument, reason::INVALID_OPERATION, why)
+        }
         Refusal::SessionExpired => error::status(
             Code::FailedPrecondition,
             reason::SESSION_EXPIRED,
@@ -37,14 +39,21 @@ pub(crate) fn proposal(refusal: Refusal) -> Status {
 
 /// Too much is under way here.
 pub(crate) fn backpressure() -> Status {
-    error::status(Code::ResourceExhausted, reason::BACKPRESSURE, "too much is under way; try again later")
+    error::status(
+        Code::ResourceExhausted,
+        reason::BACKPRESSURE,
+        "too much is under way; try again later",
+    )
 }
 
 /// Nobody to give it to.
 pub(crate) fn no_leader(leader: Option<&Leader>) -> Status {
     let message = match leader {
         None => "no leader is known; try again later".to_owned(),
-        Some(leader) => format!("Leader {} at {} leads; ask there", leader.node, leader.client_address),
+        Some(leader) => format!(
+            "Leader {} at {} leads; ask there",
+            leader.node, leader.client_address
+        ),
     };
     error::status(Code::Unavailable, reason::NO_LEADER, message)
 }
@@ -68,9 +77,11 @@ pub(crate) fn bootstrap(refusal: BootstrapRefusal) -> Status {
             reason::ALREADY_FORMED,
             format!("this node belongs to cluster {cluster} already"),
         ),
-        BootstrapRefusal::WrongMember(own) => {
-            error::status(Code::FailedPrecondition, reason::WRONG_MEMBER, format!("this node is member {own}"))
-        }
+        BootstrapRefusal::WrongMember(own) => error::status(
+            Code::FailedPrecondition,
+            reason::WRONG_MEMBER,
+            format!("this node is member {own}"),
+        ),
         BootstrapRefusal::Invalid(why) => Status::invalid_argument(why),
     }
 }
@@ -82,19 +93,54 @@ mod tests {
     #[test]
     fn every_refusal_has_its_code_and_reason() {
         for (refusal, code, reason, nothing_appended) in [
-            (Refusal::NotLeader { leader: None }, Code::Unavailable, reason::NO_LEADER, true),
-            (Refusal::NotAppended("no"), Code::Unavailable, reason::NOT_APPENDED, true),
-            (Refusal::Backpressure, Code::ResourceExhausted, reason::BACKPRESSURE, true),
-            (Refusal::DiskFull, Code::ResourceExhausted, reason::DISK_FULL, true),
+            (
+                Refusal::NotLeader { leader: None },
+                Code::Unavailable,
+                reason::NO_LEADER,
+                true,
+            ),
+            (
+                Refusal::NotAppended("no"),
+                Code::Unavailable,
+                reason::NOT_APPENDED,
+                true,
+            ),
+            (
+                Refusal::Backpressure,
+                Code::ResourceExhausted,
+                reason::BACKPRESSURE,
+                true,
+            ),
+            (
+                Refusal::DiskFull,
+                Code::ResourceExhausted,
+                reason::DISK_FULL,
+                true,
+            ),
             (
                 Refusal::InvalidOperation("empty".into()),
                 Code::InvalidArgument,
                 reason::INVALID_OPERATION,
                 true,
             ),
-            (Refusal::SessionExpired, Code::FailedPrecondition, reason::SESSION_EXPIRED, true),
-            (Refusal::SequenceForgotten, Code::FailedPrecondition, reason::SEQUENCE_FORGOTTEN, false),
-            (Refusal::LeadershipLost, Code::Aborted, reason::LEADERSHIP_LOST, false),
+            (
+                Refusal::SessionExpired,
+                Code::FailedPrecondition,
+                reason::SESSION_EXPIRED,
+                true,
+            ),
+            (
+                Refusal::SequenceForgotten,
+                Code::FailedPrecondition,
+                reason::SEQUENCE_FORGOTTEN,
+                false,
+            ),
+            (
+                Refusal::LeadershipLost,
+                Code::Aborted,
+                reason::LEADERSHIP_LOST,
+                false,
+            ),
         ] {
             let status = proposal(refusal.clone());
             assert_eq!(status.code(), code, "{refusal:?}");

@@ -1,7 +1,9 @@
 //! Entries of the log.
 
 use raftlog_proto::v1::{self, entry::Kind};
-use raftlog_raft::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload, SessionStamp};
+use raftlog_raft::entry::{
+    CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload, SessionStamp,
+};
 
 use super::Malformed;
 use super::member::{configuration_from_wire, configuration_to_wire};
@@ -31,9 +33,9 @@ pub(super) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
         Kind::Operation(operation) => Payload::Operation(operation_from_wire(operation)?),
         Kind::Configuration(configuration) => Payload::Configuration(configuration_from_wire(configuration)?),
         Kind::SessionOpened(v1::SessionOpened {}) => Payload::SessionOpened,
-        Kind::ExecutionProgress(progress) => {
-            Payload::ExecutionProgress { executed_through: progress.executed_through }
-        }
+        Kind::ExecutionProgress(progress) => Payload::ExecutionProgress {
+            executed_through: progress.executed_through,
+        },
     };
     if entry.log_index == 0 {
         return Err(Malformed("entry: log_index"));
@@ -50,9 +52,18 @@ pub(super) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
 fn operation_to_wire(operation: Operation) -> v1::Operation {
     let (client_id, sequence, acknowledged_through) = match operation.session {
         None => (String::new(), 0, 0),
-        Some(stamp) => (stamp.client_id.as_ref().to_owned(), stamp.sequence, stamp.acknowledged_through),
+        Some(stamp) => (
+            stamp.client_id.as_ref().to_owned(),
+            stamp.sequence,
+            stamp.acknowledged_through,
+        ),
     };
-    v1::Operation { data: operation.data, client_id, sequence, acknowledged_through }
+    v1::Operation {
+        data: operation.data,
+        client_id,
+        sequence,
+        acknowledged_through,
+    }
 }
 
 fn operation_from_wire(operation: v1::Operation) -> Result<Operation, Malformed> {
@@ -67,5 +78,8 @@ fn operation_from_wire(operation: v1::Operation) -> Result<Operation, Malformed>
         sequence: operation.sequence,
         acknowledged_through: operation.acknowledged_through,
     });
-    Ok(Operation { data: operation.data, session })
+    Ok(Operation {
+        data: operation.data,
+        session,
+    })
 }

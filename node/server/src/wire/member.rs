@@ -29,9 +29,16 @@ pub(crate) fn members_from_wire(members: Vec<v1::Member>) -> Result<Vec<Member>,
     if members.len() > MEMBERS_MAX {
         return Err(Malformed("members: too many"));
     }
-    let members: Vec<Member> = members.into_iter().map(member_from_wire).collect::<Result<_, _>>()?;
+    let members: Vec<Member> = members
+        .into_iter()
+        .map(member_from_wire)
+        .collect::<Result<_, _>>()?;
     for (at, member) in members.iter().enumerate() {
-        if members.iter().skip(at + 1).any(|other| other.id == member.id || other.node == member.node) {
+        if members
+            .iter()
+            .skip(at + 1)
+            .any(|other| other.id == member.id || other.node == member.node)
+        {
             return Err(Malformed("members: one is listed twice"));
         }
     }
@@ -63,7 +70,10 @@ pub(crate) fn configuration_to_wire(configuration: &Configuration) -> v1::Config
 }
 
 pub(crate) fn configuration_from_wire(configuration: v1::Configuration) -> Result<Configuration, Malformed> {
-    Ok(Configuration::new(configuration.version, members_from_wire(configuration.members)?))
+    Ok(Configuration::new(
+        configuration.version,
+        members_from_wire(configuration.members)?,
+    ))
 }
 
 pub(crate) fn leader_to_wire(leader: &Leader) -> v1::Leader {
@@ -103,8 +113,20 @@ mod tests {
             (vec![member(1, 0)], "node number"),
             (vec![member(1, 1), member(1, 2)], "twice"),
             (vec![member(1, 1), member(2, 1)], "twice"),
-            (vec![v1::Member { peer_address: String::new(), ..member(1, 1) }], "address"),
-            (vec![v1::Member { client_address: long, ..member(1, 1) }], "address"),
+            (
+                vec![v1::Member {
+                    peer_address: String::new(),
+                    ..member(1, 1)
+                }],
+                "address",
+            ),
+            (
+                vec![v1::Member {
+                    client_address: long,
+                    ..member(1, 1)
+                }],
+                "address",
+            ),
             ((1..=65).map(|id| member(u64::from(id), id)).collect(), "too many"),
         ] {
             let error = members_from_wire(members).unwrap_err().to_string();

@@ -15,7 +15,11 @@ use super::entry::{entry_from_wire, entry_to_wire};
 const READS_MAX: usize = 4_096;
 
 fn header(cluster: ClusterId, from: MemberId, to: MemberId) -> v1::Header {
-    v1::Header { cluster_id: cluster.get(), from_member: from.get(), to_member: to.get() }
+    v1::Header {
+        cluster_id: cluster.get(),
+        from_member: from.get(),
+        to_member: to.get(),
+    }
 }
 
 /// The request for a [`Body::RequestVote`].
@@ -41,8 +45,17 @@ pub(crate) fn request_vote_from_wire(
     request: &v1::RequestVoteRequest,
 ) -> Result<Message, Malformed> {
     let last = position(request.last_log_index, request.last_log_term)?;
-    let body = RequestVote { pre_vote: request.pre_vote, transfer: request.transfer, last };
-    Ok(Message { from, to, term: term(request.term)?, body: Body::RequestVote(body) })
+    let body = RequestVote {
+        pre_vote: request.pre_vote,
+        transfer: request.transfer,
+        last,
+    };
+    Ok(Message {
+        from,
+        to,
+        term: term(request.term)?,
+        body: Body::RequestVote(body),
+    })
 }
 
 /// The response for a [`Body::Vote`].
@@ -52,13 +65,51 @@ pub(crate) fn vote_to_wire(
     pre_vote: bool,
     granted: bool,
 ) -> v1::RequestVoteResponse {
-    v1::RequestVoteResponse { header: Some(header(cluster, from, to)), term, granted, pre_vote }
+    v1::RequestVoteResponse {
+        header: Some(header(cluster, from, to)),
+        term,
+        granted,
+        pre_vote,
+    }
 }
 
 /// The message in a response.
 pub(crate) fn vote_from_wire(from: MemberId, to: MemberId, response: &v1::RequestVoteResponse) -> Message {
-    let body = Body::Vote { pre_vote: response.pre_vote, granted: response.granted };
-    Message { from, to, term: response.term, body }
+    let body = Body::Vote {
+        pre_vote: response.pre_vote,
+        granted: response.granted,
+    };
+    Message {
+        from,
+        to,
+        term: response.term,
+        body,
+    }
+}
+
+/// The request for a [`Body::TimeoutNow`].
+pub(crate) fn timeout_now_to_wire(
+    cluster: ClusterId,
+    (from, to, term): (MemberId, MemberId, u64),
+) -> v1::TimeoutNowRequest {
+    v1::TimeoutNowRequest {
+        header: Some(header(cluster, from, to)),
+        term,
+    }
+}
+
+/// The message in a request.
+pub(crate) fn timeout_now_from_wire(
+    from: MemberId,
+    to: MemberId,
+    request: &v1::TimeoutNowRequest,
+) -> Result<Message, Malformed> {
+    Ok(Message {
+        from,
+        to,
+        term: term(request.term)?,
+        body: Body::TimeoutNow,
+    })
 }
 
 /// The request for a [`Body::AppendEntries`].
@@ -70,7 +121,7 @@ pub(crate) fn append_entries_to_wire(
     let micros = append.minimum_election_timeout.as_micros();
     let read_answers = append.read_answers.iter().map(|answer| v1::ReadAnswer {
         id: answer.id,
-        log_index: answer.index.unwrap_or(0),
+        operation_index: answer.index.unwrap_or(0),
         refused: answer.index.is_none(),
     });
     v1::AppendEntriesRequest {
@@ -114,7 +165,7 @@ pub(crate) fn append_entries_from_wire(
     }
     let read_answers = request.read_answers.iter().map(|answer| ReadAnswer {
         id: answer.id,
-        index: (!answer.refused).then_some(answer.log_index),
+        index: (!answer.refused).then_some(answer.operation_index),
     });
     let body = AppendEntries {
         previous,
@@ -125,7 +176,12 @@ pub(crate) fn append_entries_from_wire(
         minimum_election_timeout: Duration::from_micros(request.minimum_election_timeout_micros),
         read_answers: read_answers.collect(),
     };
-    Ok(Message { from, to, term, body: Body::AppendEntries(body) })
+    Ok(Message {
+        from,
+        to,
+        term,
+        body: Body::AppendEntries(body),
+    })
 }
 
 /// The response for a [`Body::AppendEntriesResponse`].
@@ -176,12 +232,21 @@ pub(crate) fn append_response_from_wire(
         conflict,
         read_requests: response.read_requests,
     };
-    Ok(Message { from, to, term: response.term, body: Body::AppendEntriesResponse(body) })
+    Ok(Message {
+        from,
+        to,
+        term: response.term,
+        body: Body::AppendEntriesResponse(body),
+    })
 }
 
 /// No member asks for, or leads, term 0.
 fn term(term: u64) -> Result<u64, Malformed> {
-    if term == 0 { Err(Malformed("term")) } else { Ok(term) }
+    if term == 0 {
+        Err(Malformed("term"))
+    } else {
+        Ok(term)
+    }
 }
 
 fn position(index: u64, term: u64) -> Result<LogPosition, Malformed> {
@@ -194,8 +259,8 @@ fn position(index: u64, term: u64) -> Result<LogPosition, Malformed> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
     use raftlog_raft::entry::{Entry, Operation, Payload, SessionStamp};
     use raftlog_raft::membership::{Configuration, Member};
 
@@ -204,7 +269,11 @@ mod tests {
     const TERM: u64 = 9;
 
     fn ids() -> (ClusterId, MemberId, MemberId) {
-        (ClusterId::new(3).unwrap(), MemberId::new(1).unwrap(), MemberId::new(2).unwrap())
+        (
+            ClusterId::new(3).unwrap(),
+            MemberId::new(1).unwrap(),
+            MemberId::new(2).unwrap(),
+        )
     }
 
     fn member() -> impl Strategy<Value = Member> {
@@ -230,8 +299,10 @@ mod tests {
             Just(Payload::Noop),
             Just(Payload::SessionOpened),
             any::<u64>().prop_map(|executed_through| Payload::ExecutionProgress { executed_through }),
-            operation
-                .prop_map(|(data, session)| Payload::Operation(Operation { data: Bytes::from(data), session })),
+            operation.prop_map(|(data, session)| Payload::Operation(Operation {
+                data: Bytes::from(data),
+                session
+            })),
             (any::<u64>(), member()).prop_map(|(version, one)| {
                 Payload::Configuration(Configuration::new(version, vec![one]))
             }),
@@ -240,18 +311,31 @@ mod tests {
 
     fn append_entries() -> impl Strategy<Value = AppendEntries> {
         let entries = proptest::collection::vec((payload(), any::<u64>(), any::<u64>()), 0..8);
-        let numbers = (0_u64..1 << 40, 1_u64..TERM, any::<u64>(), any::<u64>(), any::<u64>());
+        let numbers = (
+            0_u64..1 << 40,
+            1_u64..TERM,
+            any::<u64>(),
+            any::<u64>(),
+            any::<u64>(),
+        );
         let answers = proptest::collection::vec((any::<u64>(), proptest::option::of(any::<u64>())), 0..4);
         (entries, numbers, answers, any::<bool>()).prop_map(|(entries, numbers, answers, heartbeat)| {
             let (index, term, commit, round, micros) = numbers;
-            let previous = LogPosition { index, term: if index == 0 { 0 } else { term } };
-            let entries = entries.into_iter().zip(index + 1..).map(|((payload, operation, hash), log_index)| Entry {
-                log_index,
-                term,
-                operation_index: operation,
-                running_hash: hash,
-                payload,
-            });
+            let previous = LogPosition {
+                index,
+                term: if index == 0 { 0 } else { term },
+            };
+            let entries =
+                entries
+                    .into_iter()
+                    .zip(index + 1..)
+                    .map(|((payload, operation, hash), log_index)| Entry {
+                        log_index,
+                        term,
+                        operation_index: operation,
+                        running_hash: hash,
+                        payload,
+                    });
             AppendEntries {
                 previous,
                 entries: entries.collect(),
@@ -259,7 +343,10 @@ mod tests {
                 round,
                 heartbeat,
                 minimum_election_timeout: Duration::from_micros(micros),
-                read_answers: answers.into_iter().map(|(id, index)| ReadAnswer { id, index }).collect(),
+                read_answers: answers
+                    .into_iter()
+                    .map(|(id, index)| ReadAnswer { id, index })
+                    .collect(),
             }
         })
     }
@@ -292,19 +379,58 @@ mod tests {
     fn the_other_messages_survive_the_wire() {
         let (cluster, from, to) = ids();
         let last = LogPosition { index: 7, term: 2 };
-        let vote = RequestVote { pre_vote: true, transfer: false, last };
-        let message = Message { from, to, term: TERM, body: Body::RequestVote(vote) };
+        let vote = RequestVote {
+            pre_vote: true,
+            transfer: false,
+            last,
+        };
+        let message = Message {
+            from,
+            to,
+            term: TERM,
+            body: Body::RequestVote(vote),
+        };
         let wire = request_vote_to_wire(cluster, (from, to, TERM), vote);
         assert_eq!(request_vote_from_wire(from, to, &wire), Ok(message));
         let wire = vote_to_wire(cluster, (from, to, TERM), true, true);
-        let body = Body::Vote { pre_vote: true, granted: true };
-        assert_eq!(vote_from_wire(from, to, &wire), Message { from, to, term: TERM, body });
-        for conflict in [None, Some(Conflict { previous: 9, hint: LogPosition { index: 4, term: 1 } })] {
-            let response =
-                AppendEntriesResponse { round: 3, matched: 4, received: 5, conflict, read_requests: vec![8] };
+        let body = Body::Vote {
+            pre_vote: true,
+            granted: true,
+        };
+        assert_eq!(
+            vote_from_wire(from, to, &wire),
+            Message {
+                from,
+                to,
+                term: TERM,
+                body
+            }
+        );
+        for conflict in [
+            None,
+            Some(Conflict {
+                previous: 9,
+                hint: LogPosition { index: 4, term: 1 },
+            }),
+        ] {
+            let response = AppendEntriesResponse {
+                round: 3,
+                matched: 4,
+                received: 5,
+                conflict,
+                read_requests: vec![8],
+            };
             let wire = append_response_to_wire(cluster, (from, to, TERM), response.clone());
             let body = Body::AppendEntriesResponse(response);
-            assert_eq!(append_response_from_wire(from, to, wire), Ok(Message { from, to, term: TERM, body }));
+            assert_eq!(
+                append_response_from_wire(from, to, wire),
+                Ok(Message {
+                    from,
+                    to,
+                    term: TERM,
+                    body
+                })
+            );
         }
     }
 
@@ -332,30 +458,64 @@ mod tests {
             entries,
             ..Default::default()
         };
-        assert!(append_entries_from_wire(from, to, request(vec![entry(5, 2), operation(1 << 20, 256)])).is_err());
-        assert!(append_entries_from_wire(from, to, request(vec![operation(1 << 20, 256), entry(6, 3)])).is_ok());
+        assert!(
+            append_entries_from_wire(from, to, request(vec![entry(5, 2), operation(1 << 20, 256)])).is_err()
+        );
+        assert!(
+            append_entries_from_wire(from, to, request(vec![operation(1 << 20, 256), entry(6, 3)])).is_ok()
+        );
         for (request, field) in [
             (request(vec![entry(6, 2)]), "consecutive"),
             (request(vec![entry(5, 2), entry(5, 2)]), "consecutive"),
             (request(vec![entry(0, 2)]), "log_index"),
             (request(vec![entry(5, 1)]), "term"),
             (request(vec![entry(5, 4)]), "term"),
-            (request(vec![v1::Entry { kind: None, ..entry(5, 2) }]), "kind"),
+            (
+                request(vec![v1::Entry {
+                    kind: None,
+                    ..entry(5, 2)
+                }]),
+                "kind",
+            ),
             (request(vec![operation(0, 0)]), "operation: length"),
             (request(vec![operation((1 << 20) + 1, 0)]), "operation: length"),
             (request(vec![operation(1, 257)]), "client_id"),
-            (v1::AppendEntriesRequest { term: 0, ..request(vec![]) }, "term"),
-            (v1::AppendEntriesRequest { previous_log_index: 0, ..request(vec![]) }, "index 0"),
             (
-                v1::AppendEntriesRequest { previous_log_index: u64::MAX, ..request(vec![entry(u64::MAX, 2)]) },
+                v1::AppendEntriesRequest {
+                    term: 0,
+                    ..request(vec![])
+                },
+                "term",
+            ),
+            (
+                v1::AppendEntriesRequest {
+                    previous_log_index: 0,
+                    ..request(vec![])
+                },
+                "index 0",
+            ),
+            (
+                v1::AppendEntriesRequest {
+                    previous_log_index: u64::MAX,
+                    ..request(vec![entry(u64::MAX, 2)])
+                },
                 "index",
             ),
         ] {
-            let error = append_entries_from_wire(from, to, request).unwrap_err().to_string();
+            let error = append_entries_from_wire(from, to, request)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(field), "{error} should name {field}");
         }
-        let conflict = v1::Conflict { previous_log_index: 3, hint_log_index: 4, hint_term: 1 };
-        let response = v1::AppendEntriesResponse { conflict: Some(conflict), ..Default::default() };
+        let conflict = v1::Conflict {
+            previous_log_index: 3,
+            hint_log_index: 4,
+            hint_term: 1,
+        };
+        let response = v1::AppendEntriesResponse {
+            conflict: Some(conflict),
+            ..Default::default()
+        };
         assert!(append_response_from_wire(from, to, response).is_err());
     }
 }

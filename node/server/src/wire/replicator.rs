@@ -4,12 +4,20 @@ use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, sta
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 
 use super::Malformed;
-use crate::node::{FromReplicator, Place, Position, Progress, ReplicatedOperation, StartAction, ToReplicator};
+use crate::node::{
+    FromReplicator, Place, Position, Progress, ReplicatedOperation, StartAction, ToReplicator,
+};
 
 /// The first message of a stream.
 pub(crate) fn hello(cluster: ClusterId, member: MemberId, node: NodeNumber) -> v1::ReplicateLogRequest {
-    let hello = v1::NodeHello { cluster_id: cluster.get(), member_id: member.get(), node };
-    v1::ReplicateLogRequest { message: Some(replicate_log_request::Message::Hello(hello)) }
+    let hello = v1::NodeHello {
+        cluster_id: cluster.get(),
+        member_id: member.get(),
+        node,
+    };
+    v1::ReplicateLogRequest {
+        message: Some(replicate_log_request::Message::Hello(hello)),
+    }
 }
 
 /// A message to the replicator; `Err` says why the stream has to end instead.
@@ -22,7 +30,10 @@ pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogReq
                 StartAction::CutTo(index) => start::Action::CutTo(index),
                 StartAction::WaitUntil(index) => start::Action::WaitUntil(index),
             };
-            Message::Start(v1::Start { action: Some(action), commit_index: commit })
+            Message::Start(v1::Start {
+                action: Some(action),
+                commit_index: commit,
+            })
         }
         ToReplicator::Feed { operations, commit } => Message::Feed(v1::Feed {
             operations: operations.into_iter().map(operation).collect(),
@@ -34,7 +45,9 @@ pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogReq
         }
         ToReplicator::Close { why } => return Err(why),
     };
-    Ok(v1::ReplicateLogRequest { message: Some(message) })
+    Ok(v1::ReplicateLogRequest {
+        message: Some(message),
+    })
 }
 
 /// A message from the replicator.
@@ -62,7 +75,11 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
 /// An absent place is the one before the first operation.
 fn place(place: Option<v1::Place>) -> Place {
     let place = place.unwrap_or_default();
-    Place { index: place.index, term: place.term, running_hash: place.running_hash }
+    Place {
+        index: place.index,
+        term: place.term,
+        running_hash: place.running_hash,
+    }
 }
 
 fn operation(operation: ReplicatedOperation) -> v1::ReplicatedOperation {
@@ -83,23 +100,52 @@ mod tests {
         let empty = v1::Position::default();
         let message = Some(replicate_log_response::Message::Position(empty));
         let at = from_replicator(v1::ReplicateLogResponse { message }).unwrap();
-        let FromReplicator::Position(at) = at else { panic!("{at:?}") };
-        assert_eq!((at.cluster_id, at.member_id, at.last), (None, None, Place::default()));
+        let FromReplicator::Position(at) = at else {
+            panic!("{at:?}")
+        };
+        assert_eq!(
+            (at.cluster_id, at.member_id, at.last),
+            (None, None, Place::default())
+        );
         assert!(from_replicator(v1::ReplicateLogResponse { message: None }).is_err());
     }
 
     #[test]
     fn every_message_has_its_form() {
         use replicate_log_request::Message;
-        let feed = ToReplicator::Feed { operations: vec![], commit: 4 };
+        let feed = ToReplicator::Feed {
+            operations: vec![],
+            commit: 4,
+        };
         let wire = to_replicator(feed).unwrap().message;
-        assert!(matches!(wire, Some(Message::Feed(v1::Feed { commit_index: 4, .. }))), "{wire:?}");
-        let wire = to_replicator(ToReplicator::ReadAnswer { id: 2, index: None }).unwrap().message;
-        let refused = v1::ReadIndexAnswer { id: 2, index: 0, refused: true };
+        assert!(
+            matches!(wire, Some(Message::Feed(v1::Feed { commit_index: 4, .. }))),
+            "{wire:?}"
+        );
+        let wire = to_replicator(ToReplicator::ReadAnswer { id: 2, index: None })
+            .unwrap()
+            .message;
+        let refused = v1::ReadIndexAnswer {
+            id: 2,
+            index: 0,
+            refused: true,
+        };
         assert_eq!(wire, Some(Message::ReadIndex(refused)));
-        let start = ToReplicator::Start { action: StartAction::CutTo(7), commit: 9 };
-        let expected = v1::Start { action: Some(start::Action::CutTo(7)), commit_index: 9 };
-        assert_eq!(to_replicator(start).unwrap().message, Some(Message::Start(expected)));
-        assert_eq!(to_replicator(ToReplicator::Close { why: "no".into() }), Err("no".into()));
+        let start = ToReplicator::Start {
+            action: StartAction::CutTo(7),
+            commit: 9,
+        };
+        let expected = v1::Start {
+            action: Some(start::Action::CutTo(7)),
+            commit_index: 9,
+        };
+        assert_eq!(
+            to_replicator(start).unwrap().message,
+            Some(Message::Start(expected))
+        );
+        assert_eq!(
+            to_replicator(ToReplicator::Close { why: "no".into() }),
+            Err("no".into())
+        );
     }
 }

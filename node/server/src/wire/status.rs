@@ -39,7 +39,10 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         commit_log_index: status.commit_log_index,
         last_log_index: status.last_log_index,
         running_hash: status.running_hash,
-        configuration: status.cluster_id.is_some().then(|| configuration_to_wire(&status.configuration)),
+        configuration: status
+            .cluster_id
+            .is_some()
+            .then(|| configuration_to_wire(&status.configuration)),
         progress: progress.collect(),
         replicator: Some(replicator),
         ready: ready.yes,
@@ -95,8 +98,11 @@ mod tests {
             ..Default::default()
         };
         let member_id = MemberId::new(7).unwrap();
-        let expected =
-            PeerReport::Unformed { member_id, peer_address: "p:1".into(), client_address: "c:1".into() };
+        let expected = PeerReport::Unformed {
+            member_id,
+            peer_address: "p:1".into(),
+            client_address: "c:1".into(),
+        };
         assert_eq!(peer_report(unformed.clone()), Ok(expected));
         let member = v1::Member {
             member_id: 7,
@@ -105,17 +111,34 @@ mod tests {
             client_address: "c:1".into(),
             voter: true,
         };
-        let configuration = v1::Configuration { version: 0, members: vec![member] };
+        let configuration = v1::Configuration {
+            version: 0,
+            members: vec![member],
+        };
         let formed = v1::NodeStatus {
             cluster_id: 5,
             configuration: Some(configuration.clone()),
             bootstrap: Some(configuration),
             ..unformed.clone()
         };
-        let Ok(PeerReport::Formed { cluster_id, member_ids, bootstrap }) = peer_report(formed) else {
+        let Ok(PeerReport::Formed {
+            cluster_id,
+            member_ids,
+            bootstrap,
+        }) = peer_report(formed)
+        else {
             panic!("a formed peer")
         };
-        assert_eq!((cluster_id.get(), member_ids, bootstrap.len()), (5, vec![member_id], 1));
-        assert!(peer_report(v1::NodeStatus { member_id: 0, ..unformed }).is_err());
+        assert_eq!(
+            (cluster_id.get(), member_ids, bootstrap.len()),
+            (5, vec![member_id], 1)
+        );
+        assert!(
+            peer_report(v1::NodeStatus {
+                member_id: 0,
+                ..unformed
+            })
+            .is_err()
+        );
     }
 }

@@ -1,0 +1,141 @@
+//! The service Cluster: for raftctl, the operator, and nodes that form a cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftlog_proto::v1::{self, cluster_client::ClusterClient, cluster_server::Cluster};
+use raftlog_proto::{error, reason};
+use raftlog_raft::ids::{ClusterId, MemberId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use crate::config::Config;
+use crate::connect;
+use crate::deadline;
+use crate::forward;
+use crate::handle::{Command, Handle};
+use crate::lifecycle::Lifecycle;
+use crate::node::{Leader, Role};
+use crate::refusal;
+use crate::status_watch;
+use crate::wire;
+
+/// Cluster, served.
+#[derive(Clone)]
+pub(crate) struct ClusterService {
+    pub(crate) config: Arc<Config>,
+    pub(crate) core: Handle,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+impl ClusterService {
+    async fn transfer(
+        &self,
+        node: u32,
+        forwarded: bool,
+        timeout: Option<Duration>,
+    ) -> Result<v1::TransferLeadershipResponse, Status> {
+        let status = self.core.published();
+        match (&status.leader, status.role) {
+            (_, Role::Leader) => {
+                let target = (node != 0).then_some(node);
+                let transferred = self.core.transfer(target).await.map_err(refusal::transfer)?;
+                Ok(v1::TransferLeadershipResponse {
+                    leader: Some(wire::leader_to_wire(&transferred.leader)),
+                    term: transferred.term,
+                })
+            }
+            (Some(leader), _) if !forwarded => {
+                let address = status
+                    .configuration
+                    .member(leader.member_id)
+                    .map(|m| m.peer_address.clone());
+                let address = address.ok_or_else(|| refusal::no_leader(None))?;
+                self.forward_transfer(leader, &address, node, timeout).await
+            }
+            (leader, _) => Err(refusal::no_leader(leader.as_ref())),
+        }
+    }
+
+    async fn forward_transfer(
+        &self,
+        leader: &Leader,
+        address: &str,
+        node: u32,
+        timeout: Option<Duration>,
+    ) -> Result<v1::TransferLeadershipResponse, Status> {
+        let channel = connect::connect(address, self.config.election_timeout_min)
+            .await
+            .map_err(|why| {
+                let message = format!(
+                    "Leader {} at {address} cannot be reached: {why}; try again later",
+                    leader.node
+                );
+                error::status(Code::Unavailable, reason::NO_LEADER, message)
+            })?;
+        let request = forward::request(v1::TransferLeadershipRequest { node }, self.config.node, timeout);
+        let answer = ClusterClient::new(channel).transfer_leadership(request).await;
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| forward::failure(address, &status))
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn bootstrap(
+        &self,
+        request: Request<v1::BootstrapRequest>,
+    ) -> Result<Response<v1::BootstrapResponse>, Status> {
+        let request = request.into_inner();
+        let malformed = |field| Status::invalid_argument(format!("bad {field}: it must not be 0"));
+        let cluster_id = ClusterId::new(request.cluster_id).ok_or_else(|| malformed("cluster_id"))?;
+        let to_member = MemberId::new(request.to_member).ok_or_else(|| malformed("to_member"))?;
+        let members = wire::members_from_wire(request.members)?;
+        let (answer, result) = oneshot::channel();
+        self.core
+            .command(Command::Bootstrap {
+                cluster_id,
+                to_member,
+                members,
+                answer,
+            })
+            .await;
+        match result.await {
+            Ok(Ok(())) => Ok(Response::new(v1::BootstrapResponse {})),
+            Ok(Err(refused)) => Err(refusal::bootstrap(refused)),
+            Err(_) => Err(Status::unavailable("the node is stopping")),
+        }
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let (timeout, forwarded) = (
+            deadline::of(request.metadata()),
+            forward::is_forwarded(request.metadata()),
+        );
+        let transfer = self.transfer(request.into_inner().node, forwarded, timeout);
+        let longest = timeout.unwrap_or(Duration::MAX);
+        match tokio::time::timeout(longest, transfer).await {
+            Ok(result) => result.map(Response::new),
+            Err(_) => Err(Status::deadline_exceeded(
+                "no new leader was seen within the deadline",
+            )),
+        }
+    }
+
+    type WatchStatusStream = ReceiverStream<Result<v1::WatchStatusResponse, Status>>;
+
+    async fn watch_status(
+        &self,
+        request: Request<v1::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let (responses, outgoing) = mpsc::channel(1);
+        let interval = request.into_inner().minimum_interval_milliseconds;
+        tokio::spawn(status_watch::run(self.clone(), interval, responses));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}

@@ -1,0 +1,129 @@
+//! The way into the core task, for everything that is not the core.
+
+use std::sync::Arc;
+
+use raftlog_proto::v1;
+use raftlog_raft::entry::Operation;
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
+use raftlog_raft::membership::Member;
+use raftlog_raft::message::Message;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::node::{
+    BootstrapRefusal, Committed, Input, Proposed, Refusal, Status, StreamId, ToReplicator, TransferRefusal,
+    Transferred,
+};
+
+/// Commands that wait for the core at most.
+pub(crate) const COMMANDS_MAX: usize = 4_096;
+
+/// The answer to one operation of a stream.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// Its place in the stream, from 0.
+    pub(crate) position: u64,
+    pub(crate) result: Result<Committed, Refusal>,
+}
+
+/// What the core is asked for.
+pub(crate) enum Command {
+    /// Hand it to the node.
+    Input(Input),
+    Submit {
+        proposed: Proposed,
+        answer: oneshot::Sender<Result<Committed, Refusal>>,
+    },
+    SubmitStream {
+        stream: StreamId,
+        /// With their places in the stream.
+        operations: Vec<(u64, Operation)>,
+        /// Must have room for the answers to everything that is under way.
+        answers: mpsc::Sender<Answered>,
+    },
+    Transfer {
+        target: Option<NodeNumber>,
+        answer: oneshot::Sender<Result<Transferred, TransferRefusal>>,
+    },
+    Bootstrap {
+        cluster_id: ClusterId,
+        to_member: MemberId,
+        members: Vec<Member>,
+        answer: oneshot::Sender<Result<(), BootstrapRefusal>>,
+    },
+    RequestVote {
+        message: Message,
+        answer: oneshot::Sender<v1::RequestVoteResponse>,
+    },
+    /// A leader's stream is open here; what is said to that member goes there.
+    ListensForResponses {
+        member: MemberId,
+        responses: mpsc::WeakSender<Result<v1::AppendEntriesResponse, tonic::Status>>,
+    },
+    /// A stream to the replicator is open, the hello is sent.
+    ReplicatorOpened(mpsc::Sender<ToReplicator>),
+    Status(oneshot::Sender<Arc<Status>>),
+}
+
+/// The core's door. Clones are the same door.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    published: watch::Receiver<Arc<Status>>,
+}
+
+impl Handle {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, published: watch::Receiver<Arc<Status>>) -> Self {
+        Self { commands, published }
+    }
+
+    /// The last published status: indexes a few milliseconds old, all else fresh.
+    pub(crate) fn published(&self) -> Arc<Status> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// To wait for changes of the published status.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Status>> {
+        self.published.clone()
+    }
+
+    /// The status at this moment; the last published one when the core has ended.
+    pub(crate) async fn status(&self) -> Arc<Status> {
+        let (answer, status) = oneshot::channel();
+        self.command(Command::Status(answer)).await;
+        status.await.unwrap_or_else(|_| self.published())
+    }
+
+    /// Hands a command over as soon as there is room. Once the core has ended it is dropped, and so is its answer's
+    /// sender.
+    pub(crate) async fn command(&self, command: Command) {
+        let _ = self.commands.send(command).await;
+    }
+
+    /// The same for an input.
+    pub(crate) async fn input(&self, input: Input) {
+        self.command(Command::Input(input)).await;
+    }
+
+    /// Proposes, and waits until that is decided. Refuses at once when the core has too much to do.
+    pub(crate) async fn submit(&self, proposed: Proposed) -> Result<Committed, Refusal> {
+        let (answer, result) = oneshot::channel();
+        match self.commands.try_send(Command::Submit { proposed, answer }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Refusal::Backpressure),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(Refusal::NotAppended("the node is stopping"));
+            }
+        }
+        // A core that ends with proposals under way cannot tell what becomes of them.
+        result.await.unwrap_or(Err(Refusal::LeadershipLost))
+    }
+
+    /// Hands leadership over.
+    pub(crate) async fn transfer(&self, target: Option<NodeNumber>) -> Result<Transferred, TransferRefusal> {
+        let (answer, result) = oneshot::channel();
+        self.command(Command::Transfer { target, answer }).await;
+        result
+            .await
+            .unwrap_or_else(|_| Err(TransferRefusal::Failed("the node stopped".into())))
+    }
+}

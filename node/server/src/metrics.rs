@@ -1,0 +1,328 @@
+//! What a node counts, under the prefix `raftlog_node_`.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use raftlog_raft::ids::NodeNumber;
+
+use crate::node::{Role, Status};
+
+/// An unsigned gauge.
+type Level = Gauge<u64, AtomicU64>;
+
+/// Label `reason`: one of the contract's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reason {
+    pub(crate) reason: String,
+}
+
+/// Label `node`: a peer's number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Peer {
+    pub(crate) node: NodeNumber,
+}
+
+/// Label `op`: write, create, fill, read, replace, remove.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DiskOp {
+    pub(crate) op: &'static str,
+}
+
+/// All metrics of a node. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    term: Level,
+    is_leader: Level,
+    has_live_leader: Level,
+    replicator_connected: Level,
+    commit_index: Level,
+    last_index: Level,
+    persisted_index: Level,
+    replicator_executed_index: Level,
+    memory_bytes: Level,
+    disk_bytes: Level,
+    disk_segments: Level,
+    pending_bytes: Level,
+    disk_full: Level,
+    follower_in_flight_bytes: Family<Peer, Level>,
+    elections: Counter,
+    leader_changes: Counter,
+    pub(crate) proposals: Counter,
+    pub(crate) refusals: Family<Reason, Counter>,
+    pub(crate) forwards: Counter,
+    pub(crate) requests_in_flight_bytes: Level,
+    pub(crate) messages_refused: Family<Reason, Counter>,
+    pub(crate) messages_dropped: Family<Peer, Counter>,
+    pub(crate) responses_dropped: Counter,
+    pub(crate) peer_connects: Family<Peer, Counter>,
+    pub(crate) peer_breaks: Family<Peer, Counter>,
+    pub(crate) replicator_connects: Counter,
+    pub(crate) batch_inputs: Histogram,
+    pub(crate) queued_inputs: Level,
+    pub(crate) queued_disk_ops: Level,
+    disk_seconds: Family<DiskOp, Histogram>,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("raftlog_node");
+        let metrics = Self {
+            term: Level::default(),
+            is_leader: Level::default(),
+            has_live_leader: Level::default(),
+            replicator_connected: Level::default(),
+            commit_index: Level::default(),
+            last_index: Level::default(),
+            persisted_index: Level::default(),
+            replicator_executed_index: Level::default(),
+            memory_bytes: Level::default(),
+            disk_bytes: Level::default(),
+            disk_segments: Level::default(),
+            pending_bytes: Level::default(),
+            disk_full: Level::default(),
+            follower_in_flight_bytes: Family::default(),
+            elections: Counter::default(),
+            leader_changes: Counter::default(),
+            proposals: Counter::default(),
+            refusals: Family::default(),
+            forwards: Counter::default(),
+            requests_in_flight_bytes: Level::default(),
+            messages_refused: Family::default(),
+            messages_dropped: Family::default(),
+            responses_dropped: Counter::default(),
+            peer_connects: Family::default(),
+            peer_breaks: Family::default(),
+            replicator_connects: Counter::default(),
+            batch_inputs: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            queued_inputs: Level::default(),
+            queued_disk_ops: Level::default(),
+            disk_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_05, 2.0, 18))
+            }),
+        };
+        metrics.register_state(registry);
+        metrics.register_traffic(registry);
+        metrics
+    }
+
+    fn register_state(&self, registry: &mut Registry) {
+        for (name, help, level) in [
+            ("term", "Current term", &self.term),
+            ("is_leader", "1 while this node leads", &self.is_leader),
+            (
+                "has_live_leader",
+                "1 while an elected leader is live",
+                &self.has_live_leader,
+            ),
+            (
+                "replicator_connected",
+                "1 while the replicator is connected",
+                &self.replicator_connected,
+            ),
+            ("commit_index", "Operation index committed", &self.commit_index),
+            ("last_index", "Last operation index in the log", &self.last_index),
+            (
+                "persisted_index",
+                "Last operation index on the own disk",
+                &self.persisted_index,
+            ),
+            (
+                "replicator_executed_index",
+                "Operation index executed by the replicator",
+                &self.replicator_executed_index,
+            ),
+            (
+                "log_memory_bytes",
+                "Bytes of the log's entries kept in memory",
+                &self.memory_bytes,
+            ),
+            ("log_disk_bytes", "Bytes of the log on disk", &self.disk_bytes),
+            (
+                "log_disk_segments",
+                "Segments of the log on disk",
+                &self.disk_segments,
+            ),
+            (
+                "log_pending_bytes",
+                "Bytes given to the log and not yet on disk",
+                &self.pending_bytes,
+            ),
+            (
+                "disk_full",
+                "1 while submissions are refused for lack of room",
+                &self.disk_full,
+            ),
+        ] {
+            registry.register(name, help, level.clone());
+        }
+        registry.register(
+            "follower_in_flight_bytes",
+            "Bytes of entries sent to a follower and not answered",
+            self.follower_in_flight_bytes.clone(),
+        );
+        registry.register(
+            "elections",
+            "Elections this node stood in",
+            self.elections.clone(),
+        );
+        registry.register(
+            "leader_changes",
+            "Times another leader became known",
+            self.leader_changes.clone(),
+        );
+    }
+
+    fn register_traffic(&self, registry: &mut Registry) {
+        registry.register("proposals", "Proposals given to the core", self.proposals.clone());
+        registry.register(
+            "refusals",
+            "Client requests that failed, by reason",
+            self.refusals.clone(),
+        );
+        registry.register(
+            "forwards",
+            "Client requests forwarded to the leader",
+            self.forwards.clone(),
+        );
+        registry.register(
+            "requests_in_flight_bytes",
+            "Bytes of client requests under way",
+            self.requests_in_flight_bytes.clone(),
+        );
+        registry.register(
+            "messages_refused",
+            "Raft messages refused, by reason",
+            self.messages_refused.clone(),
+        );
+        registry.register(
+            "messages_dropped",
+            "Raft messages dropped for a full queue, by peer",
+            self.messages_dropped.clone(),
+        );
+        registry.register(
+            "responses_dropped",
+            "Raft responses dropped because nobody reads them",
+            self.responses_dropped.clone(),
+        );
+        registry.register(
+            "peer_connects",
+            "Connections made to a peer",
+            self.peer_connects.clone(),
+        );
+        registry.register(
+            "peer_breaks",
+            "Connections to a peer that broke or failed",
+            self.peer_breaks.clone(),
+        );
+        registry.register(
+            "replicator_connects",
+            "Streams opened to the replicator",
+            self.replicator_connects.clone(),
+        );
+        registry.register(
+            "batch_inputs",
+            "Inputs the core took at once",
+            self.batch_inputs.clone(),
+        );
+        registry.register(
+            "queued_inputs",
+            "Inputs waiting for the core",
+            self.queued_inputs.clone(),
+        );
+        registry.register(
+            "queued_disk_ops",
+            "Disk operations not done yet",
+            self.queued_disk_ops.clone(),
+        );
+        registry.register(
+            "disk_seconds",
+            "Time of disk operations, syncs included",
+            self.disk_seconds.clone(),
+        );
+    }
+
+    /// Sets the levels that a status tells, and counts what changed since the one before.
+    pub(crate) fn observe_status(&self, before: &Status, now: &Status) {
+        self.term.set(now.term);
+        self.is_leader.set(u64::from(now.role == Role::Leader));
+        self.has_live_leader.set(u64::from(now.leader_is_live));
+        self.replicator_connected.set(u64::from(now.replicator.connected));
+        self.commit_index.set(now.commit_index);
+        self.last_index.set(now.last_index);
+        self.persisted_index.set(now.persisted_index);
+        self.replicator_executed_index
+            .set(now.replicator.progress.executed_index);
+        self.memory_bytes.set(now.memory_bytes);
+        self.disk_bytes.set(now.disk_bytes);
+        self.disk_segments.set(now.disk_segments);
+        self.pending_bytes.set(now.pending_bytes);
+        self.disk_full.set(u64::from(now.disk_full));
+        if now.progress.is_empty() && !before.progress.is_empty() {
+            self.follower_in_flight_bytes.clear();
+        }
+        for member in &now.progress {
+            self.follower_in_flight_bytes
+                .get_or_create(&Peer { node: member.node })
+                .set(member.in_flight_bytes);
+        }
+        let stood = |status: &Status| status.role == Role::Candidate;
+        if stood(now) && (!stood(before) || before.term != now.term) {
+            self.elections.inc();
+        }
+        let leader = |status: &Status| {
+            status
+                .leader
+                .as_ref()
+                .map(|leader| (leader.member_id, status.term))
+        };
+        if leader(now).is_some() && leader(now) != leader(before) {
+            self.leader_changes.inc();
+        }
+    }
+
+    /// Records how long a disk operation took.
+    pub(crate) fn observe_disk(&self, op: &'static str, time: Duration) {
+        self.disk_seconds
+            .get_or_create(&DiskOp { op })
+            .observe(time.as_secs_f64());
+    }
+
+    /// Counts a refused client request.
+    pub(crate) fn refused(&self, status: &tonic::Status) {
+        let reason =
+            raftlog_proto::error::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()));
+        self.refusals.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readiness::tests::follower;
+
+    #[test]
+    fn elections_and_leader_changes_are_counted_once() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let follows = follower();
+        let mut stands = follower();
+        (stands.role, stands.term, stands.leader) = (Role::Candidate, 4, None);
+        let mut leads = follower();
+        (leads.role, leads.term) = (Role::Leader, 4);
+        for pair in [&follows, &stands, &stands, &leads, &leads].windows(2) {
+            let [before, now] = pair else { continue };
+            metrics.observe_status(before, now);
+        }
+        assert_eq!((metrics.elections.get(), metrics.leader_changes.get()), (1, 1));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("\nraftlog_node_is_leader 1\n"), "{text}");
+    }
+}

@@ -1,0 +1,301 @@
+//! Puts a node together, runs it, and stops it gracefully.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use raftlog_storage::FileDisk;
+use raftlog_telemetry::logging::Logging;
+use raftlog_telemetry::signals::Signals;
+use raftlog_telemetry::story::Suppressed;
+use raftlog_telemetry::{clock, http, process};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle as Task;
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use crate::cluster_service::ClusterService;
+use crate::config::Config;
+use crate::core::{Core, Edges};
+use crate::disk_thread;
+use crate::formation::Formation;
+use crate::forward::Forwarder;
+use crate::handle::{COMMANDS_MAX, Handle};
+use crate::lifecycle::Lifecycle;
+use crate::limits::Limits;
+use crate::lines::Stories;
+use crate::metrics::Metrics;
+use crate::node::{Node, NodeConfig, Role};
+use crate::operations_service::OperationsService;
+use crate::peers::Peers;
+use crate::probe::NodeProbe;
+use crate::raft_service::RaftService;
+use crate::replicator_link::ReplicatorLink;
+use crate::serve::{self, Services};
+
+/// A stopping node still forwards for so long: clients and load balancers take a while to notice.
+const FORWARDING_AFTER_SIGNAL: Duration = Duration::from_secs(2);
+/// Calls under way at the end may take so long.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+struct Listeners {
+    clients: TcpListener,
+    peers: Option<TcpListener>,
+    http: TcpListener,
+}
+
+/// Runs until a signal; the error is one line for people.
+pub(crate) async fn run(config: Config, logging: &Logging) -> Result<(), String> {
+    let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let listeners = bind(&config).await?;
+    let config = Arc::new(config);
+    let (node, disk) = tokio::select! {
+        opened = open(Arc::clone(&config)) => opened?,
+        // Recovery only reads, and repairs what the next start would repair again.
+        _ = signals.next() => return Ok(()),
+    };
+    let mut running = start(&config, node, disk, listeners, logging)?;
+    let stopped = tokio::select! {
+        signal = signals.next() => Ok(signal),
+        ended = running.ended() => Err(ended),
+    };
+    let result = match stopped {
+        Err(why) => Err(why),
+        Ok(signal) => {
+            tracing::info!("Node {} stops: {signal}", config.node);
+            tokio::select! {
+                stopped = running.stop_gracefully() => stopped,
+                // In a hurry.
+                _ = signals.next() => Ok(()),
+            }
+        }
+    };
+    running.finish().await;
+    result
+}
+
+async fn bind(config: &Config) -> Result<Listeners, String> {
+    let clients = http::bind("--listen", config.listen).await?;
+    let peers = match config.peer_listen {
+        None => None,
+        Some(address) => Some(http::bind("--peer-listen", address).await?),
+    };
+    let http = http::bind("--http-listen", config.http_listen).await?;
+    Ok(Listeners { clients, peers, http })
+}
+
+/// Opens folder and node on a thread for blocking work: recovery reads the whole log.
+async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let mut disk = FileDisk::open(&config.data_dir).map_err(|error| error.to_string())?;
+        let node_config = NodeConfig {
+            node: config.node,
+            peer_address: config.peer_address.clone(),
+            client_address: config.client_address.clone(),
+            initial_peers: config.peers.clone(),
+            election_timeout_min: config.election_timeout_min,
+            election_timeout_max: config.election_timeout_max,
+            heartbeat_interval: config.heartbeat_interval,
+        };
+        let random = ChaCha8Rng::from_rng(&mut rand::rng());
+        let node =
+            Node::open(node_config, &mut disk, clock::now(), random).map_err(|error| error.to_string())?;
+        Ok((node, disk))
+    });
+    opening
+        .await
+        .map_err(|error| format!("opening the data folder failed: {error}"))?
+}
+
+/// The tasks of a running node.
+struct Running {
+    config: Arc<Config>,
+    core: Handle,
+    lifecycle: Lifecycle,
+    core_stop: CancellationToken,
+    core_task: Task<Result<(), String>>,
+    serving: Task<Result<(), String>>,
+    others: Vec<Task<()>>,
+    disk_thread: Option<JoinHandle<()>>,
+    stories: Stories,
+}
+
+fn start(
+    config: &Arc<Config>,
+    node: Node,
+    disk: FileDisk,
+    listeners: Listeners,
+    logging: &Logging,
+) -> Result<Running, String> {
+    let mut registry = Registry::default();
+    process::register(&mut registry);
+    logging.lines().register(&mut registry);
+    let suppressed = Suppressed::default();
+    suppressed.register(&mut registry);
+    let metrics = Metrics::new(&mut registry);
+    let stories = Stories::new(&suppressed, &Runtime::current());
+    let lifecycle = Lifecycle::default();
+    let disk = disk_thread::start(disk, metrics.clone())
+        .map_err(|error| format!("cannot start the disk thread: {error}"))?;
+
+    let (commands, inputs) = mpsc::channel(COMMANDS_MAX);
+    let status = Arc::new(node.status(clock::now()));
+    let (published, watch) = watch::channel(Arc::clone(&status));
+    let core = Handle::new(commands, watch);
+    let patience = config.election_timeout_min;
+    let edges = Edges {
+        disk: disk.operations,
+        peers: Peers::new(core.clone(), metrics.clone(), patience),
+        formation: Formation::new(core.clone()),
+        published,
+        metrics: metrics.clone(),
+    };
+    let core_stop = CancellationToken::new();
+    let core_task =
+        tokio::spawn(Core::new(node, status, edges).run(inputs, disk.completions, core_stop.clone()));
+
+    let (executed, executed_watch) = watch::channel(0);
+    let link = ReplicatorLink {
+        config: Arc::clone(config),
+        core: core.clone(),
+        metrics: metrics.clone(),
+        stories: stories.clone(),
+        executed,
+    };
+    let operations = OperationsService {
+        config: Arc::clone(config),
+        core: core.clone(),
+        forwarder: Arc::new(Forwarder::new(core.clone(), patience)),
+        limits: Limits::new(metrics.clone()),
+        metrics: metrics.clone(),
+        stories: stories.clone(),
+        executed: executed_watch,
+        lifecycle: lifecycle.clone(),
+    };
+    let health = HealthReporter::new();
+    let services = Services {
+        operations,
+        cluster: ClusterService {
+            config: Arc::clone(config),
+            core: core.clone(),
+            lifecycle: lifecycle.clone(),
+        },
+        raft: RaftService {
+            core: core.clone(),
+            metrics,
+            lifecycle: lifecycle.clone(),
+        },
+        health: health.clone(),
+    };
+    let probe = NodeProbe {
+        config: Arc::clone(config),
+        core: core.clone(),
+        lifecycle: lifecycle.clone(),
+        registry,
+    };
+    let serving = tokio::spawn(serve::serve(
+        services,
+        listeners.clients,
+        listeners.peers,
+        lifecycle.drain.clone(),
+    ));
+    let name = config.replicator_name.clone();
+    let others = vec![
+        tokio::spawn(link.run()),
+        tokio::spawn(serve::report_health(
+            health,
+            core.clone(),
+            lifecycle.clone(),
+            name,
+        )),
+        tokio::spawn(serve_http(listeners.http, probe)),
+    ];
+    Ok(Running {
+        config: Arc::clone(config),
+        core,
+        lifecycle,
+        core_stop,
+        core_task,
+        serving,
+        others,
+        disk_thread: Some(disk.thread),
+        stories,
+    })
+}
+
+async fn serve_http(listener: TcpListener, probe: NodeProbe) {
+    if let Err(error) = http::serve(listener, Arc::new(probe)).await {
+        tracing::error!("serving HTTP failed: {error}");
+    }
+}
+
+impl Running {
+    /// Why the node ended by itself.
+    async fn ended(&mut self) -> String {
+        let (what, ended) = tokio::select! {
+            ended = &mut self.core_task => ("core", ended),
+            ended = &mut self.serving => ("gRPC", ended),
+        };
+        match ended {
+            Ok(Err(why)) => why,
+            Ok(Ok(())) => format!("the {what} task ended by itself"),
+            Err(error) => format!("the {what} task failed: {error}"),
+        }
+    }
+
+    /// Hands leadership over, forwards for a while, and lets calls under way end.
+    async fn stop_gracefully(&mut self) -> Result<(), String> {
+        self.lifecycle.stopping.cancel();
+        let forwarding_until = tokio::time::Instant::now() + FORWARDING_AFTER_SIGNAL;
+        if self.core.published().role == Role::Leader {
+            let bounded = tokio::time::timeout(self.config.election_timeout_min, self.core.transfer(None));
+            match bounded.await {
+                Ok(Ok(transferred)) => tracing::info!(
+                    "Node {} handed leadership over to Node {}",
+                    self.config.node,
+                    transferred.leader.node
+                ),
+                Ok(Err(refused)) => {
+                    let why = crate::refusal::transfer(refused);
+                    tracing::info!(
+                        "Node {} could not hand leadership over: {}",
+                        self.config.node,
+                        why.message()
+                    );
+                }
+                Err(_) => tracing::info!("Node {} found no successor in time", self.config.node),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(forwarding_until) => {}
+            // Its log failed meanwhile, for example.
+            why = self.ended() => return Err(why),
+        }
+        self.lifecycle.drain.cancel();
+        // Whoever keeps a call open longer than that is cut off.
+        let _ = tokio::time::timeout(DRAIN_MAX, &mut self.serving).await;
+        Ok(())
+    }
+
+    /// Ends everything. What the disk was given is still written.
+    async fn finish(mut self) {
+        self.core_stop.cancel();
+        for task in &self.others {
+            task.abort();
+        }
+        self.serving.abort();
+        if !self.core_task.is_finished() {
+            let _ = (&mut self.core_task).await;
+        }
+        self.stories.flush();
+        if let Some(thread) = self.disk_thread.take() {
+            let joined = tokio::task::spawn_blocking(move || thread.join());
+            let _ = tokio::time::timeout(DRAIN_MAX, joined).await;
+        }
+    }
+}
