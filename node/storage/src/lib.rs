@@ -75,9 +75,9 @@
 //! # Appending
 //!
 //! One batch is in flight at a time; what is appended meanwhile goes into the next, up to [`BATCH_BYTES_MAX`]. Segments are
-//! filled with zeros 4 MiB ahead, and the next one is begun before it is needed: so a batch is written into blocks that the
-//! file has, and its `fdatasync` has no metadata to flush. Should a disk have no more room, that is found while filling,
-//! with half a step still filled: [`WalEvent::Full`]. What is filled is a matter of speed only, never of safety.
+//! filled with zeros 4 MiB ahead, a quarter of it at a time, and the next one is begun before it is needed: so a batch is
+//! written into blocks that the file has, and its `fdatasync` has no metadata to flush. Should a disk have no more room,
+//! that is found while filling, with three quarters still there to write to: [`WalEvent::Full`]. What is filled is a matter of speed only, never of safety.
 //!
 //! A failed write or sync is [`Fatal`]: after it the system may show data that will never be on disk. The one exception is a
 //! write (not a sync) that finds no room, on file systems that copy on write: nothing was promised, nothing comes behind

@@ -26,7 +26,7 @@ pub struct WalOptions {
     /// Size of new segments; `None`: 64 MiB, or a 16th of the volume if that is less. At least 2 MiB. Segments that are
     /// there keep theirs.
     pub segment_bytes: Option<u64>,
-    /// Room that is filled with zeros at a time, ahead of the log; at most a quarter of a segment.
+    /// Room that is filled with zeros ahead of the log, in four steps; at most a quarter of a segment.
     pub fill_ahead_bytes: u64,
     /// The sparse index has one place for so much of the log, more once it would outgrow its bound.
     pub index_stride_bytes: u64,
@@ -49,7 +49,7 @@ impl WalOptions {
 pub(crate) struct Sizes {
     /// Bytes of a new segment.
     pub(crate) segment: u64,
-    /// Bytes to fill at a time.
+    /// Bytes to fill ahead.
     pub(crate) fill_ahead: u64,
     /// Payload bytes of a batch, at most.
     pub(crate) batch: usize,

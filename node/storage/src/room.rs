@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::format::SECTOR_BYTES;
 
+/// Room is filled ahead in this many steps.
+const FILL_STEPS: u64 = 4;
+
 /// A segment's file. All in bytes and whole sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Segment {
@@ -105,20 +108,19 @@ impl Room {
         filling
     }
 
+    /// Bytes to fill at a time: a flush that comes meanwhile waits that long.
+    fn step_bytes(&self) -> u64 {
+        (self.fill_ahead_bytes / FILL_STEPS / SECTOR_BYTES).max(1) * SECTOR_BYTES
+    }
+
     fn filling_of_current(&self, bytes: u64) -> Option<Filling> {
         let segment = self.segment(self.current);
         let fits = segment.used + bytes <= segment.capacity;
-        let wanted = if fits {
-            bytes.max(self.fill_ahead_bytes / 2)
-        } else {
-            self.fill_ahead_bytes / 2
-        };
-        if segment.filled >= segment.capacity.min(segment.used + wanted) {
-            return None;
-        }
-        let to = (segment.filled + self.fill_ahead_bytes)
-            .max(segment.used + wanted)
+        let needed = segment.used + if fits { bytes } else { 0 };
+        let goal = needed
+            .max(segment.used + self.fill_ahead_bytes)
             .min(segment.capacity);
+        let to = self.step(segment.filled, needed, goal, segment.capacity)?;
         Some(Filling {
             segment: self.current,
             create: false,
@@ -130,27 +132,41 @@ impl Room {
     fn filling_of_next(&self, bytes: u64) -> Option<Filling> {
         let current = self.segment(self.current);
         let left = current.capacity - current.used;
-        if left >= bytes.max(self.fill_ahead_bytes) {
+        if left >= bytes && left >= self.fill_ahead_bytes {
             return None;
         }
         let sequence = self.current + 1;
-        let needed = if left < bytes { bytes } else { 0 };
-        let target = |used: u64| (used + needed.max(self.fill_ahead_bytes)).min(self.segment_bytes);
-        match self.segments.get(&sequence) {
-            None => Some(Filling {
-                segment: sequence,
-                create: true,
-                from: 0,
-                to: target(SECTOR_BYTES),
-            }),
-            Some(next) if next.filled < next.used + needed => Some(Filling {
+        let next = self.segments.get(&sequence);
+        let filled = next.map_or(SECTOR_BYTES, |next| next.filled);
+        let needed = SECTOR_BYTES + if left < bytes { bytes } else { 0 };
+        let ahead = self.fill_ahead_bytes.saturating_sub(left);
+        let goal = needed.max(SECTOR_BYTES + ahead).min(self.segment_bytes);
+        let step = self.step(filled, needed, goal, self.segment_bytes);
+        match next {
+            None => {
+                let to = step.unwrap_or((filled + self.step_bytes()).min(self.segment_bytes));
+                Some(Filling {
+                    segment: sequence,
+                    create: true,
+                    from: 0,
+                    to,
+                })
+            }
+            Some(_) => Some(Filling {
                 segment: sequence,
                 create: false,
-                from: next.filled,
-                to: target(next.used),
+                from: filled,
+                to: step?,
             }),
-            Some(_) => None,
         }
+    }
+
+    /// How far to fill what is filled so far on the way to `goal`, if it is a step or more away, or `needed` now.
+    fn step(&self, filled: u64, needed: u64, goal: u64, capacity: u64) -> Option<u64> {
+        let away = goal.saturating_sub(filled);
+        let last = goal == capacity && away > 0;
+        let due = filled < needed || away >= self.step_bytes() || last;
+        due.then(|| (filled + self.step_bytes()).max(needed).min(capacity))
     }
 
     /// That piece is on disk, or could not be filled.
@@ -209,17 +225,26 @@ mod tests {
     #[test]
     fn the_first_segment_is_made_before_anything_waits() {
         let mut room = room();
-        assert_eq!(room.slot(512), None);
-        let filling = fill(&mut room, 0);
+        let step = AHEAD / FILL_STEPS;
+        let create = Filling {
+            segment: 1,
+            create: true,
+            from: 0,
+            to: 512 + step,
+        };
+        assert_eq!((room.slot(512), fill(&mut room, 0)), (None, create));
         assert_eq!(
-            filling,
-            Filling {
+            room.slot(512),
+            Some(Slot {
                 segment: 1,
-                create: true,
-                from: 0,
-                to: 512 + AHEAD
-            }
+                offset: 512,
+                bytes: step
+            })
         );
+        for _ in 1..FILL_STEPS {
+            fill(&mut room, 0);
+        }
+        assert_eq!(room.next_filling(0), None);
         assert_eq!(
             room.slot(512),
             Some(Slot {
@@ -266,6 +291,11 @@ mod tests {
             fill(&mut room, large);
         }
         assert_eq!(room.slot(large).unwrap().segment, 2);
+        assert_eq!(
+            room.next_filling(large),
+            None,
+            "the rest of the first is filled, the second as far as needed"
+        );
     }
 
     #[test]
