@@ -44,7 +44,7 @@ impl Program {
         let all = std::iter::once(called_as).chain(arguments);
         match self {
             Self::Raftctl => crate::run::main(all),
-            Self::RaftNode => raftlog_telemetry::exit::failed("raft-node", "not here yet"),
+            Self::RaftNode => raftlog_server::main(all),
             Self::RaftReplicator => raftlog_replicator::main(all),
         }
     }

@@ -141,7 +141,9 @@ async fn read_line(reader: &mut BufReader<impl AsyncRead + Unpin>) -> io::Result
         if line.len() == LINE_BYTES_MAX && newline != Some(0) {
             return Ok(Some(text(&line)));
         }
-        let wanted = newline.unwrap_or(available.len()).min(LINE_BYTES_MAX - line.len());
+        let wanted = newline
+            .unwrap_or(available.len())
+            .min(LINE_BYTES_MAX - line.len());
         line.extend_from_slice(&available[..wanted]);
         let ends = newline == Some(wanted);
         reader.consume(wanted + usize::from(ends));
