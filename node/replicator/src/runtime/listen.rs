@@ -51,6 +51,16 @@ pub(super) enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
+impl Listener {
+    /// Where it listens: for port 0 the one that the system chose.
+    pub(super) fn address(&self) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
+            Self::Unix(_, SocketFile(path)) => Ok(ListenAddress::Unix(path.clone())),
+        }
+    }
+}
+
 /// Removes the socket's file at the end.
 pub(super) struct SocketFile(PathBuf);
 

@@ -1,5 +1,6 @@
 //! Puts the parts together, and takes them down in order.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
 
     let stopping = CancellationToken::new();
     let (handle, inbox, ready) = handle::channels(core.status(), stopping.clone());
-    announce(&config, &core.status());
+    listeners
+        .announce(&config, &core.status())
+        .map_err(|error| format!("cannot tell own addresses: {error}"))?;
     let executor = start_executor(&config, logging, runs_max, core.status().executed.index);
     let disk = DiskThread::start(disk).map_err(|error| format!("cannot start the disk's thread: {error}"))?;
     let stories = Stories {
@@ -121,24 +124,31 @@ impl Listeners {
         let http = http::bind("--http-listen", config.http_listen).await?;
         Ok(Self { grpc, http })
     }
-}
 
-fn announce(config: &Config, status: &core::Status) {
-    let feed = config
-        .replicate_listen
-        .as_ref()
-        .map_or(String::new(), |address| format!(", its node on {address}"));
-    info!(
-        "Node {}: its replicator {} serves clients on {}{feed}, HTTP on {}, data in {}: {} entries, commitIndex={}, executed={}",
-        config.node,
-        config.name,
-        config.listen,
-        config.http_listen,
-        config.data_dir.display(),
-        status.last.index,
-        status.commit.index,
-        status.executed.index
-    );
+    /// One line: who this is, where it listens, and what it found.
+    fn announce(&self, config: &Config, status: &core::Status) -> io::Result<()> {
+        let mut serves = Vec::new();
+        for (listener, services) in &self.grpc {
+            let who = match (services.operation_log, services.replicator) {
+                (true, true) => "clients and its node",
+                (true, false) => "clients",
+                (false, _) => "its node",
+            };
+            serves.push(format!("{who} on {}", listener.address()?));
+        }
+        info!(
+            "Node {}: its replicator {} serves {}, HTTP on {}, from {}: total entries={}, commitIndex={}, executed={}",
+            config.node,
+            config.name,
+            serves.join(", "),
+            self.http.local_addr()?,
+            config.data_dir.display(),
+            status.last.index,
+            status.commit.index,
+            status.executed.index
+        );
+        Ok(())
+    }
 }
 
 fn start_executor(config: &Config, logging: &Logging, runs_max: usize, executed: u64) -> Executor {
