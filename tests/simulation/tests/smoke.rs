@@ -20,7 +20,7 @@ fn options(seed: u64) -> Options {
 fn seeds() -> Vec<u64> {
     match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (0..40).collect(),
+        Err(_) => (0..60).collect(),
     }
 }
 

@@ -134,6 +134,8 @@ impl Node {
     /// When [`Input::Tick`] is due.
     pub fn deadline(&self) -> Time {
         match &self.state {
+            // On the way into a cluster there is nobody left to ask: the disk is what happens next.
+            State::Unformed(unformed) if unformed.joining.is_some() => Time::NEVER,
             State::Unformed(unformed) => unformed.formation.due(),
             State::Formed(formed) => formed.deadline(),
         }
