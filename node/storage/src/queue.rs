@@ -69,14 +69,6 @@ impl Queue {
     pub(crate) fn push<R: Record>(&mut self, ticket: Ticket, append: &Append<R>) {
         let mut buffer = Vec::new();
         let mut ends = Vec::with_capacity(append.records.len() + 2);
-        if let Some(state) = &append.state {
-            assert!(
-                state.len() <= STATE_BYTES_MAX,
-                "a state has at most {STATE_BYTES_MAX} bytes"
-            );
-            put_state(state, &mut buffer);
-            ends.push((Change::State, buffer.len()));
-        }
         if let Some(from) = append.truncate_from {
             put_truncate(from, &mut buffer);
             ends.push((Change::Truncate(from), buffer.len()));
@@ -88,6 +80,14 @@ impl Queue {
                 "a record has at most {RECORD_BYTES_MAX} bytes"
             );
             ends.push((Change::Record(record.index()), buffer.len()));
+        }
+        if let Some(state) = &append.state {
+            assert!(
+                state.len() <= STATE_BYTES_MAX,
+                "a state has at most {STATE_BYTES_MAX} bytes"
+            );
+            put_state(state, &mut buffer);
+            ends.push((Change::State, buffer.len()));
         }
         let buffer = Bytes::from(buffer);
         let mut start = 0;

@@ -25,24 +25,25 @@ pub(crate) const SUSPECT: FileName = FileName::named("suspect-tail");
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
-/// What becomes durable together, in this order: the state, the truncation, the records. Longer than
-/// [`crate::BATCH_BYTES_MAX`] it may become durable piece by piece, still in this order.
+/// What becomes durable together, in this order: the truncation, the records, the state, which so may speak of the records
+/// (a commit index) and never of what is not there. Longer than [`crate::BATCH_BYTES_MAX`] it may become durable piece by
+/// piece, still in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append<R> {
-    /// Replaces the state before: for Raft the term and the vote.
-    pub state: Option<Bytes>,
     /// Records from this index on are no more.
     pub truncate_from: Option<u64>,
     /// Consecutive; the first is one after the last record that is left.
     pub records: Vec<R>,
+    /// Replaces the state before: for Raft the term and the vote.
+    pub state: Option<Bytes>,
 }
 
 impl<R> Default for Append<R> {
     fn default() -> Self {
         Self {
-            state: None,
             truncate_from: None,
             records: Vec::new(),
+            state: None,
         }
     }
 }
@@ -50,12 +51,12 @@ impl<R> Default for Append<R> {
 /// What a log holds, told in log order while it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visit<R> {
-    /// A state, replacing the one before.
-    State(Bytes),
     /// Records from this index on are no more.
     Truncate(u64),
     /// A record.
     Record(R),
+    /// A state, replacing the one before.
+    State(Bytes),
 }
 
 /// What opening a log found.

@@ -100,7 +100,7 @@ impl Model {
         let records = append.records.iter().cloned().map(Visit::Record);
         let bytes: usize = append.records.iter().map(|record| record.data.len() + 32).sum();
         let long = bytes > BATCH_BYTES_MAX / 4;
-        let visits = state.into_iter().chain(truncate).chain(records);
+        let visits = truncate.into_iter().chain(records).chain(state);
         self.history.extend(visits.map(|visit| Step {
             visit,
             last: false,
@@ -623,6 +623,23 @@ fn append_all(wal: &mut Wal<Numbered>, truncate_from: Option<u64>, indexes: std:
         records: indexes.map(small).collect(),
         ..Append::default()
     });
+}
+
+/// Regression: the state came first, and a commit index in it met the records that the same append was to replace.
+#[test]
+fn a_state_comes_behind_the_records_that_it_may_speak_of() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    append_all(&mut wal, None, 1..=2);
+    let state = Bytes::from_static(b"record 2 is committed");
+    wal.append(Append {
+        truncate_from: Some(2),
+        records: vec![small(2)],
+        state: Some(state.clone()),
+    });
+    drive(&mut wal, &mut disk);
+    let again = [Visit::Truncate(2), Visit::Record(small(2)), Visit::State(state)];
+    assert!(open(&mut disk).2.ends_with(&again));
 }
 
 #[test]
