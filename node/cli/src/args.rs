@@ -1,6 +1,6 @@
 //! The command line: flags, environment variables, defaults.
 
-use std::{ops::Deref, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, ops::Deref, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -136,7 +136,7 @@ pub(crate) struct SubmitArgs {
         required_unless_present = "stdin",
         conflicts_with = "stdin"
     )]
-    pub(crate) operations: Vec<String>,
+    pub(crate) operations: Vec<OsString>,
     /// Each line of the standard input is an operation, without its newline; empty lines are skipped and counted
     #[arg(long)]
     pub(crate) stdin: bool,

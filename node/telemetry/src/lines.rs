@@ -109,7 +109,7 @@ impl Lines {
         self.dropped.get()
     }
 
-    /// Lines that the writer refused: nobody reads there any more.
+    /// How often the writer refused: nobody reads there any more.
     pub fn unwritable(&self) -> u64 {
         self.unwritable.load(Ordering::Relaxed)
     }
@@ -155,7 +155,9 @@ fn write_all(mut lines: mpsc::Receiver<Item>, writer: impl Write, written: &Writ
             count += 1;
             next = lines.try_recv().ok();
         }
-        let _ = writer.flush();
+        if writer.flush().is_err() {
+            unwritable.fetch_add(1, Ordering::Relaxed);
+        }
         *written.lines.lock().unwrap_or_else(PoisonError::into_inner) += count;
         written.changed.notify_all();
     }

@@ -25,8 +25,8 @@ const FOREIGN_PREFIXES: [&str; 5] = ["RAFT_", "RAFTCTL_", "REPLICATOR_", "REPLIC
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Order {
     Run,
-    /// Stop gracefully.
-    Stop,
+    /// Stop gracefully, if it is your turn: those whose [`super::plan::Role::stops`] is not above.
+    Stop(u8),
     Die,
 }
 
@@ -68,6 +68,7 @@ pub(super) fn spawn(binary: &Path, process: &Process) -> io::Result<Child> {
 /// Reports every line of a child, in order for each of its outputs, and then its end; follows orders meanwhile.
 pub(super) async fn attend(
     place: usize,
+    stops: u8,
     mut child: Child,
     mut orders: watch::Receiver<Order>,
     events: mpsc::Sender<Event>,
@@ -83,7 +84,7 @@ pub(super) async fn attend(
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Ok(()) = orders.changed() => follow(*orders.borrow_and_update(), &mut child),
+            Ok(()) = orders.changed() => follow(*orders.borrow_and_update(), stops, &mut child),
         }
     };
     // Nothing holds the pipes any more: what is left in them is the child's last words.
@@ -94,10 +95,11 @@ pub(super) async fn attend(
 }
 
 /// A child that ended meanwhile needs no signal; its end is reported.
-fn follow(order: Order, child: &mut Child) {
+fn follow(order: Order, stops: u8, child: &mut Child) {
     match order {
         Order::Run => {}
-        Order::Stop => {
+        Order::Stop(turn) if turn < stops => {}
+        Order::Stop(_) => {
             let pid = child
                 .id()
                 .and_then(|id| i32::try_from(id).ok())

@@ -7,6 +7,7 @@ mod ports;
 mod progress;
 
 use std::{
+    collections::BTreeSet,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -149,6 +150,8 @@ struct Demo {
     operations: Option<u64>,
     /// The last line on stderr of each process.
     last_errors: Vec<String>,
+    /// Places of the processes that have not ended.
+    running: BTreeSet<usize>,
 }
 
 impl Demo {
@@ -170,8 +173,15 @@ impl Demo {
                     child::program_of(process)
                 ))
             })?;
-            tokio::spawn(child::attend(place, child, orders.subscribe(), sender.clone()));
+            tokio::spawn(child::attend(
+                place,
+                process.role.stops(),
+                child,
+                orders.subscribe(),
+                sender.clone(),
+            ));
         }
+        let running = (0..processes.len()).collect();
         let last_errors = vec![String::new(); processes.len()];
         let (progress, operations) = (
             Progress::new(arguments.nodes, arguments.operations),
@@ -185,6 +195,7 @@ impl Demo {
             printer,
             operations,
             last_errors,
+            running,
         })
     }
 
@@ -203,7 +214,7 @@ impl Demo {
     }
 
     async fn say(&self, line: &str) {
-        self.printer.print("demo", self.processes.len(), line).await;
+        self.printer.print("demo", 0, line).await;
     }
 
     /// Prints what the processes say until there is a reason to end.
@@ -225,9 +236,12 @@ impl Demo {
                     }
                 }
                 Some(Event::Ended { child, status }) if !self.may_end(child, &status) => {
+                    self.running.remove(&child);
                     return Verdict::Died(child, child::in_words(&status));
                 }
-                Some(Event::Ended { .. }) => {}
+                Some(Event::Ended { child, .. }) => {
+                    self.running.remove(&child);
+                }
                 None => return Verdict::Interrupted,
             }
             if self.progress.is_done() {
@@ -244,7 +258,7 @@ impl Demo {
         if !is_error {
             self.progress.observe(process.role, &line);
         }
-        self.printer.print(&process.name, child, &line).await;
+        self.printer.print(&process.name, process.number, &line).await;
         if is_error {
             self.last_errors[child] = line;
         }
@@ -272,19 +286,15 @@ impl Demo {
             }
             Verdict::OutputClosed => {}
         }
-        let _ = self.orders.send(Order::Stop);
+        self.stop_next();
         let kill_at = Instant::now() + STOP_WITHIN;
-        // Ends when all who attend a child are gone.
+        // Ends when all who attend a child are gone, or with the third signal.
         loop {
             let dying = *self.orders.borrow() == Order::Die;
             tokio::select! {
-                event = self.events.recv() => match event {
-                    Some(Event::Line { child, line, is_error }) => self.line(child, line, is_error).await,
-                    Some(Event::Ended { .. }) => {}
-                    None => break,
-                },
+                more = self.last_words() => if !more { break },
                 () = tokio::time::sleep_until(kill_at), if !dying => { let _ = self.orders.send(Order::Die); }
-                () = signals.next(), if !dying => { let _ = self.orders.send(Order::Die); }
+                () = signals.next() => if dying { break } else { let _ = self.orders.send(Order::Die); },
             }
         }
         self.printer.finish(signals).await;
@@ -293,6 +303,43 @@ impl Demo {
             Verdict::OutputClosed => Err(Failure::OutputClosed),
             Verdict::Died(child, how) => Err(self.death(child, &how)),
         }
+    }
+
+    /// Prints the next thing that a process says, or takes note of its end. False: all are gone.
+    async fn last_words(&mut self) -> bool {
+        match self.events.recv().await {
+            Some(Event::Line {
+                child,
+                line,
+                is_error,
+            }) => self.line(child, line, is_error).await,
+            Some(Event::Ended { child, .. }) => {
+                self.running.remove(&child);
+                self.stop_next();
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// Whoever uses the others stops before them, so that nobody complains about who is gone.
+    fn stop_next(&self) {
+        let Some(turn) = self
+            .running
+            .iter()
+            .map(|&place| self.processes[place].role.stops())
+            .min()
+        else {
+            return;
+        };
+        self.orders.send_if_modified(|order| {
+            let next = if *order == Order::Die {
+                Order::Die
+            } else {
+                Order::Stop(turn)
+            };
+            std::mem::replace(order, next) != next
+        });
     }
 
     fn death(&self, child: usize, how: &str) -> Failure {
@@ -335,10 +382,10 @@ impl Printer {
         })
     }
 
-    async fn print(&self, name: &str, place: usize, line: &str) {
+    async fn print(&self, name: &str, number: u16, line: &str) {
         if self.heartbeats || paint::kind(line) != Kind::Heartbeat {
             self.lines
-                .line(paint::render(name, place, line, self.colour))
+                .line(paint::render(name, number, line, self.colour))
                 .await;
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn kind(line: &str) -> Kind {
     }
 }
 
-/// The colours that tell processes apart.
+/// The colours of pods; the first one is the client's and the demo's own.
 const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Cyan,
     AnsiColor::Magenta,
@@ -38,12 +38,13 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Red,
 ];
 
-/// A line with who said it; with `colour`, as a terminal shows colours. `place` tells processes apart.
-pub(super) fn render(name: &str, place: usize, line: &str, colour: bool) -> String {
+/// A line with who said it; with `colour`, as a terminal shows colours. A node and its
+/// replicator have the same colour, by their `number`.
+pub(super) fn render(name: &str, number: u16, line: &str, colour: bool) -> String {
     if !colour {
         return format!("{name} | {line}");
     }
-    let prefix = Style::new().fg_color(Some(COLOURS[place % COLOURS.len()].into()));
+    let prefix = Style::new().fg_color(Some(COLOURS[usize::from(number) % COLOURS.len()].into()));
     let style = match kind(line) {
         Kind::Heartbeat => Style::new().dimmed(),
         Kind::Vote => Style::new().fg_color(Some(AnsiColor::Yellow.into())),

@@ -23,12 +23,25 @@ pub(super) enum Role {
     Client,
 }
 
+impl Role {
+    /// When it stops, from 1 on: first whoever uses the others.
+    pub(super) fn stops(self) -> u8 {
+        match self {
+            Self::Client => 1,
+            Self::Node => 2,
+            Self::Replicator(_) => 3,
+        }
+    }
+}
+
 /// One process of the demo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Process {
     /// As its lines are prefixed.
     pub(super) name: String,
     pub(super) role: Role,
+    /// Of its node; 0 for the client.
+    pub(super) number: u16,
     pub(super) program: Program,
     pub(super) arguments: Vec<OsString>,
     /// What it listens on, on 127.0.0.1.
@@ -88,6 +101,7 @@ fn replicator(options: &Options<'_>, number: u16) -> Process {
     Process {
         name,
         role: Role::Replicator(number),
+        number,
         program: Program::RaftReplicator,
         arguments,
         ports: vec![listen, http],
@@ -120,6 +134,7 @@ fn node(options: &Options<'_>, number: u16) -> Process {
     Process {
         name,
         role: Role::Node,
+        number,
         program: Program::RaftNode,
         arguments,
         ports: vec![listen, http],
@@ -143,6 +158,7 @@ fn client(options: &Options<'_>) -> Process {
     Process {
         name: "client".to_owned(),
         role: Role::Client,
+        number: 0,
         program: Program::Raftctl,
         arguments,
         ports: Vec::new(),

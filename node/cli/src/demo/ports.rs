@@ -36,6 +36,7 @@ mod tests {
         let process = Process {
             name: "node3".to_owned(),
             role: Role::Node,
+            number: 3,
             program: Program::RaftNode,
             arguments: Vec::new(),
             ports: vec![port],

@@ -1,5 +1,7 @@
 //! Operations from the command line, one after the other.
 
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+
 use bytes::Bytes;
 use raftlog_client::{Client, Committed};
 use serde::Serialize;
@@ -17,15 +19,17 @@ struct Submitted<'a> {
     term: u64,
     leader_node: u32,
     leader_address: &'a str,
-    operation: &'a str,
+    /// As far as it can be printed.
+    operation: String,
 }
 
 /// Submits each operation and prints its index.
-pub(super) async fn run(client: &Client, format: Format, operations: &[String]) -> Result<(), Failure> {
+pub(super) async fn run(client: &Client, format: Format, operations: &[OsString]) -> Result<(), Failure> {
     let session = client.open_session().await?;
     let (mut output, mut records) = (Output::stdout(), Records::new(format));
     for (appended, operation) in (0..).zip(operations) {
-        match session.submit(Bytes::copy_from_slice(operation.as_bytes())).await {
+        let operation = operation.as_bytes();
+        match session.submit(Bytes::copy_from_slice(operation)).await {
             Ok(committed) => print(&mut output, &mut records, &committed, operation)?,
             Err(error) => return Err(failed_after(&error, appended, &format!("argument {appended}"))),
         }
@@ -37,7 +41,7 @@ fn print(
     output: &mut Output,
     records: &mut Records,
     committed: &Committed,
-    operation: &str,
+    operation: &[u8],
 ) -> Result<(), Failure> {
     let Committed {
         index,
@@ -51,13 +55,13 @@ fn print(
         term: *term,
         leader_node: *leader_node,
         leader_address,
-        operation,
+        operation: printable(operation),
     };
     let cells = [
         ("INDEX", 8, index.to_string()),
         ("TERM", 6, term.to_string()),
         ("LEADER", 6, leader_node.to_string()),
-        ("OPERATION", 0, printable(operation.as_bytes())),
+        ("OPERATION", 0, printable(operation)),
     ];
     records.record(output, &submitted, &cells, index.to_string().as_bytes())?;
     output.flush()
