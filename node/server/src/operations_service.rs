@@ -233,6 +233,7 @@ impl Operations for OperationsService {
         &self,
         request: Request<v1::OpenSessionRequest>,
     ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        self.say("OpenSession");
         let (timeout, forwarded) = (
             deadline::of(request.metadata()),
             forward::is_forwarded(request.metadata()),
