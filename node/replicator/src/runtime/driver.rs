@@ -154,7 +154,9 @@ impl Driver {
 
     fn take_executed(&mut self) {
         let through = *self.executed.borrow_and_update();
+        let before = self.core.progress().executed;
         self.core.handle(Event::Executed { through });
+        self.metrics.executed(self.core.progress().executed - before);
     }
 
     fn take_request(&mut self, request: Request) {
@@ -315,7 +317,6 @@ impl Driver {
     }
 
     fn execute(&mut self, run: Vec<Operation>) {
-        self.metrics.executing(run.len());
         if let Err(error) = self.runs.try_send(run) {
             self.end = Some(Err(format!("the executor takes no operations: {error}")));
         }

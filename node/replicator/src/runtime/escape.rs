@@ -12,14 +12,16 @@ pub(super) fn shown(data: &[u8]) -> String {
     let (kept, rest) = data.split_at_checked(cut).unwrap_or((data, &[]));
     let mut text = String::with_capacity(kept.len() + 16);
     for chunk in kept.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() || character == '\\' {
-                let mut utf8 = [0; 4];
-                escape(character.encode_utf8(&mut utf8).as_bytes(), &mut text);
-            } else {
-                text.push(character);
-            }
+        // Most operations have nothing to escape: they go over in one piece.
+        let mut plain = chunk.valid();
+        while let Some((at, character)) = plain.char_indices().find(|(_, c)| c.is_control() || *c == '\\') {
+            let (before, from) = plain.split_at(at);
+            let (escaped, after) = from.split_at(character.len_utf8());
+            text.push_str(before);
+            escape(escaped.as_bytes(), &mut text);
+            plain = after;
         }
+        text.push_str(plain);
         escape(chunk.invalid(), &mut text);
     }
     if !rest.is_empty() {

@@ -13,7 +13,7 @@ use crate::core::Status;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Metrics {
     gauges: Arc<Gauges>,
-    executing: Counter,
+    executed: Counter,
     watchers: Gauge,
 }
 
@@ -103,17 +103,13 @@ impl Metrics {
         ] {
             registry.register(format!("raft_replicator_{name}"), help, gauge.clone());
         }
-        let help = "Operations handed to the executor";
-        registry.register(
-            "raft_replicator_operations_executed",
-            help,
-            self.executing.clone(),
-        );
+        let help = "Operations executed by this process";
+        registry.register("raft_replicator_operations_executed", help, self.executed.clone());
     }
 
-    /// Counts operations on their way to the executor.
-    pub(super) fn executing(&self, operations: usize) {
-        self.executing.inc_by(operations as u64);
+    /// Counts executed operations.
+    pub(super) fn executed(&self, operations: u64) {
+        self.executed.inc_by(operations);
     }
 
     /// Counts a client until what this answers is dropped.

@@ -161,8 +161,8 @@ async fn serve<M: Message>(
         () = stopping.cancelled() => Err(wire::stopping()),
     };
     if let Err(status) = end {
-        // Told if the client still reads; if it does not, its stream just ends.
-        let _ = messages.try_send(Err(status));
+        // Waits behind what the client has not read: a stream must not end as if it were complete.
+        let _ = messages.send(Err(status)).await;
     }
 }
 

@@ -68,7 +68,8 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     for (listener, services) in listeners.grpc {
         let routes = serve::routes(services, &handle, &metrics, &reporter)
             .map_err(|error| format!("cannot serve reflection: {error}"))?;
-        servers.spawn(serve::serve(listener, routes, stopping.clone()));
+        let server = serve::serve(listener, routes, stopping.clone());
+        servers.spawn(async { server.await.map_err(|error| error.to_string()) });
     }
     let (node, name) = (config.node, config.name);
     let probe = ReplicatorProbe {
@@ -78,10 +79,13 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         metrics,
         registry,
     };
-    tokio::spawn(http::serve(listeners.http, Arc::new(probe)));
+    let http = tokio::spawn(http::serve(listeners.http, Arc::new(probe)));
 
     let ended = tokio::select! {
         ended = &mut driver => ended,
+        // Without its ports it is of no use; a new start may get them back.
+        Some(ended) = servers.join_next() => return Err(format!("a gRPC server ended: {ended:?}")),
+        ended = http => return Err(format!("the HTTP server ended: {ended:?}")),
         signal = signals.next() => {
             info!("Node {node}: its replicator stops on {signal}");
             stopping.cancel();
