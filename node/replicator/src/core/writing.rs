@@ -81,7 +81,8 @@ impl Writing {
         self.unwritten_bytes -= weight_above(self.appended);
         self.unpersisted_bytes -= weight_above(self.persisted);
         if from <= self.appended {
-            self.truncate_from = Some(self.truncate_from.map_or(from, |before| before.min(from)));
+            // What was to be dropped before lies above what was appended, and so above this.
+            self.truncate_from = Some(from);
             self.appended = from - 1;
         }
         self.persisted = self.persisted.min(from - 1);
