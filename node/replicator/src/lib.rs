@@ -1,10 +1,10 @@
 //! raft-replicator: holds the committed operations of its node and executes them in order.
 //!
-//! [`core`] decides: a pure state machine over the log of [`raftlog_storage`]. [`runtime`] carries out: gRPC towards the
+//! [`core`] decides: a pure state machine over the log of [`raftlog_storage`]. `runtime` carries out: gRPC towards the
 //! node and towards clients, one I/O thread, the executor, health and metrics.
 
 pub mod core;
-pub mod runtime;
+mod runtime;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
