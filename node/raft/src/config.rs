@@ -33,7 +33,7 @@ impl Config {
         Self {
             id,
             election_timeout_min: Duration::from_millis(1_500),
-            election_timeout_max: Duration::from_millis(3_000),
+            election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),
             in_flight_bytes_max: 4 << 20,
             append_bytes_max: 1 << 20,

@@ -204,7 +204,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BecameLeader { node, term, by } => {
-                write!(f, "Node {node} became Leader of term {term} by {}", by)
+                write!(f, "Node {node} became Leader of term {term} by {by}")
             }
             Self::SteppedDown { node, term, why } => {
                 write!(f, "Node {node} stepped down as Leader of term {term}: {why}")

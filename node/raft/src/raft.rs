@@ -200,15 +200,13 @@ impl Raft {
     /// Whether a live leader is known: it leads with a fresh quorum, or heard the leader within the maximum election
     /// timeout. What readiness means.
     pub fn has_live_leader(&self, now: Time) -> bool {
-        match &self.role {
-            Role::Leader(_) => self.term_has_commit() && now < self.quorum_deadline(),
-            _ => {
-                let heard = self
-                    .heard_at
-                    .is_some_and(|at| now <= at + self.config.election_timeout_max);
-                self.leader.is_some() && heard
-            }
+        if self.leading().is_some() {
+            return self.term_has_commit() && now < self.quorum_deadline();
         }
+        let heard = self
+            .heard_at
+            .is_some_and(|at| now <= at + self.config.election_timeout_max);
+        self.leader.is_some() && heard
     }
 
     /// When [`Raft::tick`] is due.

@@ -76,7 +76,7 @@ impl Cluster {
         }
         for _ in 0..cluster.options.power_failures {
             let number = cluster.any_pod();
-            let at = cluster.soon(Duration::from_secs(60));
+            let at = cluster.soon(Duration::from_mins(1));
             cluster.agenda.add(at, number, u64::MAX, Happening::PowerFailure);
         }
         cluster.try_submit(Duration::ZERO);
@@ -106,7 +106,11 @@ impl Cluster {
     fn count(&mut self, at: Time) {
         const HAPPENINGS_AT_ONCE_MAX: u64 = 10_000;
         self.at_once = if at == self.now { self.at_once + 1 } else { 0 };
-        assert!(self.at_once < HAPPENINGS_AT_ONCE_MAX, "seed {}: time stands still at {at:?}", self.options.seed);
+        assert!(
+            self.at_once < HAPPENINGS_AT_ONCE_MAX,
+            "seed {}: time stands still at {at:?}",
+            self.options.seed
+        );
         self.now = at;
         self.happenings += 1;
     }
@@ -238,7 +242,7 @@ impl Cluster {
             client_address: format!("node{number}:5001"),
             initial_peers,
             election_timeout_min: Duration::from_millis(1_500),
-            election_timeout_max: Duration::from_millis(3_000),
+            election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),
         };
         let pod = self.pods.get_mut(&number).expect("pods are numbered");

@@ -30,7 +30,7 @@ fn run(seed: u64) -> Cluster {
         options(seed)
     );
     let mut cluster = Cluster::new(options(seed));
-    cluster.run(Duration::from_secs(600));
+    cluster.run(Duration::from_mins(10));
     cluster
 }
 

@@ -115,49 +115,44 @@ impl Raft {
     fn take_in(&mut self, from: MemberId, previous: LogIndex, entries: Vec<Entry>) -> Option<LogIndex> {
         let mut verified = previous;
         for entry in entries {
-            if entry.log_index != verified + 1 || entry.term > self.term {
-                return self.refuse(
-                    from,
-                    format!(
-                        "entry {} of term {} after {verified}",
-                        entry.log_index, entry.term
-                    ),
-                );
+            let index = entry.log_index;
+            if let Err(why) = self.take_in_one(verified, entry) {
+                let (node, leader) = (self.me(), self.node_of(from));
+                self.notice(Notice::EntriesRefused { node, leader, why });
+                return None;
             }
-            let held = self.log.term_at(entry.log_index);
-            if held != Some(entry.term) {
-                if entry.log_index <= self.commit {
-                    return self.refuse(
-                        from,
-                        format!("it would change the committed entry {}", entry.log_index),
-                    );
-                }
-                if entry.term < self.log.term_at(verified).unwrap_or(0) {
-                    return self.refuse(
-                        from,
-                        format!("entry {} goes back to term {}", entry.log_index, entry.term),
-                    );
-                }
-                if held.is_some() {
-                    self.truncate(entry.log_index);
-                }
-                let copy = entry.clone();
-                if let Err(mismatch) = self.log.append(entry) {
-                    return self.refuse(from, mismatch.to_string());
-                }
-                verified = copy.log_index;
-                self.entries.push(copy);
-            } else {
-                verified = entry.log_index;
-            }
+            verified = index;
         }
         Some(verified)
     }
 
-    fn refuse(&mut self, leader: MemberId, why: String) -> Option<LogIndex> {
-        let (node, leader) = (self.me(), self.node_of(leader));
-        self.notice(Notice::EntriesRefused { node, leader, why });
-        None
+    fn take_in_one(&mut self, verified: LogIndex, entry: Entry) -> Result<(), String> {
+        let Entry {
+            log_index: index,
+            term,
+            ..
+        } = entry;
+        if index != verified + 1 || term > self.term {
+            return Err(format!("entry {index} of term {term} after {verified}"));
+        }
+        let held = self.log.term_at(index);
+        if held == Some(term) {
+            return Ok(());
+        }
+        if index <= self.commit {
+            return Err(format!("it would change the committed entry {index}"));
+        }
+        if term < self.log.term_at(verified).unwrap_or(0) {
+            return Err(format!("entry {index} goes back to term {term}"));
+        }
+        if held.is_some() {
+            self.truncate(index);
+        }
+        self.log
+            .append(entry.clone())
+            .map_err(|mismatch| mismatch.to_string())?;
+        self.entries.push(entry);
+        Ok(())
     }
 
     fn truncate(&mut self, from: LogIndex) {

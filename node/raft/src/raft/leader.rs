@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::mem;
 
+use super::progress::Ordered;
 use super::reads::LeaderReads;
 use super::{Progress, Raft, Role};
 use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
@@ -46,7 +47,7 @@ impl Leading {
 
     pub(super) fn order_heartbeats(&mut self) {
         for progress in self.peers.values_mut() {
-            progress.heartbeat_ordered = true;
+            progress.ordered = Ordered::Heartbeat;
         }
     }
 }
@@ -267,7 +268,7 @@ impl Raft {
         let Some(progress) = leading.peers.get_mut(&id) else {
             return false;
         };
-        let due = progress.heartbeat_ordered || progress.round_ordered;
+        let due = progress.ordered != Ordered::Nothing;
         let last = self.log.last().index;
         let room = progress.room(self.config.in_flight_bytes_max);
         let may_carry =
@@ -321,13 +322,13 @@ impl Raft {
             progress.sent(last.log_index, entries.iter().map(Entry::weight).sum());
         }
         progress.commit_sent = commit;
-        progress.round_ordered = false;
+        let ordered = mem::take(&mut progress.ordered);
         let request = AppendEntries {
             previous,
             entries,
             commit,
             round,
-            heartbeat: mem::take(&mut progress.heartbeat_ordered),
+            heartbeat: ordered == Ordered::Heartbeat,
             minimum_election_timeout: minimum,
             read_answers: mem::take(&mut progress.read_answers),
         };
@@ -368,7 +369,7 @@ impl Raft {
         if let Some(progress) = leading.peers.get_mut(&member) {
             progress.forget(last);
             // The next heartbeat tries again; at once would spin while nobody is there.
-            progress.round_ordered = false;
+            progress.ordered = Ordered::Nothing;
         }
     }
 

@@ -21,13 +21,22 @@ pub struct Progress {
     pub(super) commit_sent: LogIndex,
     /// Entries are being read back from the leader's disk.
     pub(super) reading: bool,
-    /// Send a heartbeat with the next flush.
-    pub(super) heartbeat_ordered: bool,
-    /// Send something with the next flush, so that its round gets answered.
-    pub(super) round_ordered: bool,
+    /// What the next flush sends whether or not there are entries to send.
+    pub(super) ordered: Ordered,
     pub(super) read_answers: Vec<ReadAnswer>,
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
+}
+
+/// What was ordered, each including the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Ordered {
+    #[default]
+    Nothing,
+    /// Anything at all, so that its round gets answered.
+    Round,
+    /// What the clock demands.
+    Heartbeat,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +56,7 @@ impl Progress {
             acknowledged_round: 0,
             commit_sent: 0,
             reading: false,
-            heartbeat_ordered: true,
-            round_ordered: false,
+            ordered: Ordered::Heartbeat,
             read_answers: Vec::new(),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -63,6 +71,11 @@ impl Progress {
     /// Room for that many more bytes of entries.
     pub(super) fn room(&self, bytes_max: usize) -> usize {
         bytes_max.saturating_sub(self.in_flight_bytes)
+    }
+
+    /// The next flush sends something, so that its round gets answered.
+    pub(super) fn order_round(&mut self) {
+        self.ordered = self.ordered.max(Ordered::Round);
     }
 
     /// Entries up to `last` were sent.
@@ -87,7 +100,7 @@ impl Progress {
         if !self.pipelining && received + 1 >= self.next {
             self.pipelining = true;
             self.next = received + 1;
-            self.round_ordered = true;
+            self.order_round();
         }
         self.next = self.next.max(self.matched + 1);
     }
@@ -99,7 +112,7 @@ impl Progress {
         self.next = next.max(self.matched + 1);
         self.in_flight.clear();
         self.in_flight_bytes = 0;
-        self.round_ordered = true;
+        self.order_round();
     }
 
     /// Whatever was under way may be lost, and the follower may even have come back with less than it had: nothing counts

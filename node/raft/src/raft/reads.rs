@@ -92,7 +92,7 @@ impl Raft {
             let round = leading.round + 1;
             leading.reads.confirming.push_back(Read { reader, index, round });
             for progress in leading.peers.values_mut() {
-                progress.round_ordered = true;
+                progress.order_round();
             }
         } else {
             leading.reads.waiting.push(reader);

@@ -115,20 +115,21 @@ impl Cluster {
         let now = self.now;
         for effect in self.raft(n).flush(now) {
             match effect {
-                Effect::Persist(persist) => match self.stalled.get_mut(&n) {
-                    Some(held) => held.push(persist),
-                    None => {
+                Effect::Persist(persist) => {
+                    if let Some(held) = self.stalled.get_mut(&n) {
+                        held.push(persist);
+                    } else {
                         self.disks.get_mut(&n).unwrap().write(&persist);
                         self.raft(n).persisted(now, persist.ticket);
                         self.flush(n);
                     }
-                },
+                }
                 Effect::Send(message) => {
                     self.sent.push(message.clone());
                     self.queue.push_back(message);
                 }
                 Effect::Answer(id, result) => {
-                    assert_eq!(self.answers.insert(id, result), None, "answered twice")
+                    assert_eq!(self.answers.insert(id, result), None, "answered twice");
                 }
                 Effect::Transferred(id, result) => assert_eq!(self.transferred.insert(id, result), None),
                 Effect::ReadReady(id, index) => assert_eq!(self.reads.insert(id, index), None),
@@ -448,7 +449,7 @@ fn t6_2_a_leader_without_a_quorum_steps_down_and_says_so() {
     let leader = cluster.elect();
     cluster.cut_off.extend(&cluster.followers(leader)[..3]);
     cluster.submit(leader, 1);
-    cluster.run(Duration::from_millis(3_000));
+    cluster.run(Duration::from_secs(3));
     assert_eq!(cluster.leader(), None);
     assert_eq!(cluster.answers[&1], Err(Refusal::LeadershipLost));
     let now = cluster.now;

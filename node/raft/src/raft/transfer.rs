@@ -48,27 +48,22 @@ impl Raft {
             return Err(TransferRefusal::Busy);
         }
         let configuration = self.configuration();
-        match node {
-            Some(node) => configuration
+        let target = if let Some(node) = node {
+            configuration
                 .node(node)
                 .filter(|member| member.voter)
-                .map(|member| member.id),
-            None => {
-                let others = leading
-                    .peers
-                    .iter()
-                    .filter(|(id, _)| configuration.is_voter(**id));
-                others
-                    .max_by_key(|(_, p)| {
-                        (
-                            p.acknowledged_at >= self.heard_recently(leading.heartbeat_due),
-                            p.matched,
-                        )
-                    })
-                    .map(|(&id, _)| id)
-            }
-        }
-        .ok_or(TransferRefusal::NoTarget)
+                .map(|member| member.id)
+        } else {
+            let recently = self.heard_recently(leading.heartbeat_due);
+            let others = leading
+                .peers
+                .iter()
+                .filter(|(id, _)| configuration.is_voter(**id));
+            others
+                .max_by_key(|(_, p)| (p.acknowledged_at >= recently, p.matched))
+                .map(|(&id, _)| id)
+        };
+        target.ok_or(TransferRefusal::NoTarget)
     }
 
     /// A follower that did not answer the last two heartbeats is no good target.

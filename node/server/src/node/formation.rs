@@ -245,7 +245,7 @@ mod tests {
     fn who_forms_and_who_waits() {
         let all: Vec<Member> = (1..=3).map(member).collect();
         let join = Decision::Join(cluster(), all.clone());
-        let cases: [(&str, NodeNumber, Vec<(NodeNumber, PeerReport)>, Decision); 9] = [
+        let cases = [
             (
                 "all there, lowest",
                 1,

@@ -100,8 +100,8 @@ impl Formed {
         }
     }
 
-    pub(super) fn from_replicator(&mut self, now: Time, said: FromReplicator, outputs: &mut Vec<Output>) {
-        match said {
+    pub(super) fn replicator_said(&mut self, now: Time, said: &FromReplicator, outputs: &mut Vec<Output>) {
+        match *said {
             FromReplicator::Opened => self.feed.opened(),
             FromReplicator::Position(position) => self.feed.position(position),
             FromReplicator::Progress(progress) => self.feed.progress(progress),
@@ -182,7 +182,7 @@ impl Formed {
         match effect {
             Effect::Persist(persist) => self.persist(persist, wal),
             Effect::Send(message) => outputs.push(Output::Send(message)),
-            Effect::Answer(id, result) => outputs.push(self.answer(id, result)),
+            Effect::Answer(id, result) => outputs.push(self.answer(id, &result)),
             Effect::Transferred(id, result) => outputs.push(self.transferred(id, result)),
             Effect::ReadReady(id, index) => match self.replicator_reads.remove(&id) {
                 Some(id) => outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index })),
@@ -266,8 +266,8 @@ impl Formed {
         answered
     }
 
-    fn answer(&self, id: RequestId, result: Result<effect::Committed, effect::Refusal>) -> Output {
-        let result = match result {
+    fn answer(&self, id: RequestId, result: &Result<effect::Committed, effect::Refusal>) -> Output {
+        let result = match *result {
             Ok(effect::Committed {
                 operation_index,
                 log_index,

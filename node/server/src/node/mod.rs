@@ -82,30 +82,27 @@ impl Node {
             let (node, member) = (config.node, identity.member);
             outputs.push(Output::Notice(Notice::NewMember { node, member }));
         }
-        let state = match identity.cluster.filter(|_| identity.formed) {
-            Some(cluster) => {
-                let raft_config = raft_config(&config, identity.member);
-                let mut raft = Raft::new(
-                    raft_config,
-                    recovered.hard_state,
-                    recovered.log,
-                    random.clone(),
-                    now,
-                );
-                if recovered.suspect {
-                    raft.set_suspect();
-                }
-                let bootstrap = Configuration::new(0, identity.bootstrap.clone());
-                State::Formed(Box::new(Formed::new(cluster, bootstrap, raft, 0)))
+        let state = if let Some(cluster) = identity.cluster.filter(|_| identity.formed) {
+            let raft_config = raft_config(&config, identity.member);
+            let mut raft = Raft::new(
+                raft_config,
+                recovered.hard_state,
+                recovered.log,
+                random.clone(),
+                now,
+            );
+            if recovered.suspect {
+                raft.set_suspect();
             }
-            None => {
-                let me = own_member(&config, identity.member);
-                let formation = Formation::new(me, config.initial_peers.clone(), now);
-                State::Unformed(Box::new(Unformed {
-                    formation,
-                    joining: None,
-                }))
-            }
+            let bootstrap = Configuration::new(0, identity.bootstrap.clone());
+            State::Formed(Box::new(Formed::new(cluster, bootstrap, raft, 0)))
+        } else {
+            let me = own_member(&config, identity.member);
+            let formation = Formation::new(me, config.initial_peers.clone(), now);
+            State::Unformed(Box::new(Unformed {
+                formation,
+                joining: None,
+            }))
         };
         Ok(Self {
             config,
@@ -170,13 +167,11 @@ impl Node {
         };
         let no_leader = Refusal::NotLeader { leader: None };
         match input {
-            Input::Tick => {
-                if unformed.joining.is_none() && now >= unformed.formation.due() {
-                    for (node, address) in unformed.formation.ask(now) {
-                        self.outputs.push(Output::AskPeer { node, address });
-                    }
-                    self.decide();
+            Input::Tick if unformed.joining.is_none() && now >= unformed.formation.due() => {
+                for (node, address) in unformed.formation.ask(now) {
+                    self.outputs.push(Output::AskPeer { node, address });
                 }
+                self.decide();
             }
             Input::PeerReport { node, report } => {
                 unformed.formation.report(node, report);
@@ -218,7 +213,7 @@ impl Node {
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
             Input::ReadIndex { id } => formed.raft().read_index(now, id),
-            Input::Replicator(said) => formed.from_replicator(now, said, &mut self.outputs),
+            Input::Replicator(said) => formed.replicator_said(now, &said, &mut self.outputs),
             Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } => {}
         }
     }
