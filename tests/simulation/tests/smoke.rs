@@ -11,7 +11,7 @@ fn options(seed: u64) -> Options {
         seed,
         nodes: 3,
         operations: 30,
-        power_failures: usize::try_from(seed % 4).unwrap(),
+        power_failures: usize::try_from(seed % 4).expect("it is below 4"),
         delay_max: Duration::from_millis(20),
         lost_of: if seed.is_multiple_of(2) { 0 } else { 20 },
     }
@@ -42,7 +42,7 @@ fn check_executed(executed: &[Executed], expected: &[String]) {
             now.index == last.index + 1 || (now.life > last.life && now.index <= last.index)
         });
         assert!(follows, "{now:?} after {last:?}");
-        assert_eq!(now.data, expected[usize::try_from(now.index).unwrap() - 1]);
+        assert_eq!(now.data, expected[usize::try_from(now.index).expect("it is small") - 1]);
         last = Some(now);
     }
 }
