@@ -46,7 +46,9 @@ use crate::flags::Flags;
 
 /// What messages on stderr start with.
 const PROGRAM: &str = "raft-node";
-/// Threads for the network and the core; the disk has its own.
+/// Threads for the network and the core at most; the disk has its own. They are half of the cores: what a node does is
+/// mostly handing small messages on, which a thread does faster than two that wake each other, and the replicator and
+/// the kernel need their share.
 const WORKERS_MAX: usize = 4;
 
 /// The whole program: reads the flags, runs until a signal. Exit codes: 0 stopped, 1 failed, 2 wrong usage.
@@ -67,7 +69,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(config: Config) -> Result<(), String> {
     let logging = logging::init(config.log_format).map_err(|error| error.to_string())?;
-    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+    let workers =
+        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("node")

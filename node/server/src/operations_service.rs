@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_proto::v1::{self, operations_client::OperationsClient, operations_server::Operations};
 use raftlog_proto::{MESSAGE_BYTES_MAX, error, reason};
 use raftlog_raft::ids::OperationIndex;
@@ -24,6 +25,9 @@ use crate::node::{Committed, Leader, Proposed, Refusal, Role};
 use crate::operation;
 use crate::refusal;
 use crate::wire;
+
+/// Operations up to this length are copied out of the buffer they came in.
+const COPIED_BYTES_MAX: usize = 32 << 10;
 
 /// Operations, served. Clones share everything.
 #[derive(Clone)]
@@ -90,7 +94,7 @@ impl OperationsService {
         forwarded: bool,
         timeout: Option<Duration>,
     ) -> Result<v1::SubmitClientRequestResponse, Status> {
-        let (data, client_id) = (request.operation.clone(), &request.client_id);
+        let (data, client_id) = (unshared(&request.operation), &request.client_id);
         let operation = operation::checked(data, client_id, request.sequence, request.acknowledged_through)?;
         let wait_for = v1::WaitFor::try_from(request.wait_for)
             .map_err(|_| operation::invalid(format!("wait_for {} is unknown", request.wait_for)))?;
@@ -129,7 +133,7 @@ impl OperationsService {
             term: committed.term,
             leader_node: self.config.node,
             leader_address: self.config.client_address.clone(),
-            result: bytes::Bytes::new(),
+            result: Bytes::new(),
             // The log executor has no results.
             result_available: false,
         })
@@ -191,6 +195,16 @@ impl OperationsService {
         result
             .map(Response::new)
             .inspect_err(|status| self.metrics.refused(status))
+    }
+}
+
+/// A short operation in a buffer of its own: the one it came in is many times longer, and would be kept for as long as the
+/// log keeps the operation in memory.
+fn unshared(operation: &Bytes) -> Bytes {
+    if operation.len() <= COPIED_BYTES_MAX {
+        Bytes::copy_from_slice(operation)
+    } else {
+        operation.clone()
     }
 }
 
