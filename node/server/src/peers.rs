@@ -28,8 +28,9 @@ use crate::wire;
 const QUEUED_MESSAGES_MAX: usize = 256;
 /// Unary calls under way to one peer at most: votes come one at a time.
 const CALLS_MAX: usize = 4;
-/// A stream on which nothing is sent for so long is closed: its member does not lead any more.
-const IDLE_MAX: Duration = Duration::from_secs(15);
+/// A stream on which nothing is sent for so many minimum election timeouts, several heartbeats, is closed: its member does
+/// not lead any more.
+const IDLE_TIMEOUTS: u32 = 10;
 
 /// A message on its way out.
 pub(crate) enum Outgoing {
@@ -229,7 +230,7 @@ impl Link {
                     Ok(Err(why)) => return End::Broken(why),
                     Err(error) => return End::Broken(error.to_string()),
                 },
-                () = tokio::time::sleep(IDLE_MAX) => return End::Quiet,
+                () = tokio::time::sleep(self.patience * IDLE_TIMEOUTS) => return End::Quiet,
             }
         }
     }

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use raftlog_raft::ids::OperationIndex;
 use raftlog_storage::FileDisk;
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -114,15 +115,27 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
 
 /// The tasks of a running node.
 struct Running {
+    shared: Shared,
+    engine: Engine,
+    serving: Task<Result<(), String>>,
+    others: Vec<Task<()>>,
+}
+
+/// What almost every part needs. Clones share it.
+#[derive(Clone)]
+struct Shared {
     config: Arc<Config>,
     core: Handle,
     lifecycle: Lifecycle,
-    core_stop: CancellationToken,
-    core_task: Task<Result<(), String>>,
-    serving: Task<Result<(), String>>,
-    others: Vec<Task<()>>,
-    disk_thread: Option<JoinHandle<()>>,
+    metrics: Metrics,
     stories: Stories,
+}
+
+/// The core task and the disk thread.
+struct Engine {
+    task: Task<Result<(), String>>,
+    stop: CancellationToken,
+    disk_thread: JoinHandle<()>,
 }
 
 fn start(
@@ -138,94 +151,135 @@ fn start(
     let suppressed = Suppressed::default();
     suppressed.register(&mut registry);
     let metrics = Metrics::new(&mut registry);
-    let stories = Stories::new(&suppressed, &Runtime::current());
-    let lifecycle = Lifecycle::default();
+
+    let (engine, core) = start_engine(config, node, disk, &metrics)?;
+    let shared = Shared {
+        config: Arc::clone(config),
+        core,
+        lifecycle: Lifecycle::default(),
+        metrics,
+        stories: Stories::new(&suppressed, &Runtime::current()),
+    };
+    let (executed, executed_watch) = watch::channel(0);
+    let health = HealthReporter::new();
+    let services = services(&shared, executed_watch, health.clone());
+    let drain = shared.lifecycle.drain.clone();
+    let serving = tokio::spawn(serve::serve(services, listeners.clients, listeners.peers, drain));
+    let others = vec![
+        tokio::spawn(replicator_link(&shared, executed).run()),
+        tokio::spawn(serve::report_health(
+            health,
+            shared.core.clone(),
+            shared.lifecycle.clone(),
+            config.replicator_name.clone(),
+        )),
+        tokio::spawn(serve_http(listeners.http, probe(&shared, registry))),
+    ];
+    Ok(Running {
+        shared,
+        engine,
+        serving,
+        others,
+    })
+}
+
+fn start_engine(
+    config: &Config,
+    node: Node,
+    disk: FileDisk,
+    metrics: &Metrics,
+) -> Result<(Engine, Handle), String> {
     let disk = disk_thread::start(disk, metrics.clone())
         .map_err(|error| format!("cannot start the disk thread: {error}"))?;
-
     let (commands, inputs) = mpsc::channel(COMMANDS_MAX);
     let status = Arc::new(node.status(clock::now()));
     let (published, watch) = watch::channel(Arc::clone(&status));
     let core = Handle::new(commands, watch);
-    let patience = config.election_timeout_min;
     let edges = Edges {
         disk: disk.operations,
-        peers: Peers::new(core.clone(), metrics.clone(), patience),
+        peers: Peers::new(core.clone(), metrics.clone(), config.election_timeout_min),
         formation: Formation::new(core.clone()),
         published,
         metrics: metrics.clone(),
     };
-    let core_stop = CancellationToken::new();
-    let core_task =
-        tokio::spawn(Core::new(node, status, edges).run(inputs, disk.completions, core_stop.clone()));
+    let stop = CancellationToken::new();
+    let run = Core::new(node, status, edges).run(inputs, disk.completions, stop.clone());
+    Ok((
+        Engine {
+            task: tokio::spawn(run),
+            stop,
+            disk_thread: disk.thread,
+        },
+        core,
+    ))
+}
 
-    let (executed, executed_watch) = watch::channel(0);
-    let link = ReplicatorLink {
-        config: Arc::clone(config),
-        core: core.clone(),
-        metrics: metrics.clone(),
-        stories: stories.clone(),
-        executed,
-    };
-    let operations = OperationsService {
-        config: Arc::clone(config),
-        core: core.clone(),
-        forwarder: Arc::new(Forwarder::new(core.clone(), patience)),
-        limits: Limits::new(metrics.clone()),
-        metrics: metrics.clone(),
-        stories: stories.clone(),
-        executed: executed_watch,
-        lifecycle: lifecycle.clone(),
-    };
-    let health = HealthReporter::new();
-    let services = Services {
-        operations,
-        cluster: ClusterService {
-            config: Arc::clone(config),
-            core: core.clone(),
-            lifecycle: lifecycle.clone(),
-        },
-        raft: RaftService {
-            core: core.clone(),
-            metrics,
-            lifecycle: lifecycle.clone(),
-        },
-        health: health.clone(),
-    };
-    let probe = NodeProbe {
-        config: Arc::clone(config),
-        core: core.clone(),
-        lifecycle: lifecycle.clone(),
-        registry,
-    };
-    let serving = tokio::spawn(serve::serve(
-        services,
-        listeners.clients,
-        listeners.peers,
-        lifecycle.drain.clone(),
-    ));
-    let name = config.replicator_name.clone();
-    let others = vec![
-        tokio::spawn(link.run()),
-        tokio::spawn(serve::report_health(
-            health,
-            core.clone(),
-            lifecycle.clone(),
-            name,
-        )),
-        tokio::spawn(serve_http(listeners.http, probe)),
-    ];
-    Ok(Running {
-        config: Arc::clone(config),
+fn services(shared: &Shared, executed: watch::Receiver<OperationIndex>, health: HealthReporter) -> Services {
+    let Shared {
+        config,
         core,
         lifecycle,
-        core_stop,
-        core_task,
-        serving,
-        others,
-        disk_thread: Some(disk.thread),
+        metrics,
         stories,
-    })
+    } = shared.clone();
+    let operations = OperationsService {
+        config: Arc::clone(&config),
+        core: core.clone(),
+        forwarder: Arc::new(Forwarder::new(core.clone(), config.election_timeout_min)),
+        limits: Limits::new(metrics.clone()),
+        metrics: metrics.clone(),
+        stories,
+        executed,
+        lifecycle: lifecycle.clone(),
+    };
+    let cluster = ClusterService {
+        config,
+        core: core.clone(),
+        lifecycle: lifecycle.clone(),
+    };
+    let raft = RaftService {
+        core,
+        metrics,
+        lifecycle,
+    };
+    Services {
+        operations,
+        cluster,
+        raft,
+        health,
+    }
+}
+
+fn replicator_link(shared: &Shared, executed: watch::Sender<OperationIndex>) -> ReplicatorLink {
+    let Shared {
+        config,
+        core,
+        metrics,
+        stories,
+        ..
+    } = shared.clone();
+    ReplicatorLink {
+        config,
+        core,
+        metrics,
+        stories,
+        executed,
+    }
+}
+
+fn probe(shared: &Shared, registry: Registry) -> NodeProbe {
+    let Shared {
+        config,
+        core,
+        lifecycle,
+        ..
+    } = shared.clone();
+    NodeProbe {
+        config,
+        core,
+        lifecycle,
+        registry,
+    }
 }
 
 async fn serve_http(listener: TcpListener, probe: NodeProbe) {
@@ -238,7 +292,7 @@ impl Running {
     /// Why the node ended by itself.
     async fn ended(&mut self) -> String {
         let (what, ended) = tokio::select! {
-            ended = &mut self.core_task => ("core", ended),
+            ended = &mut self.engine.task => ("core", ended),
             ended = &mut self.serving => ("gRPC", ended),
         };
         match ended {
@@ -250,25 +304,28 @@ impl Running {
 
     /// Hands leadership over, forwards for a while, and lets calls under way end.
     async fn stop_gracefully(&mut self) -> Result<(), String> {
-        self.lifecycle.stopping.cancel();
+        self.shared.lifecycle.stopping.cancel();
         let forwarding_until = tokio::time::Instant::now() + FORWARDING_AFTER_SIGNAL;
-        if self.core.published().role == Role::Leader {
-            let bounded = tokio::time::timeout(self.config.election_timeout_min, self.core.transfer(None));
+        if self.shared.core.published().role == Role::Leader {
+            let bounded = tokio::time::timeout(
+                self.shared.config.election_timeout_min,
+                self.shared.core.transfer(None),
+            );
             match bounded.await {
                 Ok(Ok(transferred)) => tracing::info!(
                     "Node {} handed leadership over to Node {}",
-                    self.config.node,
+                    self.shared.config.node,
                     transferred.leader.node
                 ),
                 Ok(Err(refused)) => {
                     let why = crate::refusal::transfer(refused);
                     tracing::info!(
                         "Node {} could not hand leadership over: {}",
-                        self.config.node,
+                        self.shared.config.node,
                         why.message()
                     );
                 }
-                Err(_) => tracing::info!("Node {} found no successor in time", self.config.node),
+                Err(_) => tracing::info!("Node {} found no successor in time", self.shared.config.node),
             }
         }
         tokio::select! {
@@ -276,7 +333,7 @@ impl Running {
             // Its log failed meanwhile, for example.
             why = self.ended() => return Err(why),
         }
-        self.lifecycle.drain.cancel();
+        self.shared.lifecycle.drain.cancel();
         // Whoever keeps a call open longer than that is cut off.
         let _ = tokio::time::timeout(DRAIN_MAX, &mut self.serving).await;
         Ok(())
@@ -284,18 +341,17 @@ impl Running {
 
     /// Ends everything. What the disk was given is still written.
     async fn finish(mut self) {
-        self.core_stop.cancel();
+        self.engine.stop.cancel();
         for task in &self.others {
             task.abort();
         }
         self.serving.abort();
-        if !self.core_task.is_finished() {
-            let _ = (&mut self.core_task).await;
+        if !self.engine.task.is_finished() {
+            let _ = (&mut self.engine.task).await;
         }
-        self.stories.flush();
-        if let Some(thread) = self.disk_thread.take() {
-            let joined = tokio::task::spawn_blocking(move || thread.join());
-            let _ = tokio::time::timeout(DRAIN_MAX, joined).await;
-        }
+        self.shared.stories.flush();
+        let thread = self.engine.disk_thread;
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        let _ = tokio::time::timeout(DRAIN_MAX, joined).await;
     }
 }
