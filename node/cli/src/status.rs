@@ -1,6 +1,6 @@
 //! `status`.
 
-use raftlog_client::{Client, Options};
+use raftlog_client::{Client, Endpoint, Options};
 use serde::Serialize;
 
 use crate::{
@@ -30,9 +30,11 @@ pub(crate) async fn run(common: &Common, arguments: &StatusArgs) -> Result<(), F
     if any {
         Ok(())
     } else {
-        Err(Failure::failed(
-            "no node answered: check --endpoints and that the nodes run",
-        ))
+        let asked: Vec<&str> = common.endpoints.iter().map(Endpoint::as_str).collect();
+        Err(Failure::failed(format!(
+            "no node answered at {}: check --endpoints and that the nodes run",
+            asked.join(", ")
+        )))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use raftlog_proto::v1::cluster_server::ClusterServer;
-use raftlog_proto::v1::operations_server::OperationsServer;
-use raftlog_proto::v1::raft_server::RaftServer;
+use raftlog_proto::v1::cluster_server::{ClusterServer, SERVICE_NAME as CLUSTER};
+use raftlog_proto::v1::operations_server::{OperationsServer, SERVICE_NAME as OPERATIONS};
+use raftlog_proto::v1::raft_server::{RaftServer, SERVICE_NAME as RAFT};
 use raftlog_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,12 @@ pub(crate) async fn serve(
     peers: Option<TcpListener>,
     drain: CancellationToken,
 ) -> Result<(), String> {
-    let router = base(&services.health)?.add_service(limited(services.operations));
+    let names: &[&str] = if peers.is_some() {
+        &[OPERATIONS]
+    } else {
+        &[OPERATIONS, RAFT, CLUSTER]
+    };
+    let router = base(&services.health, names)?.add_service(limited(services.operations));
     let for_peers = |router: Router| {
         let raft = RaftServer::new(services.raft.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -58,7 +63,7 @@ pub(crate) async fn serve(
     let served = match peers {
         None => run(for_peers(router), clients, &drain).await,
         Some(peers) => {
-            let second = for_peers(base(&services.health)?);
+            let second = for_peers(base(&services.health, &[RAFT, CLUSTER])?);
             tokio::try_join!(run(router, clients, &drain), run(second, peers, &drain)).map(|_| ())
         }
     };
@@ -71,12 +76,16 @@ fn limited(operations: OperationsService) -> OperationsServer<OperationsService>
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Health and reflection.
-fn base(health: &HealthReporter) -> Result<Router, String> {
+/// Health and reflection, which lists the services with these names.
+fn base(health: &HealthReporter, names: &[&str]) -> Result<Router, String> {
     let reflection = || {
-        Reflection::configure()
+        let reflection = Reflection::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
+        names
+            .iter()
+            .fold(reflection, |reflection, name| reflection.with_service_name(*name))
     };
     let broken = |error: tonic_reflection::server::Error| {
         format!("the descriptors for reflection are broken: {error}")

@@ -52,6 +52,12 @@ impl Options {
         Self::with_timings("300ms..600ms", "100ms")
     }
 
+    /// The same with another number of nodes.
+    #[must_use]
+    pub fn of(self, nodes: u32) -> Self {
+        Self { nodes, ..self }
+    }
+
     /// These timings.
     pub fn with_timings(election_timeout: &str, heartbeat_interval: &str) -> Self {
         let flags = [

@@ -10,6 +10,7 @@ use raftlog_proto::v1::SubmitClientRequestRequest;
 use raftlog_proto::v1::operations_client::OperationsClient;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -173,6 +174,8 @@ fn assert_worth_a_retry(client: &str, sequence: u64, status: &Status) {
             reason::UNFORMED,
         ]
         .contains(&reason),
+        // A connection that failed, which tonic tells with a code of its choice.
+        None if status.source().is_some() => true,
         None => matches!(
             status.code(),
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// Lines of each stream that a failed test shows.
+/// Lines of each stream that a failed test shows, heartbeats aside.
 const TAIL_LINES: usize = 60;
 
 /// A program in a process group of its own, killed with all its children when dropped. A test that is failing shows the
@@ -62,19 +62,11 @@ impl Process {
         environment: &[(&str, &str)],
         stdin: Stdio,
     ) -> Self {
-        let mut command = Command::new(binary);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(environment.iter().copied());
-        for variable in ["PATH", "HOME", "TMPDIR"] {
-            command.envs(std::env::var_os(variable).map(|value| (variable, value)));
-        }
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
+        let (mut command, shown) = prepare(binary, arguments, environment);
         let mut child = command
+            .stdin(stdin)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         let id = child.id().expect("a child that nobody waited for has an ID");
         let output = Output::default();
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -85,7 +77,7 @@ impl Process {
         ];
         Self {
             name: name.to_owned(),
-            command: format!("{:?}", command.as_std()),
+            command: shown,
             child,
             group: Pid::from_raw(i32::try_from(id).expect("process IDs fit an i32"))
                 .expect("process IDs are not 0"),
@@ -205,18 +197,22 @@ impl Process {
         eprintln!("\n==== {} ({:?}): {}", self.name, self.status, self.command);
         for (stream, label) in [(&self.output.stdout, "stdout"), (&self.output.stderr, "stderr")] {
             let stream = lock(stream);
-            let skipped = stream.lines.len().saturating_sub(TAIL_LINES);
-            eprintln!("---- {label}, {skipped} lines before these");
-            stream
-                .lines
-                .iter()
-                .skip(skipped)
-                .for_each(|line| eprintln!("{line}"));
+            let told: Vec<&String> = stream.lines.iter().filter(|line| !is_heartbeat(line)).collect();
+            let skipped = told.len().saturating_sub(TAIL_LINES);
+            let heartbeats = stream.lines.len() - told.len();
+            eprintln!("---- {label}, {skipped} lines before these, and {heartbeats} of heartbeats");
+            for line in told.iter().skip(skipped) {
+                eprintln!("{line}");
+            }
             if !stream.torn.is_empty() {
                 eprintln!("{} (no newline)", stream.torn);
             }
         }
     }
+}
+
+fn is_heartbeat(line: &str) -> bool {
+    line.contains("sends AppendEntries (Heartbeat)") || line.contains("runs RPC AppendEntries called by")
 }
 
 impl Drop for Process {
@@ -247,6 +243,26 @@ impl Drop for Process {
             panic!("{} panicked: {line}", self.name);
         }
     }
+}
+
+/// A command in a process group of its own with piped output, and how to show it. Of this process's environment only what
+/// programs in general need is passed on.
+fn prepare<A: AsRef<OsStr>>(
+    binary: &Path,
+    arguments: &[A],
+    environment: &[(&str, &str)],
+) -> (Command, String) {
+    let mut command = Command::new(binary);
+    command.args(arguments);
+    let shown = format!("{:?} with {environment:?}", command.as_std());
+    command.env_clear();
+    for variable in ["PATH", "HOME", "TMPDIR"] {
+        command.envs(std::env::var_os(variable).map(|value| (variable, value)));
+    }
+    command.envs(environment.iter().copied());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    (command, shown)
 }
 
 fn capture(stream: impl AsyncRead + Unpin + Send + 'static, into: Arc<Mutex<Stream>>) -> JoinHandle<()> {
@@ -329,18 +345,9 @@ impl Finished {
 /// # Panics
 /// When it does not end within [`PATIENCE`], ends by a signal, or panics.
 pub async fn run<A: AsRef<OsStr>>(binary: &Path, arguments: &[A], stdin: &[u8]) -> Finished {
-    let mut command = Command::new(binary);
-    command.args(arguments).env_clear();
-    for variable in ["PATH", "HOME", "TMPDIR"] {
-        command.envs(std::env::var_os(variable).map(|value| (variable, value)));
-    }
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command.process_group(0).kill_on_drop(true);
-    let shown = format!("{:?}", command.as_std());
+    let (mut command, shown) = prepare(binary, arguments, &[]);
     let mut child = command
+        .stdin(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
     let _registration = Registration::new(child.id().expect("a child that nobody waited for has an ID"));

@@ -8,6 +8,7 @@ use rand::RngExt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Starts a stopped program's binary with its own flags, which is expected to end by itself.
 async fn restart(cluster: &mut Cluster, program: &str, node: u32) -> Finished {
@@ -20,11 +21,7 @@ async fn restart(cluster: &mut Cluster, program: &str, node: u32) -> Finished {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_folder_names_its_holder() {
-    let mut cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
+    let mut cluster = Cluster::start(Options::quick().of(1)).await;
     for program in ["raft-node", "raft-replicator"] {
         let running = if program == "raft-node" {
             cluster.node(1)
@@ -109,11 +106,7 @@ async fn a_torn_end_is_repaired_from_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_members_folder_is_refused() {
-    let mut cluster = Cluster::start(Options {
-        nodes: 3,
-        ..Options::quick()
-    })
-    .await;
+    let mut cluster = Cluster::start(Options::quick().of(3)).await;
     cluster.submit(1, "something to hold").await.expect("all is well");
     cluster.settled_logs(&cluster.numbers()).await;
     cluster.kill_all().await;
@@ -130,34 +123,51 @@ async fn another_members_folder_is_refused() {
     cluster.wait_until_ready().await;
 }
 
+/// The data folders of a cluster that holds one operation, `theirs`, and is gone.
+async fn another_clusters_folders(nodes: u32) -> TempDir {
+    let mut foreign = Cluster::start(Options::quick().of(nodes)).await;
+    foreign.submit(1, "theirs").await.expect("all is well");
+    foreign.settled_logs(&foreign.numbers()).await;
+    foreign.kill_all().await;
+    let kept = tempfile::tempdir().expect("cannot make a temporary folder");
+    let folders = [
+        foreign.node(1).folder().to_owned(),
+        foreign.replicator(1).folder().to_owned(),
+    ];
+    for folder in folders {
+        let name = folder.file_name().expect("a folder has a name");
+        fs::rename(&folder, kept.path().join(name)).expect("folders can be renamed");
+    }
+    kept
+}
+
+/// The replicator keeps what it has and takes nothing from a node of another cluster, and both say so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clusters_replicator_folder_is_refused() {
-    let mut cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
+    let foreign = another_clusters_folders(1).await;
+    let mut cluster = Cluster::start(Options::quick().of(1)).await;
     cluster.submit(1, "ours").await.expect("all is well");
     cluster.settled_logs(&[1]).await;
-    let mut foreign = Cluster::start(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
-    foreign.submit(1, "theirs").await.expect("all is well");
-    foreign.settled_logs(&[1]).await;
     cluster.kill_all().await;
-    foreign.kill_all().await;
-    let aside = cluster.folder().join("aside");
     let (ours, theirs) = (
         cluster.replicator(1).folder().to_owned(),
-        foreign.replicator(1).folder().to_owned(),
+        foreign.path().join("q4node1"),
     );
+    let aside = cluster.folder().join("aside");
     swap(&ours, &theirs, &aside);
     cluster.start_all();
-    // The replicator keeps what it has and takes nothing from a node of another cluster; the node says so.
-    let why = cluster.wait_until_unready(1, &["cluster"]).await;
-    println!("node 1 says: {why}");
+    cluster.wait_until_unready(1, &["q4node1"]).await;
+    let told = |line: &str| line.contains("this replicator's data folder to cluster");
+    cluster
+        .node(1)
+        .process()
+        .says_after(0, "whose replicator it is", told)
+        .await;
+    cluster
+        .replicator(1)
+        .process()
+        .says_after(0, "whose replicator it is", told)
+        .await;
     cluster.kill_all().await;
     swap(&ours, &theirs, &aside);
     cluster.start_all();
@@ -166,37 +176,36 @@ async fn another_clusters_replicator_folder_is_refused() {
     assert_eq!(log.len(), 1);
 }
 
-/// Every pod's folder of another cluster: its peers are not there, and here nobody takes it in or is harmed.
+/// A node with the folder of another cluster: its peers are not there, and here nobody takes it in or is harmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clusters_node_folder_is_kept_out() {
-    let mut cluster = Cluster::start(Options {
-        nodes: 3,
-        ..Options::quick()
-    })
-    .await;
+    let foreign = another_clusters_folders(3).await;
+    let mut cluster = Cluster::start(Options::quick().of(3)).await;
     cluster.submit(1, "ours").await.expect("all is well");
-    let mut foreign = Cluster::start(Options {
-        nodes: 3,
-        ..Options::quick()
-    })
-    .await;
-    foreign.submit(1, "theirs").await.expect("all is well");
-    foreign.kill_all().await;
     cluster.node(1).kill().await;
+    let (ours, theirs) = (cluster.node(1).folder().to_owned(), foreign.path().join("node1"));
     let aside = cluster.folder().join("aside");
-    let (ours, theirs) = (
-        cluster.node(1).folder().to_owned(),
-        foreign.node(1).folder().to_owned(),
-    );
     swap(&ours, &theirs, &aside);
     cluster.node(1).start();
-    cluster.wait_until_unready(1, &["cluster"]).await;
-    cluster.leader_among(&[2, 3]).await;
+    cluster.wait_until_unready(1, &["q4node1"]).await;
+    let told = |line: &str| line.contains("this replicator's data folder to cluster");
+    cluster
+        .node(1)
+        .process()
+        .says_after(0, "that its replicator is of another cluster", told)
+        .await;
+    let leader = cluster.leader_among(&[2, 3]).await.node;
+    let refused = format!("Node {leader} is refused by Node 1");
+    cluster
+        .node(leader)
+        .process()
+        .says_after(0, &refused, |line| line.contains("cluster"))
+        .await;
     cluster
         .submit(2, "still ours")
         .await
         .expect("two of three are a majority");
-    cluster.wait_until_unready(1, &["cluster"]).await;
+    cluster.wait_until_unready(1, &["q4node1"]).await;
     cluster.node(1).kill().await;
     swap(&ours, &theirs, &aside);
     cluster.start_all();
@@ -209,11 +218,7 @@ async fn another_clusters_node_folder_is_kept_out() {
 /// A mount point comes with `lost+found`, and an operator may leave a note.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_else_is_in_a_folder_does_not_matter() {
-    let mut cluster = Cluster::prepare(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
+    let mut cluster = Cluster::prepare(Options::quick().of(1)).await;
     for folder in [
         cluster.node(1).folder().to_owned(),
         cluster.replicator(1).folder().to_owned(),
@@ -230,11 +235,7 @@ async fn what_else_is_in_a_folder_does_not_matter() {
 /// A newer version's folder is told from damage, and neither is overwritten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_that_cannot_be_read_is_refused() {
-    let mut cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
+    let mut cluster = Cluster::start(Options::quick().of(1)).await;
     cluster.submit(1, "something to hold").await.expect("all is well");
     cluster.settled_logs(&[1]).await;
     cluster.kill_all().await;
@@ -269,11 +270,7 @@ async fn an_identity_that_cannot_be_read_is_refused() {
 /// Formed without a log is corruption, never an empty node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_log_is_corruption() {
-    let mut cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
+    let mut cluster = Cluster::start(Options::quick().of(1)).await;
     cluster.submit(1, "something to hold").await.expect("all is well");
     cluster.kill_all().await;
     let folder = cluster.node(1).folder().to_owned();

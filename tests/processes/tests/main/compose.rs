@@ -84,7 +84,7 @@ fn every_node_and_replicator_has_a_volume() {
     for (name, service) in compose["services"].as_object().expect("services") {
         for volume in strings(&service["volumes"]) {
             let (volume, place) = volume.split_once(':').expect("VOLUME:PLACE");
-            assert_eq!(place, "/home/nonroot", "{name}");
+            assert_eq!(place, "/var/lib/raftlog", "{name}");
             assert!(used.insert(volume), "{volume} belongs to two services");
         }
     }

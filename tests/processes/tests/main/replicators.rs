@@ -86,11 +86,7 @@ async fn a_watcher_follows_live() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_does_not_read_stops_nothing() {
     const LINES: usize = 30_000;
-    let mut cluster = Cluster::start(Options {
-        nodes: 3,
-        ..Options::quick()
-    })
-    .await;
+    let mut cluster = Cluster::start(Options::quick().of(3)).await;
     cluster.replicator(1).kill().await;
     cluster.replicator(1).start_unread();
     cluster.wait_until_ready().await;

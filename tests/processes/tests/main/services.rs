@@ -23,11 +23,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_reflection_are_on_every_port() {
-    let cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::quick()
-    })
-    .await;
+    let cluster = Cluster::start(Options::quick().of(1)).await;
     let table: [(u16, &[&str]); 2] = [
         (
             cluster.port(1),
