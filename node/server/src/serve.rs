@@ -25,6 +25,8 @@ use crate::readiness::readiness;
 
 /// Calls under way on one connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
+/// Calls that were cancelled before this node saw them, on one connection.
+const CANCELLED_CALLS_MAX: usize = 4_096;
 /// A client that does not answer a ping for so long is gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections are pinged this often.
@@ -92,6 +94,8 @@ fn base(health: &HealthReporter, names: &[&str]) -> Result<Router, String> {
     };
     Ok(Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        // A node that was frozen finds all its callers' cancelled calls at once: no reason to hang up on them.
+        .http2_max_pending_accept_reset_streams(Some(CANCELLED_CALLS_MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(PING_INTERVAL))
