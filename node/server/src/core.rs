@@ -244,7 +244,12 @@ impl Core {
             }
             Command::ListensForResponses { member, responses } => {
                 self.responses.retain(|_, sender| sender.strong_count() > 0);
-                self.responses.insert(member, responses);
+                let before = self.responses.insert(member, responses);
+                // Whoever still sends there would wait for its answers in vain.
+                if let Some(before) = before.and_then(|sender| sender.upgrade()) {
+                    let replaced = "a later stream of the same member took this one's place";
+                    let _ = before.try_send(Err(tonic::Status::aborted(replaced)));
+                }
             }
             Command::ReplicatorOpened(sender) => {
                 self.replicator = Some(sender);

@@ -13,6 +13,7 @@ use raftlog_proto::v1::{
     AppendEntriesRequest, BootstrapRequest, Entry, Header, Member, NodeHello, NodeStatus, Noop, Operation,
     ReplicateLogRequest, RequestVoteRequest, TimeoutNowRequest, entry,
 };
+use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 
 /// A cluster, the leader's view, and a follower's.
@@ -147,8 +148,10 @@ async fn a_replicator_refuses_another_clusters_node() {
         message: Some(Message::Hello(hello)),
     };
     let mut client = ReplicatorClient::new(api::channel(cluster.replicator_port(follower.node)));
+    // The stream stays open, as a node's does.
+    let requests = tokio_stream::once(request).chain(tokio_stream::pending());
     let refused = async {
-        let mut answers = api::call(client.replicate_log(tokio_stream::once(request))).await?;
+        let mut answers = api::call(client.replicate_log(requests)).await?;
         while answers.message().await?.is_some() {}
         Ok::<(), Status>(())
     };
@@ -176,7 +179,7 @@ async fn nonsense_from_the_leader_is_refused() {
         term: leader.term,
         previous_log_index: leader.last_log_index,
         previous_log_term: leader.term,
-        round: 1 << 40,
+        round: 1,
         ..Default::default()
     };
     let next = leader.last_log_index + 1;
