@@ -42,7 +42,10 @@ fn check_executed(executed: &[Executed], expected: &[String]) {
             now.index == last.index + 1 || (now.life > last.life && now.index <= last.index)
         });
         assert!(follows, "{now:?} after {last:?}");
-        assert_eq!(now.data, expected[usize::try_from(now.index).expect("it is small") - 1]);
+        assert_eq!(
+            now.data,
+            expected[usize::try_from(now.index).expect("it is small") - 1]
+        );
         last = Some(now);
     }
 }

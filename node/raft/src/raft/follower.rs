@@ -14,6 +14,8 @@ pub(super) struct Following {
     verified: LogIndex,
     /// The latest round whose entries were not on disk when it came.
     unanswered_round: Option<u64>,
+    /// With the log on disk up to here, all that was committed when the leader said so is: nothing it counts on is missing.
+    complete_at: Option<LogIndex>,
 }
 
 impl Following {
@@ -22,6 +24,7 @@ impl Following {
         Self {
             verified: commit,
             unanswered_round: None,
+            complete_at: None,
         }
     }
 }
@@ -73,9 +76,13 @@ impl Raft {
         };
         self.commit_to(commit.min(verified));
         let all_on_disk = verified <= self.durability.persisted();
+        let complete = commit <= verified && self.log.term_at(commit) == Some(self.term);
         let Role::Follower(following) = &mut self.role else {
             return;
         };
+        if complete {
+            following.complete_at.get_or_insert(verified);
+        }
         following.verified = following.verified.max(verified);
         if brought_entries && !all_on_disk {
             following.unanswered_round = Some(round);
@@ -86,6 +93,7 @@ impl Raft {
                 Body::AppendEntriesResponse(self.response(round, None)),
             );
         }
+        self.clear_suspicion();
     }
 
     /// The sender is this term's leader.
@@ -194,9 +202,14 @@ impl Raft {
     }
 
     /// Whatever was committed with this member's word is in the log of a leader that has committed in its own term; with all
-    /// of that on disk again nothing can be missing.
+    /// of that on disk again nothing can be missing. The own commit index says less: it may be from before the damage, or
+    /// follow the leader's in steps while entries are brought back.
     pub(super) fn clear_suspicion(&mut self) {
-        if self.term_has_commit() && self.durability.persisted() >= self.commit {
+        if let Role::Follower(following) = &self.role
+            && following
+                .complete_at
+                .is_some_and(|at| at <= self.durability.persisted())
+        {
             self.suspect = false;
         }
     }

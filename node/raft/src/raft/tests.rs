@@ -584,6 +584,53 @@ fn a_follower_that_lost_what_it_acknowledged_gets_it_back_and_votes_only_then() 
 }
 
 #[test]
+fn part_of_what_was_lost_is_not_enough_to_vote() {
+    // One entry a message, so that what was lost comes back in steps.
+    let mut cluster = Cluster::with(3, |config| config.append_bytes_max = 1);
+    let leader = cluster.elect();
+    for request in 1..=5 {
+        cluster.submit(leader, request);
+    }
+    let damaged = cluster.followers(leader)[0];
+    let disk = cluster.disks.get_mut(&damaged).unwrap();
+    disk.entries.truncate(3);
+    disk.hard_state.commit = 2;
+    cluster.restart(damaged);
+    cluster.raft(damaged).set_suspect();
+    cluster.raft(leader).peer_stream_broken(id(damaged));
+    let committed = cluster.members[&leader].commit();
+    let end = cluster.now + Duration::from_secs(3);
+    while cluster.now < end {
+        cluster.now = cluster.now + Duration::from_millis(100);
+        let now = cluster.now;
+        cluster.raft(leader).tick(now);
+        cluster.flush(leader);
+        while let Some(message) = cluster.queue.pop_front() {
+            let to = message.to.get();
+            cluster.raft(to).message(now, message);
+            cluster.flush(to);
+            let complete = cluster.members[&damaged].persisted_index() >= committed;
+            assert!(complete || cluster.members[&damaged].is_suspect());
+        }
+    }
+    assert!(!cluster.members[&damaged].is_suspect());
+}
+
+#[test]
+fn a_member_that_lost_nothing_votes_again_though_nothing_is_written() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.submit(leader, 1);
+    let damaged = cluster.followers(leader)[0];
+    cluster.restart(damaged);
+    cluster.raft(damaged).set_suspect();
+    cluster.run(Duration::from_secs(3));
+    assert!(!cluster.members[&damaged].is_suspect());
+    cluster.cut_off.insert(leader);
+    assert_ne!(cluster.elect(), leader);
+}
+
+#[test]
 fn messages_that_got_lost_are_sent_again() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
