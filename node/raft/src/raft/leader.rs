@@ -371,6 +371,7 @@ impl Raft {
             // The next heartbeat tries again; at once would spin while nobody is there.
             progress.ordered = Ordered::Nothing;
         }
+        self.forget_reads_of(member);
     }
 
     pub(super) fn append_answered(&mut self, now: Time, from: MemberId, response: AppendEntriesResponse) {

@@ -107,6 +107,22 @@ impl Raft {
         for reader in std::mem::take(&mut leading.reads.waiting) {
             self.start_read(reader);
         }
+        // A single voter has nobody whose answer would bring this about.
+        self.confirm_reads();
+    }
+
+    /// A member's stream broke. It may come back as a new process that numbers its reads anew: an answer to an old one
+    /// must not pass for that to a new one, which may have to see more.
+    pub(super) fn forget_reads_of(&mut self, member: MemberId) {
+        let Role::Leader(leading) = &mut self.role else {
+            return;
+        };
+        let of_others = |reader: &Reader| !matches!(reader, Reader::Remote(id, _) if *id == member);
+        leading.reads.waiting.retain(of_others);
+        leading.reads.confirming.retain(|read| of_others(&read.reader));
+        if let Some(progress) = leading.peers.get_mut(&member) {
+            progress.read_answers.clear();
+        }
     }
 
     /// Answers the reads whose round a majority has answered.

@@ -800,6 +800,97 @@ fn t6_4_a_leader_that_is_cut_off_answers_no_read() {
 }
 
 #[test]
+fn t6_4_a_single_voter_answers_reads_from_before_its_first_commit() {
+    let mut raft = member(
+        1,
+        1,
+        Config::new(id(1)),
+        HardState::default(),
+        Vec::new(),
+        Time(0),
+    );
+    let now = raft.deadline();
+    raft.tick(now);
+    let persist = |effects: Vec<Effect>| {
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Persist(persist) => Some(persist.ticket),
+            _ => None,
+        })
+    };
+    let vote = persist(raft.flush(now)).unwrap();
+    raft.persisted(now, vote);
+    let noop = persist(raft.flush(now)).unwrap();
+    raft.read_index(now, 7);
+    raft.persisted(now, noop);
+    assert!(raft.flush(now).contains(&Effect::ReadReady(7, Some(0))));
+}
+
+#[test]
+fn t6_4_an_answer_to_a_read_of_an_earlier_life_answers_no_later_one() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let (reader, other) = (cluster.followers(leader)[0], cluster.followers(leader)[1]);
+    let read = |cluster: &mut Cluster| {
+        let now = cluster.now;
+        cluster.raft(reader).read_index(now, 1);
+        cluster.flush(reader);
+    };
+    // A read from before an operation is committed, whose round nobody answers.
+    let proposed = Proposed::Operation(Operation {
+        data: "op".into(),
+        session: None,
+    });
+    let now = cluster.now;
+    cluster.raft(leader).propose(
+        now,
+        Proposal {
+            id: 1,
+            stream: None,
+            proposed,
+        },
+    );
+    cluster.flush(leader);
+    let append = std::mem::take(&mut cluster.queue);
+    read(&mut cluster);
+    let request = cluster.queue.pop_back().unwrap();
+    cluster.raft(leader).message(now, request);
+    cluster.flush(leader);
+    cluster.queue.clear();
+    cluster.queue.extend(append);
+    while let Some(message) = cluster.queue.pop_front() {
+        let to = message.to.get();
+        if to != reader && message.from != id(reader) {
+            cluster.raft(to).message(now, message);
+            cluster.flush(to);
+        }
+        if cluster.answers.contains_key(&1) {
+            break;
+        }
+    }
+    cluster.queue.clear();
+    assert_eq!(cluster.index_of(1), 1, "acknowledged");
+    // Its reader comes back, and asks again as soon as it hears the leader.
+    cluster.restart(reader);
+    cluster.raft(leader).peer_stream_broken(id(reader));
+    cluster.cut_off.clear();
+    cluster.cut_off.insert(other);
+    cluster.now = cluster.now + Duration::from_secs(1);
+    let now = cluster.now;
+    cluster.raft(leader).tick(now);
+    cluster.flush(leader);
+    while cluster.members[&reader].leader().is_none() {
+        let message = cluster.queue.pop_front().unwrap();
+        if message.to == id(reader) {
+            cluster.raft(reader).message(now, message);
+            cluster.flush(reader);
+        }
+    }
+    read(&mut cluster);
+    cluster.deliver();
+    assert_eq!(cluster.reads[&1], Some(1));
+}
+
+#[test]
 fn s5_3_what_no_leader_can_have_sent_is_refused() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
