@@ -31,6 +31,9 @@ use leader::Leading;
 pub use progress::Progress;
 use transfer::Transfer;
 
+/// No cluster gets there by elections: a higher term is none of this protocol, and would leave no term to campaign in.
+const TERM_MAX: Term = Term::MAX / 2;
+
 /// One member.
 #[derive(Debug)]
 pub struct Raft {
@@ -100,16 +103,18 @@ impl Raft {
         let commit = hard_state.commit.min(log.last().index);
         log.settle(commit.max(log.settled()));
         let durability = Durability::new(log.last().index);
+        // Entries may have reached the disk before the state that follows them: a vote is of the state's term only.
+        let term = hard_state.term.max(log.last().term);
         let mut raft = Self {
             random,
-            term: hard_state.term.max(log.last().term),
-            voted_for: hard_state.voted_for,
+            term,
+            voted_for: hard_state.voted_for.filter(|_| hard_state.term == term),
             stated_minimum: hard_state.stated_minimum,
             commit,
             durability,
             role: Role::Follower(Following::new(commit)),
             leader: None,
-            heard_at: (hard_state.term > 0).then_some(now),
+            heard_at: (term > 0).then_some(now),
             election_deadline: now,
             disk_full: false,
             suspect: false,
@@ -276,6 +281,9 @@ impl Raft {
             "messages for others are refused where they come in"
         );
         let Message { from, term, body, .. } = message;
+        if term > TERM_MAX {
+            return;
+        }
         match body {
             Body::RequestVote(request) => self.vote_requested(now, from, term, request),
             Body::Vote { pre_vote, granted } => self.vote_received(now, from, term, pre_vote, granted),

@@ -129,7 +129,7 @@ impl Progress {
             && (if self.pipelining {
                 previous < self.next
             } else {
-                previous + 1 == self.next
+                previous == self.next - 1
             })
     }
 

@@ -10,7 +10,7 @@ use crate::effect::{Committed, Proposal, Proposed, Refusal, TransferRefusal};
 use crate::entry::{Operation, Payload, SessionStamp};
 use crate::fold::Fold;
 use crate::membership::Member;
-use crate::message::{AppendEntries, LogPosition, RequestVote};
+use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, LogPosition, RequestVote};
 
 fn id(n: u64) -> MemberId {
     MemberId::new(n).unwrap()
@@ -979,6 +979,83 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
         );
         assert_eq!(cluster.disks[&follower].entries, held, "{name}");
     }
+}
+
+#[test]
+fn numbers_that_no_member_can_have_sent_harm_nobody() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.submit(leader, 1);
+    let follower = cluster.followers(leader)[0];
+    // While the leader probes, it compares what is said to differ with where it probes.
+    cluster.raft(leader).peer_stream_broken(id(follower));
+    let term = cluster.members[&leader].term();
+    let conflict = Conflict {
+        previous: u64::MAX,
+        hint: LogPosition::default(),
+    };
+    let response = |conflict| {
+        Body::AppendEntriesResponse(AppendEntriesResponse {
+            round: 0,
+            matched: 0,
+            received: 0,
+            conflict,
+            read_requests: Vec::new(),
+        })
+    };
+    for (term, body) in [(term, response(Some(conflict))), (u64::MAX, response(None))] {
+        let message = Message {
+            from: id(follower),
+            to: id(leader),
+            term,
+            body,
+        };
+        let now = cluster.now;
+        cluster.raft(leader).message(now, message);
+        cluster.flush(leader);
+    }
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(
+        (cluster.leader(), cluster.members[&leader].term()),
+        (Some(leader), term)
+    );
+    cluster.cut_off.insert(leader);
+    assert_ne!(cluster.elect(), leader, "there is a term to campaign in");
+}
+
+#[test]
+fn a_vote_is_of_its_own_term_though_the_log_is_of_a_later_one() {
+    let (config, now) = (Config::new(id(1)), Time(0));
+    let hard_state = HardState {
+        term: 1,
+        voted_for: Some(id(2)),
+        ..HardState::default()
+    };
+    let noop = Fold::new(configuration(3)).next_entry(1, 2, Payload::Noop);
+    let mut raft = member(1, 3, config, hard_state, vec![noop], now);
+    let request = RequestVote {
+        pre_vote: false,
+        transfer: true,
+        last: LogPosition { index: 1, term: 2 },
+    };
+    raft.message(
+        now,
+        Message {
+            from: id(3),
+            to: id(1),
+            term: 2,
+            body: Body::RequestVote(request),
+        },
+    );
+    let effects = raft.flush(now);
+    let persist = effects.iter().find_map(|effect| match effect {
+        Effect::Persist(persist) => persist.hard_state,
+        _ => None,
+    });
+    assert_eq!(
+        persist.map(|state| (state.term, state.voted_for)),
+        Some((2, Some(id(3))))
+    );
 }
 
 #[test]
