@@ -98,6 +98,7 @@ impl Feed {
     }
 
     pub(super) fn opened(&mut self) {
+        self.read.clear();
         self.state = State::Greeting;
     }
 
@@ -147,7 +148,11 @@ impl Feed {
 
     pub(super) fn entries_read(&mut self, entries: Vec<Entry>) {
         self.reading = false;
-        self.read = entries;
+        // Two places may have to be compared: the second must not displace the first, or both would be read for ever.
+        if !matches!(self.state, State::Comparing { .. }) {
+            self.read.clear();
+        }
+        self.read.extend(entries);
     }
 
     /// Whatever there is to say now.
@@ -541,6 +546,41 @@ mod tests {
                 commit: 4
             })]
         );
+    }
+
+    #[test]
+    fn a_tail_and_a_commit_that_both_left_memory_are_compared_and_cut() {
+        let mut log = log(5);
+        let other = Place {
+            index: 4,
+            term: 1,
+            running_hash: 7,
+        };
+        let commit = place(&log, 2);
+        let entries = log.entries(1, 6, usize::MAX).unwrap();
+        log.settle(6);
+        while log.entry(6).is_some() {
+            let payload = Payload::Operation(Operation {
+                data: vec![0; 1 << 20].into(),
+                session: None,
+            });
+            log.push(log.fold().next_entry(log.last().index + 1, 1, payload));
+            log.settle(log.last().index);
+            log.evict(log.last().index);
+        }
+        let (mut feed, mut steps) = started(position(other, commit), &log, 5);
+        for _ in 0..4 {
+            if let [Step::Read(first, last, _)] = steps[..] {
+                let read = entries.iter().filter(|e| (first..=last).contains(&e.log_index));
+                feed.entries_read(read.cloned().collect());
+                steps = feed.poll(view(&log, 5));
+            }
+        }
+        let start = Step::Say(ToReplicator::Start {
+            action: StartAction::CutTo(2),
+            commit: 5,
+        });
+        assert_eq!(steps.first(), Some(&start));
     }
 
     #[test]
