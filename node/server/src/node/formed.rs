@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::{Entry, Payload};
@@ -12,6 +11,7 @@ use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
 use raftlog_storage::{Append, Wal, WalEvent};
 
+use super::RETRY_FULL_DISK;
 use super::api::{
     Committed, FromReplicator, Leader, MemberProgress, Output, Proposal, Refusal, Role, Status, ToReplicator,
     TransferRefusal, Transferred,
@@ -19,8 +19,6 @@ use super::api::{
 use super::feed::{Feed, Step, View};
 use super::notice::Notice;
 
-/// How often a full disk is asked for room again.
-const RETRY_FULL_DISK: Duration = Duration::from_secs(1);
 /// ReadIndex requests of the replicator that wait at once; beyond it refuses.
 const REPLICATOR_READS_MAX: usize = 1_024;
 /// Request numbers of the runtime are below this one; those of the replicator's reads start here.

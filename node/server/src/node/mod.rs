@@ -10,9 +10,12 @@ mod formation;
 mod formed;
 mod notice;
 mod recovery;
+#[cfg(test)]
+mod tests;
 mod unformed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use raftlog_raft::Raft;
 use raftlog_raft::entry::{Entry, HardState};
@@ -41,6 +44,8 @@ use unformed::{Joining, Unformed, same_cluster};
 const STORE_IDENTITY: OpId = OpId(u64::MAX);
 /// Share of `NodeConfig`'s memory for settled entries.
 const RECENT_BYTES_MAX: usize = 8 << 20;
+/// How often a full disk is asked for room again.
+const RETRY_FULL_DISK: Duration = Duration::from_secs(1);
 
 /// One node.
 #[derive(Debug)]
@@ -102,6 +107,7 @@ impl Node {
             State::Unformed(Box::new(Unformed {
                 formation,
                 joining: None,
+                retry_full_disk: Time::NEVER,
             }))
         };
         Ok(Self {
@@ -131,9 +137,7 @@ impl Node {
     /// When [`Input::Tick`] is due.
     pub fn deadline(&self) -> Time {
         match &self.state {
-            // On the way into a cluster there is nobody left to ask: the disk is what happens next.
-            State::Unformed(unformed) if unformed.joining.is_some() => Time::NEVER,
-            State::Unformed(unformed) => unformed.formation.due(),
+            State::Unformed(unformed) => unformed.deadline(),
             State::Formed(formed) => formed.deadline(),
         }
     }
@@ -172,6 +176,10 @@ impl Node {
                     self.outputs.push(Output::AskPeer { node, address });
                 }
                 self.decide();
+            }
+            Input::Tick if unformed.joining.is_some() && now >= unformed.retry_full_disk => {
+                unformed.retry_full_disk = now + RETRY_FULL_DISK;
+                self.wal.retry();
             }
             Input::PeerReport { node, report } => {
                 unformed.formation.report(node, report);
@@ -245,8 +253,8 @@ impl Node {
     fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
         match &mut self.state {
             State::Formed(formed) => formed.wal_event(now, event),
-            State::Unformed(unformed) => {
-                if let (WalEvent::Persisted(_), Some(joining)) = (event, &unformed.joining) {
+            State::Unformed(unformed) => match (event, &unformed.joining) {
+                (WalEvent::Persisted(_), Some(joining)) => {
                     // The log is there: now the identity may say that it has to be.
                     self.identity.cluster = Some(joining.cluster);
                     self.identity.formed = true;
@@ -254,7 +262,11 @@ impl Node {
                     self.outputs
                         .push(Output::Disk(STORE_IDENTITY, self.identity.store()));
                 }
-            }
+                (WalEvent::Full(full), _) => {
+                    unformed.retry_full_disk = if full { now + RETRY_FULL_DISK } else { Time::NEVER };
+                }
+                _ => {}
+            },
         }
     }
 
@@ -366,7 +378,12 @@ impl Node {
             self.tell_others(cluster, &bootstrap);
         }
         // The log has written one batch on its own account.
-        self.state = State::Formed(Box::new(Formed::new(cluster, bootstrap, raft, 1)));
+        let mut formed = Formed::new(cluster, bootstrap, raft, 1);
+        if self.wal.is_full_disk() {
+            // The log says so only once.
+            formed.wal_event(now, WalEvent::Full(true));
+        }
+        self.state = State::Formed(Box::new(formed));
     }
 
     fn tell_others(&mut self, cluster_id: ClusterId, bootstrap: &Configuration) {

@@ -4,6 +4,7 @@
 use raftlog_raft::effect::RequestId;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::membership::{Configuration, Member};
+use raftlog_raft::time::Time;
 
 use super::api::BootstrapRefusal;
 use super::formation::Formation;
@@ -14,6 +15,8 @@ pub(super) struct Unformed {
     pub(super) formation: Formation,
     /// The place it is about to take.
     pub(super) joining: Option<Joining>,
+    /// When a full disk is asked for room again.
+    pub(super) retry_full_disk: Time,
 }
 
 /// A place in a cluster, not yet on disk.
@@ -28,6 +31,15 @@ pub(super) struct Joining {
 }
 
 impl Unformed {
+    /// When time is what happens next. On the way into a cluster there is nobody left to ask, and it is the disk.
+    pub(super) fn deadline(&self) -> Time {
+        if self.joining.is_some() {
+            self.retry_full_disk
+        } else {
+            self.formation.due()
+        }
+    }
+
     /// Judges a bootstrap call; what was accepted before decides like what is on disk.
     pub(super) fn bootstrap(
         &mut self,
