@@ -67,7 +67,8 @@ pub struct AppendEntries {
     pub entries: Vec<Entry>,
     /// The leader's commit index.
     pub commit: LogIndex,
-    /// Strictly increasing in a term: the send time in microseconds, or one more than the one before; echoed.
+    /// Strictly increasing in a term: the send time in microseconds, or one more than the one before; echoed. 0 in a
+    /// message without entries asks for no answer if all is well: it only pushes the commit index.
     pub round: u64,
     /// Sent by the clock, traffic or not.
     pub heartbeat: bool,

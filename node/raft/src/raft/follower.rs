@@ -86,7 +86,7 @@ impl Raft {
         following.verified = following.verified.max(verified);
         if brought_entries && !all_on_disk {
             following.unanswered_round = Some(round);
-        } else {
+        } else if round > 0 {
             self.send(
                 from,
                 self.term,

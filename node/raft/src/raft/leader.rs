@@ -323,11 +323,13 @@ impl Raft {
         }
         progress.commit_sent = commit;
         let ordered = mem::take(&mut progress.ordered);
+        // Nobody waits for the answer to a message that only pushes the commit index.
+        let wants_answer = !entries.is_empty() || ordered != Ordered::Nothing;
         let request = AppendEntries {
             previous,
             entries,
             commit,
-            round,
+            round: if wants_answer { round } else { 0 },
             heartbeat: ordered == Ordered::Heartbeat,
             minimum_election_timeout: minimum,
             read_answers: mem::take(&mut progress.read_answers),

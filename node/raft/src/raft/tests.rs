@@ -340,6 +340,20 @@ fn s5_3_what_a_majority_has_on_disk_is_committed_and_everybody_learns_it_at_once
 }
 
 #[test]
+fn s5_3_a_push_of_the_commit_index_is_not_answered() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.sent.clear();
+    cluster.submit(leader, 1);
+    let answers = cluster
+        .sent
+        .iter()
+        .filter(|message| matches!(message.body, Body::AppendEntriesResponse(_)));
+    assert_eq!(answers.count(), 2, "one for the entry from each follower");
+    assert!(cluster.members.values().all(|raft| raft.commit() == 2));
+}
+
+#[test]
 fn s5_3_a_minority_commits_nothing() {
     let mut cluster = Cluster::new(5);
     let leader = cluster.elect();
