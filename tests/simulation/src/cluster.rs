@@ -186,7 +186,10 @@ impl Cluster {
         let Some(running) = &mut pod.running else { return };
         match happening {
             Happening::Tick => {
-                running.tick_at = Time::NEVER;
+                // One that an earlier deadline overtook must not bring about another.
+                if running.tick_at <= now {
+                    running.tick_at = Time::NEVER;
+                }
                 if running.node.deadline() <= now {
                     running.node.handle(now, Input::Tick);
                 }
