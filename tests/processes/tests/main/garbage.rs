@@ -112,6 +112,21 @@ async fn garbage_on_every_port() {
     cluster.check_history(&[]).await;
 }
 
+/// Noise in fields that no message has, and then a tag of field 0, which no decoder takes.
+fn noise(random: &mut impl Rng, length: usize) -> Vec<u8> {
+    const FIELD_200_OF_BYTES: [u8; 2] = [0xc2, 0x0c];
+    const FIELD_0: u8 = 0x07;
+    let mut noise = vec![0; length];
+    random.fill_bytes(&mut noise);
+    let field = |chunk: &[u8]| {
+        let length = u8::try_from(chunk.len()).expect("a short chunk");
+        [&FIELD_200_OF_BYTES[..], &[length], chunk].concat()
+    };
+    let mut message: Vec<u8> = noise.chunks(100).flat_map(field).collect();
+    message.push(FIELD_0);
+    message
+}
+
 /// Proper gRPC frames whose messages are noise, to every method there is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_in_every_method() {
@@ -139,10 +154,7 @@ async fn garbage_in_every_method() {
     for (port, method) in methods {
         let path = PathAndQuery::try_from(format!("/raftlog.v1.{method}")).expect("a path");
         for length in [1, 7, 100, 10_000] {
-            let mut noise = vec![0; length];
-            random.fill_bytes(&mut noise);
-            // A tag that is never closed: no decoder takes this for a message.
-            noise.push(0xff);
+            let noise = noise(&mut random, length);
             let mut client = tonic::client::Grpc::new(api::channel(port));
             client.ready().await.expect("somebody listens");
             let request = Request::new(tokio_stream::once(Bytes::from(noise)));
