@@ -19,7 +19,8 @@ pub struct Config {
     pub in_flight_bytes_max: usize,
     /// Entries in one AppendEntries; a single larger entry goes alone.
     pub append_bytes_max: usize,
-    /// Entries that a leader takes in before the first of them commits; beyond it refuses.
+    /// Entries that a leader takes in before the first of them commits, and that its own disk may be behind; beyond it
+    /// refuses.
     pub uncommitted_bytes_max: usize,
     /// Settled entries kept in memory for followers and the replicator; older ones are read from disk.
     pub recent_bytes_max: usize,

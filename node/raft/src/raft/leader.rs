@@ -7,6 +7,7 @@ use std::mem;
 use super::progress::Ordered;
 use super::reads::LeaderReads;
 use super::{Progress, Raft, Role};
+use crate::config::Config;
 use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
 use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload};
 use crate::ids::{LogIndex, MemberId};
@@ -164,7 +165,14 @@ impl Raft {
         if self.disk_full {
             return Err(Refusal::DiskFull);
         }
-        if self.log.unsettled_bytes() >= self.config.uncommitted_bytes_max {
+        let Config {
+            uncommitted_bytes_max,
+            recent_bytes_max,
+            ..
+        } = self.config;
+        // What others have committed waits in memory, too, for an own disk that is slower than theirs.
+        let unwritten = self.log.recent_bytes() >= recent_bytes_max + uncommitted_bytes_max;
+        if unwritten || self.log.unsettled_bytes() >= uncommitted_bytes_max {
             return Err(Refusal::Backpressure);
         }
         Ok(Admission::Append)

@@ -774,6 +774,25 @@ fn what_is_not_committed_is_bounded() {
 }
 
 #[test]
+fn what_waits_for_the_own_disk_is_bounded_though_others_commit_it() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.uncommitted_bytes_max = 1_000;
+        config.recent_bytes_max = 1_000;
+    });
+    let leader = cluster.elect();
+    cluster.stalled.insert(leader, Vec::new());
+    for request in 1..=100 {
+        cluster.submit(leader, request);
+    }
+    assert!(cluster.answers[&1].is_ok());
+    assert_eq!(cluster.answers[&100], Err(Refusal::Backpressure));
+    assert!(cluster.members[&leader].log().recent_bytes() < 2_200);
+    cluster.resume_disk(leader);
+    cluster.submit(leader, 101);
+    assert!(cluster.answers[&101].is_ok());
+}
+
+#[test]
 fn a_full_disk_refuses_and_room_accepts() {
     let mut cluster = Cluster::new(1);
     let leader = cluster.elect();
