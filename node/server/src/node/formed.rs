@@ -41,6 +41,8 @@ pub(super) struct Formed {
     replicator_reads: BTreeMap<RequestId, u64>,
     last_replicator_read: RequestId,
     retry_full_disk: Time,
+    /// The end of the log was damaged, and the log was not told that all is back.
+    suspect: bool,
 }
 
 /// Who reads the log back.
@@ -57,6 +59,7 @@ impl Formed {
             cluster,
             bootstrap: Arc::new(bootstrap),
             configuration: Arc::new(raft.configuration().clone()),
+            suspect: raft.is_suspect(),
             raft,
             feed: Feed::new(cluster),
             ticket_offset: tickets,
@@ -151,12 +154,12 @@ impl Formed {
     /// Carries out what the core and the feed want, until they want nothing more.
     pub(super) fn flush(&mut self, now: Time, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) {
         loop {
-            let was_suspect = self.raft.is_suspect();
             let mut answered = false;
             for effect in self.raft.flush(now) {
                 answered |= self.carry_out(now, effect, wal, outputs);
             }
-            if was_suspect && !self.raft.is_suspect() {
+            if self.suspect && !self.raft.is_suspect() {
+                self.suspect = false;
                 wal.repaired();
             }
             answered |= self.poll_feed(now, wal, outputs);

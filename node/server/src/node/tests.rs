@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use raftlog_raft::entry::Payload;
+use raftlog_raft::message::{AppendEntries, Body, LogPosition, Message};
 use raftlog_storage::simulated::MemoryDisk;
 use rand::SeedableRng;
 
@@ -15,13 +17,17 @@ struct Alone {
 }
 
 impl Alone {
-    fn start(mut disk: MemoryDisk) -> Self {
+    fn start(disk: MemoryDisk) -> Self {
+        Self::start_with(disk, BTreeMap::from([(1, "node1:5001".to_owned())]))
+    }
+
+    fn start_with(mut disk: MemoryDisk, initial_peers: BTreeMap<u32, String>) -> Self {
         let address = "node1:5001".to_owned();
         let config = NodeConfig {
             node: 1,
             peer_address: address.clone(),
-            client_address: address.clone(),
-            initial_peers: BTreeMap::from([(1, address)]),
+            client_address: address,
+            initial_peers,
             election_timeout_min: Duration::from_millis(1_500),
             election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),
@@ -70,4 +76,68 @@ fn a_disk_that_is_full_at_formation_is_asked_again() {
             "{volume}"
         );
     }
+}
+
+#[test]
+fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
+    let mut alone = Alone::start_with(MemoryDisk::new(1 << 30), BTreeMap::new());
+    let members: Vec<Member> = (1..=3)
+        .map(|node| Member {
+            id: if node == 1 {
+                alone.node.member_id()
+            } else {
+                MemberId::new(u64::from(node)).unwrap()
+            },
+            node,
+            peer_address: format!("node{node}:5001"),
+            client_address: format!("node{node}:5001"),
+            voter: true,
+        })
+        .collect();
+    let (to, from) = (alone.node.member_id(), members[1].id);
+    let entry = Fold::new(Configuration::new(0, members.clone())).next_entry(1, 1, Payload::Noop);
+    let append = || AppendEntries {
+        previous: LogPosition::default(),
+        entries: vec![entry.clone()],
+        commit: 1,
+        round: 1,
+        heartbeat: false,
+        minimum_election_timeout: Duration::from_millis(1_500),
+        read_answers: Vec::new(),
+    };
+    let hear = |alone: &mut Alone| {
+        let body = Body::AppendEntries(append());
+        let message = Message {
+            from,
+            to,
+            term: 1,
+            body,
+        };
+        alone.node.handle(alone.now, Input::Message(message));
+        alone.run(Duration::from_millis(100));
+    };
+    let bootstrap = Input::Bootstrap {
+        id: 1,
+        cluster_id: ClusterId::new(9).unwrap(),
+        to_member: to,
+        members,
+    };
+    alone.node.handle(alone.now, bootstrap);
+    alone.run(Duration::from_millis(100));
+    hear(&mut alone);
+    // The payload of the last batch rots.
+    let mut disk = alone.disk;
+    let log = disk
+        .names()
+        .into_iter()
+        .find(|name| name.to_string().starts_with("log-"));
+    let content = disk.content(log.unwrap()).unwrap();
+    let last = content.chunks(512).rposition(|sector| sector[0] != 0).unwrap();
+    assert!(disk.rot(log.unwrap(), last * 512 + 40));
+    let suspect = |alone: &Alone| alone.node.status(alone.now).waiting_for.is_some();
+    let mut alone = Alone::start_with(disk, BTreeMap::new());
+    assert!(suspect(&alone));
+    hear(&mut alone);
+    assert!(!suspect(&alone));
+    assert!(!suspect(&Alone::start_with(alone.disk, BTreeMap::new())));
 }
