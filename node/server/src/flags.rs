@@ -57,11 +57,11 @@ pub(crate) struct Flags {
     )]
     pub(crate) replicator: String,
 
-    /// What the replicator is called in log lines [default: q4node<N>]
+    /// What the replicator is called in log lines [default: q4nodeN for --id N]
     #[arg(long, env = "RAFT_REPLICATOR_NAME", value_name = "NAME")]
     pub(crate) replicator_name: Option<String>,
 
-    /// Folder for everything that must survive a restart [default: ./data/node<N>]
+    /// Folder for everything that must survive a restart [default: ./data/nodeN for --id N]
     #[arg(long, env = "RAFT_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
 

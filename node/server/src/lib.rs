@@ -1,6 +1,6 @@
 //! `raft-node`: one Raft server.
 //!
-//! The pure [`node`] decides; everything else here runs it: one task owns it ([`core`]), one thread owns the disk, and the
+//! The pure [`node`] decides; everything else here runs it: one task owns it (`core`), one thread owns the disk, and the
 //! gRPC services, the links to peers and the link to the replicator talk to it through one bounded queue.
 
 mod backoff;

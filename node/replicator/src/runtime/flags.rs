@@ -22,7 +22,7 @@ pub(super) struct Flags {
     #[arg(long)]
     pub(super) id_from_hostname: bool,
 
-    /// What it is called in log lines and status [default: q4node<N>]
+    /// What it is called in log lines and status [default: q4nodeN for --id N]
     #[arg(long, env = "RAFT_REPLICATOR_NAME", value_name = "NAME")]
     pub(super) name: Option<String>,
 
@@ -44,7 +44,7 @@ pub(super) struct Flags {
     )]
     pub(super) replicate_listen: Option<ListenAddress>,
 
-    /// Folder for everything that must survive a restart [default: ./data/q4node<N>]
+    /// Folder for everything that must survive a restart [default: ./data/q4nodeN for --id N]
     #[arg(long, env = "REPLICATOR_DATA_DIR", value_name = "FOLDER")]
     pub(super) data_dir: Option<PathBuf>,
 
