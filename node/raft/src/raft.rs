@@ -82,7 +82,7 @@ enum Role {
     Leader(Box<Leading>),
 }
 
-/// [`Role`] for status.
+/// What a member is, for status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleName {
     /// A voter that follows, or waits for a leader.

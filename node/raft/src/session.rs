@@ -53,7 +53,7 @@ struct Session {
     remembers_from: u64,
 }
 
-/// What takes one [`Sessions::record`] back.
+/// What takes one change back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undo {
     client_id: Arc<str>,
