@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::ids::MemberId;
 
+/// No leader's election timeout is longer: more is not believed, as a voter sticks to what it has heard for ever.
+pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_hours(1);
+
 /// Settings of one member. Bytes are weights as of [`crate::entry::Entry::weight`].
 #[derive(Debug, Clone)]
 pub struct Config {

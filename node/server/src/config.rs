@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raftlog_raft::config::ELECTION_TIMEOUT_MAX;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_telemetry::hostname;
 use raftlog_telemetry::logging::LogFormat;
@@ -13,8 +14,6 @@ use crate::flags::Flags;
 
 /// Shortest minimum election timeout: below it, scheduling alone would cause elections.
 const ELECTION_MIN_MIN: Duration = Duration::from_millis(20);
-/// Longest maximum election timeout.
-const ELECTION_MAX_MAX: Duration = Duration::from_hours(1);
 /// Longest `HOST:PORT`: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 260;
 /// Most voters that a cluster may start with.
@@ -179,7 +178,7 @@ fn parse_range(text: &str) -> Result<(Duration, Duration), String> {
     if min >= max {
         return Err(bad("has a MIN that is not below its MAX"));
     }
-    if min < ELECTION_MIN_MIN || max > ELECTION_MAX_MAX {
+    if min < ELECTION_MIN_MIN || max > ELECTION_TIMEOUT_MAX {
         return Err(bad("is out of bounds (20ms to 1h)"));
     }
     Ok((min, max))

@@ -1,6 +1,7 @@
 //! A follower's side of replication (Raft 5.3).
 
 use super::{Raft, Role};
+use crate::config::ELECTION_TIMEOUT_MAX;
 use crate::effect::Notice;
 use crate::entry::Entry;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -112,8 +113,9 @@ impl Raft {
         }
         self.heard_at = Some(now);
         self.reset_election_timer(now);
-        if request.minimum_election_timeout > self.stated_minimum {
-            self.stated_minimum = request.minimum_election_timeout;
+        let stated = request.minimum_election_timeout.min(ELECTION_TIMEOUT_MAX);
+        if stated > self.stated_minimum {
+            self.stated_minimum = stated;
             self.hard_state_changed = true;
         }
     }

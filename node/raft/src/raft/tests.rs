@@ -1127,6 +1127,34 @@ fn a_restarted_voter_sticks_to_the_leader_it_may_have_had() {
 }
 
 #[test]
+fn no_stated_minimum_silences_a_voter_for_ever() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = cluster.followers(leader)[0];
+    let term = cluster.members[&leader].term();
+    let request = AppendEntries {
+        previous: LogPosition::default(),
+        entries: Vec::new(),
+        commit: 0,
+        round: 1,
+        heartbeat: false,
+        minimum_election_timeout: Duration::MAX,
+        read_answers: Vec::new(),
+    };
+    let message = Message {
+        from: id(leader),
+        to: id(follower),
+        term,
+        body: Body::AppendEntries(request),
+    };
+    let now = cluster.now;
+    cluster.raft(follower).message(now, message);
+    cluster.flush(follower);
+    let stated = cluster.disks[&follower].hard_state.stated_minimum;
+    assert_eq!(stated, crate::config::ELECTION_TIMEOUT_MAX);
+}
+
+#[test]
 fn the_largest_stated_minimum_is_kept_across_restarts() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
