@@ -56,6 +56,8 @@ pub struct Raft {
     disk_full: bool,
     /// Acknowledged entries may be missing: no votes until a leader has brought them back.
     suspect: bool,
+    /// Why a leader's entries were refused, until some are taken in again.
+    refused: Option<String>,
     /// Streams of submissions: the term in which each began, or `None` once one of its proposals was refused.
     streams: BTreeMap<StreamId, Option<Term>>,
     /// This member's own ReadIndex requests under way to the leader.
@@ -118,6 +120,7 @@ impl Raft {
             election_deadline: now,
             disk_full: false,
             suspect: false,
+            refused: None,
             streams: BTreeMap::new(),
             reads: BTreeMap::new(),
             transfer: None,
@@ -334,6 +337,11 @@ impl Raft {
     /// Whether acknowledged entries may still be missing.
     pub fn is_suspect(&self) -> bool {
         self.suspect
+    }
+
+    /// Why this member refuses what its leader sends: one of the two is damaged.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Takes what is to be done. The more happened since the last flush, the larger the batches.

@@ -127,13 +127,28 @@ impl Raft {
         for entry in entries {
             let index = entry.log_index;
             if let Err(why) = self.take_in_one(verified, entry) {
-                let (node, leader) = (self.me(), self.node_of(from));
-                self.notice(Notice::EntriesRefused { node, leader, why });
+                self.refuse(from, why);
                 return None;
             }
             verified = index;
         }
+        if verified > previous {
+            self.refused = None;
+        }
         Some(verified)
+    }
+
+    /// The leader tries again and again: that is told once.
+    fn refuse(&mut self, from: MemberId, why: String) {
+        if self.refused.as_ref() != Some(&why) {
+            let (node, leader) = (self.me(), self.node_of(from));
+            self.notice(Notice::EntriesRefused {
+                node,
+                leader,
+                why: why.clone(),
+            });
+            self.refused = Some(why);
+        }
     }
 
     fn take_in_one(&mut self, verified: LogIndex, entry: Entry) -> Result<(), String> {

@@ -1010,6 +1010,7 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
             matches!(&cluster.notices[notices..], [Notice::EntriesRefused { .. }]),
             "{name}"
         );
+        assert!(cluster.members[&follower].refused().is_some(), "{name}");
         assert_eq!(cluster.disks[&follower].entries, held, "{name}");
     }
 }

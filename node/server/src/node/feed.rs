@@ -135,6 +135,18 @@ impl Feed {
         }
     }
 
+    /// The operation index that the replicator has committed and this node's log has to reach.
+    pub(super) fn waits_for(&self) -> Option<OperationIndex> {
+        match &self.state {
+            State::Comparing {
+                position,
+                told_to_wait: true,
+                ..
+            } => Some(position.commit.index),
+            _ => None,
+        }
+    }
+
     /// The log was cut: what was fed beyond will be fed anew and replaces what the replicator has.
     pub(super) fn truncated(&mut self, kept: OperationIndex) {
         self.read.clear();
@@ -507,7 +519,7 @@ mod tests {
             term: 1,
             running_hash: 7,
         };
-        let (_, steps) = started(position(other, other), &log, 2);
+        let (feed, steps) = started(position(other, other), &log, 2);
         assert_eq!(
             steps,
             [Step::Say(ToReplicator::Start {
@@ -515,6 +527,7 @@ mod tests {
                 commit: 2
             })]
         );
+        assert_eq!(feed.waits_for(), Some(3));
     }
 
     #[test]

@@ -370,9 +370,27 @@ impl Formed {
         status.elected_by = raft.elected_by();
         status.disk_full = raft.disk_full();
         status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
-        status.waiting_for = raft.is_suspect().then(|| {
-            "the end of its log was damaged; it does not vote until a leader has brought back what is committed".to_owned()
-        });
+        status.waiting_for = self.problem();
+    }
+
+    /// What keeps this member from taking part in full, for people.
+    fn problem(&self) -> Option<String> {
+        if let Some(why) = self.raft.refused() {
+            return Some(format!(
+                "refuses the entries of its leader: {why}: one of the two is damaged; compare the replicas before \
+                 restarting either"
+            ));
+        }
+        if self.raft.is_suspect() {
+            return Some(
+                "the end of its log was damaged; it does not vote until a leader has brought back what is committed"
+                    .to_owned(),
+            );
+        }
+        let held = self.raft.log().fold().operation_index;
+        self.feed.waits_for().map(|index| {
+            format!("its replicator has committed up to index {index}, of which this node holds {held}")
+        })
     }
 
     fn member_progress(&self, now: Time) -> Vec<MemberProgress> {

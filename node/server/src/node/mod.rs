@@ -251,6 +251,15 @@ impl Node {
     }
 
     fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
+        if let WalEvent::Full(full) = event {
+            let what = if full {
+                "has a full disk: submissions to it as Leader are refused until there is room"
+            } else {
+                "has room on its disk again"
+            };
+            let (node, what) = (self.config.node, what.to_owned());
+            self.outputs.push(Output::Notice(Notice::Plain { node, what }));
+        }
         match &mut self.state {
             State::Formed(formed) => formed.wal_event(now, event),
             State::Unformed(unformed) => match (event, &unformed.joining) {
