@@ -173,6 +173,9 @@ pub(crate) struct WatchArgs {
     /// Go on with what is committed later
     #[arg(long)]
     pub(crate) follow: bool,
+    /// End at what the replicator has, without asking the leader what is committed
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) stale: bool,
     /// How long to try without success
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,

@@ -29,7 +29,7 @@ pub(crate) async fn run(common: &Common, arguments: &WatchArgs) -> Result<(), Fa
         ..Options::default()
     };
     let log = OperationLog::new(common.replicators.to_vec(), options)?;
-    let mut watch = log.watch(arguments.from, !arguments.follow);
+    let mut watch = log.watch(arguments.from, !arguments.follow, arguments.stale);
     let (mut output, mut records) = (Output::stdout(), Records::new(common.output));
     while let Some(batch) = watch.next().await? {
         for operation in &batch.operations {

@@ -32,7 +32,7 @@
 //!
 //! // What is committed, from the first operation on, live.
 //! let replicators = Endpoint::parse_list("127.0.0.1:6001..6005").map_err(Error::Invalid)?;
-//! let mut watch = OperationLog::new(replicators, Options::default())?.watch(1, false);
+//! let mut watch = OperationLog::new(replicators, Options::default())?.watch(1, false, false);
 //! while let Some(batch) = watch.next().await? {
 //!     for operation in batch.operations {
 //!         println!("{}: {:?}", operation.index, operation.data);

@@ -64,9 +64,15 @@ impl OperationLog {
     }
 
     /// Everything committed from `from_index` (0 means 1) on, and then live; with `until_current`, only what is
-    /// committed now.
-    pub fn watch(&self, from_index: u64, until_current: bool) -> Watch {
-        self.start(from_index, Mode::Watch { until_current })
+    /// committed now. That is linearizable unless `allow_stale`, as with [`OperationLog::read`].
+    pub fn watch(&self, from_index: u64, until_current: bool, allow_stale: bool) -> Watch {
+        self.start(
+            from_index,
+            Mode::Watch {
+                until_current,
+                allow_stale,
+            },
+        )
     }
 
     /// What is committed from `from_index` (0 means 1) to `to_index` (inclusive; 0 means all). Linearizable unless
@@ -106,7 +112,7 @@ impl Shared {
 
 #[derive(Clone, Copy, Debug)]
 enum Mode {
-    Watch { until_current: bool },
+    Watch { until_current: bool, allow_stale: bool },
     Read { to_index: u64, allow_stale: bool },
 }
 
@@ -219,7 +225,13 @@ impl Watch {
 
     /// Whether the end of the stream is the end of what was asked for.
     fn is_finite(&self) -> bool {
-        !matches!(self.mode, Mode::Watch { until_current: false })
+        !matches!(
+            self.mode,
+            Mode::Watch {
+                until_current: false,
+                ..
+            }
+        )
     }
 
     fn progressed(&mut self) {
@@ -269,11 +281,15 @@ impl Watch {
         let mut client = OperationLogClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let from_index = self.next_index;
         Ok(match self.mode {
-            Mode::Watch { until_current } => Source::Watch(
+            Mode::Watch {
+                until_current,
+                allow_stale,
+            } => Source::Watch(
                 client
                     .watch(WatchRequest {
                         from_index,
                         until_current,
+                        allow_stale,
                     })
                     .await?
                     .into_inner(),

@@ -3,7 +3,8 @@
 //! Both calls answer in messages of about 256 KiB, at least one operation each. A client that reads slowly holds up nobody
 //! but itself: two messages wait for it at most.
 //!
-//! * `Watch` starts at any index, also one that is not committed yet, and goes on live.
+//! * `Watch` starts at any index, also one that is not committed yet, and goes on live; with `until_current` it ends where a
+//!   `Read` would, and is as linearizable.
 //! * `Read` is linearizable unless `allow_stale`: it first asks the node's leader how far the cluster is. A range that ends
 //!   beyond the commit index is answered as far as it exists; one that begins more than one beyond it is `OUT_OF_RANGE`.
 
@@ -58,9 +59,9 @@ impl OperationLogService {
         Ok(self.metrics.reader(permit))
     }
 
-    /// Up to where the range of a read is committed here, as far as it has to be.
-    async fn readable(&self, request: &ReadRequest) -> Result<OperationIndex, Status> {
-        if !request.allow_stale {
+    /// The commit index, once it is as far as a read has to see.
+    async fn readable(&self, allow_stale: bool) -> Result<OperationIndex, Status> {
+        if !allow_stale {
             match timeout(READ_INDEX_MAX, self.handle.read_index()).await {
                 Ok(Ok(Ok(_))) => {}
                 Ok(Ok(Err(ReadIndexError::Busy(busy)))) => return Err(busy_status(busy)),
@@ -83,7 +84,11 @@ impl OperationLog for OperationLogService {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         let reader = self.reader()?;
-        let until = request.until_current.then(|| *self.handle.commit().borrow());
+        let until = if request.until_current {
+            Some(self.readable(request.allow_stale).await?)
+        } else {
+            None
+        };
         let (messages, queue) = mpsc::channel(1);
         tokio::spawn(serve(
             self.handle.clone(),
@@ -98,7 +103,7 @@ impl OperationLog for OperationLogService {
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         let reader = self.reader()?;
-        let commit = self.readable(&request).await?;
+        let commit = self.readable(request.allow_stale).await?;
         let (from, to) = range(request.from_index, request.to_index, commit)?;
         let (messages, queue) = mpsc::channel(1);
         tokio::spawn(serve(self.handle.clone(), from, Some(to), messages, reader));

@@ -91,6 +91,7 @@ async fn everything_comes_out_byte_for_byte_also_after_a_kill() {
         let request = WatchRequest {
             from_index: end - 9,
             until_current: true,
+            allow_stale: true,
         };
         let mut watch = client.watch(request).await.unwrap().into_inner();
         assert_eq!(
@@ -109,12 +110,13 @@ async fn a_watch_shows_what_is_committed_and_goes_on_live() {
     let mut early = client.watch(WatchRequest::default()).await.unwrap().into_inner();
     let later = WatchRequest {
         from_index: 3,
-        until_current: false,
+        ..WatchRequest::default()
     };
     let mut later = client.watch(later).await.unwrap().into_inner();
     let now = WatchRequest {
         from_index: 0,
         until_current: true,
+        allow_stale: true,
     };
     let mut now = client.watch(now).await.unwrap().into_inner();
     assert_eq!(watch_until(&mut now, 1).await, [] as [u64; 0]);
@@ -179,6 +181,37 @@ async fn a_read_asks_how_far_the_cluster_is() {
             "{from}..={to}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_until_now_asks_how_far_the_cluster_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let mut client = program.operation_log().await;
+    let now = WatchRequest {
+        until_current: true,
+        ..WatchRequest::default()
+    };
+    let status = client.watch(now).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason_of(&status).as_deref()),
+        (Code::Unavailable, Some(reason::NO_LEADER))
+    );
+
+    let (mut node, _) = PlayedNode::start(program.clients, 0).await;
+    let log = Log::numbered(3);
+    node.feed(&log.0, 1).await;
+    node.progress(|progress| progress.executed_index == 1).await;
+    let mut other = client.clone();
+    let watch = tokio::spawn(async move {
+        let mut stream = other.watch(now).await.unwrap().into_inner();
+        watch_until(&mut stream, u64::MAX).await
+    });
+    // The leader has committed 3, which this replicator hears of only afterwards.
+    node.answer_read_index(Some(3)).await;
+    node.feed(&[], 2).await;
+    node.feed(&[], 3).await;
+    assert_eq!(watch.await.unwrap(), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
