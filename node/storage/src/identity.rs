@@ -41,6 +41,9 @@ impl fmt::Display for Program {
 /// The order in which a node forms makes a lost log tell itself from an empty one: first the log gets its first batch (a
 /// state will do), and only when that is persisted is `formed` stored, before the first vote or acknowledgement and before
 /// the first record. [`Identity::check_log`] relies on it.
+///
+/// A replicator does likewise with `cluster`, but its log may be ahead by any number of records: they are the node's, and
+/// whether it was paired is in the log as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The program that made the folder.
@@ -127,21 +130,28 @@ impl Identity {
     }
 
     /// Refuses a log that does not go with the identity (`None`: the folder has none).
-    ///
-    /// A replicator writes its log lazily, so that it may belong to a cluster without having one yet.
     pub fn check_log(identity: Option<&Self>, recovery: &Recovery, folder: &str) -> Result<(), OpenError> {
-        let problem = match identity {
-            None if recovery.batches > 0 => "a log but no identity file",
-            Some(of) if of.program == Program::Node && of.formed && recovery.batches == 0 => {
-                "the identity of a formed member but no log"
+        const NODE_ADVICE: &str =
+            "restore the missing file, or move the folder away and start empty, as a new member";
+        let is = |program| identity.is_some_and(|of| of.program == program);
+        let belongs = identity.is_some_and(Self::belongs);
+        let (problem, advice) = match identity {
+            None if recovery.batches > 0 => ("a log but no identity file", NODE_ADVICE),
+            Some(_) if is(Program::Node) && belongs && recovery.batches == 0 => {
+                ("the identity of a formed member but no log", NODE_ADVICE)
             }
-            Some(of) if !of.belongs() && recovery.last_index > 0 => {
-                "a log with records but the identity of a member that was never formed"
-            }
+            Some(_) if is(Program::Node) && !belongs && recovery.last_index > 0 => (
+                "a log with records but the identity of a member that was never formed",
+                NODE_ADVICE,
+            ),
+            Some(_) if is(Program::Replicator) && belongs && recovery.batches == 0 => (
+                "the identity of a replicator that has executed but no log",
+                "restore the log, or empty the folder so that the replicator receives and executes everything anew",
+            ),
             _ => return Ok(()),
         };
         Err(OpenError::Identity(format!(
-            "data folder {folder} is corrupt: it has {problem}: restore the missing file, or move the folder away and start empty, as a new member"
+            "data folder {folder} is corrupt: it has {problem}: {advice}"
         )))
     }
 
@@ -436,9 +446,13 @@ mod tests {
             // The process died between the first batch and the identity.
             (Some(&unformed), log(1, 0), true),
             (Some(&unformed), log(2, 1), false),
-            (Some(&replicator), log(0, 0), true),
+            (Some(&replicator), log(0, 0), false),
+            (Some(&replicator), log(1, 0), true),
             (Some(&replicator), log(2, 1), true),
-            (Some(&alone), log(2, 1), false),
+            (Some(&alone), log(0, 0), true),
+            // The process died between the first batch and the identity.
+            (Some(&alone), log(1, 0), true),
+            (Some(&alone), log(2, 1), true),
         ] {
             let checked = Identity::check_log(identity, &recovery, "/d");
             assert_eq!(checked.is_ok(), fits, "{identity:?} with {recovery:?}");

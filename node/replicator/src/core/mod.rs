@@ -28,6 +28,7 @@
 //! outruns what the executor has really done, nor the operations on disk. Writing is lazy: neither execution nor progress
 //! waits for it, since the node can send again what a crash took.
 
+mod belonging;
 mod config;
 mod durable;
 mod effect;

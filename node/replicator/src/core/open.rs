@@ -1,6 +1,6 @@
 //! Start: what the data folder holds is read, checked, and gone on from.
 
-use raftlog_raft::ids::MemberId;
+use raftlog_raft::ids::{MemberId, NodeNumber};
 use raftlog_storage::identity::{Identity, Program};
 use raftlog_storage::{Disk, OpenError, Visit, Wal, WalOptions};
 
@@ -39,18 +39,31 @@ impl Replicator {
             state: Durable::default(),
         };
         let (mut wal, recovery) = Wal::open(disk, options, &mut |visit| recovering.visit(visit))?;
-        if found.is_none() {
-            Identity::check_log(None, &recovery, &folder)?;
-            disk.execute(&Identity::new(Program::Replicator, config.node, owner).store())?;
+        Identity::check_log(found.as_ref(), &recovery, &folder)?;
+        let identity = recovering.identity(found.as_ref(), config.node, owner);
+        if found.as_ref() != Some(&identity) {
+            disk.execute(&identity.store())?;
         }
         // A final batch that is lost does no harm: the node sends it again.
         wal.repaired();
         let Recovering { held, state } = recovering;
-        Ok(Self::recovered(config, wal, held, state))
+        Ok(Self::recovered(config, identity, wal, held, state))
     }
 }
 
 impl Recovering {
+    /// What the folder is to say that it belongs to. The process may have died after it wrote the log and before it stored
+    /// what the log says.
+    fn identity(&self, found: Option<&Identity>, node: NodeNumber, owner: MemberId) -> Identity {
+        let found = found.cloned();
+        let found = found.unwrap_or_else(|| Identity::new(Program::Replicator, node, owner));
+        Identity {
+            cluster: self.state.cluster.or(found.cluster),
+            paired: self.state.member.or(found.paired),
+            ..found
+        }
+    }
+
     fn visit(&mut self, visit: Visit<Operation>) -> Result<(), String> {
         match visit {
             Visit::Truncate(from) => self.truncate(from),

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_storage::identity::Identity;
 use raftlog_storage::{DiskError, OpId, Outcome, Wal, WalEvent};
 
+use super::belonging::{Belonging, STORE_IDENTITY};
 use super::config::Config;
 use super::durable::Durable;
 use super::effect::{Effect, Notice, Position, Progress, Refusal, Story};
@@ -18,6 +20,7 @@ use super::writing::Writing;
 #[derive(Debug)]
 pub struct Replicator {
     pub(super) config: Config,
+    pub(super) belonging: Belonging,
     pub(super) wal: Wal<Operation>,
     pub(super) held: Held,
     pub(super) cluster: Option<ClusterId>,
@@ -67,12 +70,20 @@ pub(super) enum Phase {
 }
 
 impl Replicator {
-    pub(super) fn recovered(config: Config, wal: Wal<Operation>, held: Held, state: Durable) -> Self {
+    pub(super) fn recovered(
+        config: Config,
+        identity: Identity,
+        wal: Wal<Operation>,
+        held: Held,
+        state: Durable,
+    ) -> Self {
         let mut replicator = Self {
             config,
             wal,
-            cluster: state.cluster,
-            member: state.member,
+            // The state may not have reached the disk before the identity did.
+            cluster: identity.cluster,
+            member: identity.paired,
+            belonging: Belonging::new(identity),
             commit: state.commit,
             execution: Execution::new(state.executed),
             writing: Writing::new(held.last().index, state),
@@ -118,6 +129,7 @@ impl Replicator {
             } => self.feed(stream, operations, commit),
             Event::ReadIndexAnswer { stream, id, index } => self.read_index_answered(stream, id, index),
             Event::NodeClosed { stream } => self.node_closed(stream),
+            Event::Disk(STORE_IDENTITY, outcome) => self.identity_stored(outcome),
             Event::Disk(id, outcome) => self.disk_done(id, outcome),
             Event::Executed { through } => self.execution.done(through),
             Event::Fetch {
@@ -217,7 +229,10 @@ impl Replicator {
         };
         for event in events {
             match event {
-                WalEvent::Persisted(ticket) => self.writing.persisted(ticket, &self.held),
+                WalEvent::Persisted(ticket) => {
+                    self.writing.persisted(ticket, &self.held);
+                    self.store_identity();
+                }
                 WalEvent::Read { id, records } => self.read_back(id, records),
                 WalEvent::Full(full) => {
                     self.writing.full = full;
@@ -241,7 +256,8 @@ impl Replicator {
     }
 
     fn end_when_stopped(&mut self) {
-        let done = self.execution.is_idle() && !self.has_to_write() && self.writing.is_idle();
+        let written = !self.has_to_write() && self.writing.is_idle() && self.belonging.is_idle();
+        let done = self.execution.is_idle() && written;
         if self.phase == Phase::Stopping && done {
             self.phase = Phase::Ended;
             self.effects.push(Effect::Stopped);

@@ -135,6 +135,34 @@ async fn a_folder_that_is_no_use_is_named() {
     refused("no identity", &output(command(&used)), 1, used.to_str().unwrap());
 }
 
+/// Started from nothing it would execute everything a second time, as if for the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_without_its_log_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let used = folder.path().join("used");
+    for life in 0..2 {
+        let mut program = Program::start(&used);
+        let (mut node, _) = PlayedNode::start(program.clients, 0).await;
+        if life == 0 {
+            node.feed(&Log::numbered(3).0, 3).await;
+        }
+        node.progress(|progress| progress.durable_executed_index == 3)
+            .await;
+        assert_eq!(program.terminate().code(), Some(0));
+    }
+    let log = segment(&used);
+    let kept = fs::read(&log).unwrap();
+    fs::remove_file(&log).unwrap();
+    for _ in 0..2 {
+        let expected = "empty the folder so that the replicator receives and executes everything anew";
+        refused("no log", &output(command(&used)), 1, expected);
+    }
+    fs::write(&log, kept).unwrap();
+    let program = Program::start(&used);
+    let (_node, position) = PlayedNode::start(program.clients, 3).await;
+    assert_eq!(position.executed.unwrap().index, 3);
+}
+
 fn segment(folder: &Path) -> std::path::PathBuf {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     names

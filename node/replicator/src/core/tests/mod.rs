@@ -1,5 +1,6 @@
 //! Tests of the whole core on a simulated disk.
 
+mod belonging;
 mod crashes;
 mod execution;
 mod node_stream;

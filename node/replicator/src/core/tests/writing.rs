@@ -8,9 +8,9 @@ use crate::core::{Config, Effect, Event, Notice, Operation, Place, Refusal, Star
 #[test]
 fn neither_execution_nor_progress_waits_for_the_disk() {
     let mut rig = Rig::new();
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
     rig.settle();
     let before = rig.disk.syncs();
-    let stream = rig.started(StartAction::ResumeFrom(1), 0);
     rig.feed(stream, &log(&[1, 1, 1]), 3);
     while rig.execute_step() {}
     assert_eq!(
