@@ -15,8 +15,8 @@ const MAGIC: [u8; 8] = *b"raftlog\n";
 const HEAD: u64 = 1 << 63;
 /// The batch sequence that every sector of a batch begins with.
 const STAMP: usize = 8;
-/// Segment sequence, previous CRC, payload length, CRC, CRC of the head.
-const BATCH_HEAD: usize = 24;
+/// Segment sequence, what was durable, previous CRC, payload length, CRC, CRC of the head.
+const BATCH_HEAD: usize = 48;
 /// Payload bytes in the first sector of a batch.
 const FIRST_ROOM: usize = SECTOR - STAMP - BATCH_HEAD;
 /// Payload bytes in each further sector.
@@ -111,10 +111,22 @@ pub(crate) struct Place {
     pub(crate) segment: u64,
 }
 
+/// What was on disk for good when a batch was written: a log whose files hold less was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Durable {
+    /// Bytes of the segment that the batch is in.
+    pub(crate) bytes: u64,
+    /// Sequence of the last segment: the batch's, or the one after it.
+    pub(crate) last: u64,
+    /// Bytes of that one.
+    pub(crate) last_bytes: u64,
+}
+
 /// The fixed part of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchHead {
     pub(crate) link: Link,
+    pub(crate) durable: Durable,
     pub(crate) previous_crc: u32,
     pub(crate) payload_bytes: u32,
 }
@@ -162,6 +174,11 @@ pub(crate) fn read_head(place: Place, sector: &[u8]) -> ReadHead {
     };
     let segment = fields.get_u64_le();
     let head = BatchHead {
+        durable: Durable {
+            bytes: fields.get_u64_le(),
+            last: fields.get_u64_le(),
+            last_bytes: fields.get_u64_le(),
+        },
         previous_crc: fields.get_u32_le(),
         payload_bytes: fields.get_u32_le(),
         link: Link {
@@ -183,25 +200,27 @@ pub(crate) struct Framed {
 }
 
 /// Builds the batch that follows `previous` from pieces of payload.
-pub(crate) fn frame(place: Place, previous: Link, payload: &[Bytes]) -> Framed {
+pub(crate) fn frame(place: Place, previous: Link, durable: Durable, payload: &[Bytes]) -> Framed {
     let length: usize = payload.iter().map(Bytes::len).sum();
     let payload_bytes = u32::try_from(length).expect("a batch is bounded far below 4 GiB");
     let sequence = previous.sequence + 1;
-    let mut crc = batch_crc(place, sequence, previous.crc, payload_bytes);
-    for piece in payload {
-        crc.update(piece);
-    }
-    let head = BatchHead {
-        link: Link {
-            sequence,
-            crc: crc.finalize(),
-        },
+    let mut head = BatchHead {
+        link: Link { sequence, crc: 0 },
+        durable,
         previous_crc: previous.crc,
         payload_bytes,
     };
+    let mut crc = batch_crc(place, &head);
+    for piece in payload {
+        crc.update(piece);
+    }
+    head.link.crc = crc.finalize();
     let mut out = Vec::with_capacity(head.framed_bytes());
     out.put_u64_le(sequence | HEAD);
     out.put_u64_le(place.segment);
+    out.put_u64_le(durable.bytes);
+    out.put_u64_le(durable.last);
+    out.put_u64_le(durable.last_bytes);
     out.put_u32_le(head.previous_crc);
     out.put_u32_le(head.payload_bytes);
     out.put_u32_le(head.link.crc);
@@ -247,7 +266,7 @@ pub(crate) fn read_batch(place: Place, head: &BatchHead, framed: &[u8]) -> ReadB
         return ReadBatch::Unwritten;
     };
     let length = usize::try_from(head.payload_bytes).expect("32 bits fit a usize");
-    let mut crc = batch_crc(place, head.link.sequence, head.previous_crc, head.payload_bytes);
+    let mut crc = batch_crc(place, head);
     let mut payload = Vec::with_capacity(framed.len());
     for (number, sector) in framed.chunks_exact(SECTOR).enumerate() {
         if stamp(sector) != Some((number == 0, head.link.sequence)) {
@@ -264,18 +283,27 @@ pub(crate) fn read_batch(place: Place, head: &BatchHead, framed: &[u8]) -> ReadB
     ReadBatch::Good(payload.into())
 }
 
-fn batch_crc(place: Place, sequence: u64, previous_crc: u32, payload_bytes: u32) -> crc32fast::Hasher {
+/// Over all fields but the CRC itself.
+fn batch_crc(place: Place, head: &BatchHead) -> crc32fast::Hasher {
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&place.owner.to_le_bytes());
-    crc.update(&place.segment.to_le_bytes());
-    crc.update(&sequence.to_le_bytes());
-    crc.update(&previous_crc.to_le_bytes());
-    crc.update(&payload_bytes.to_le_bytes());
+    let durable = head.durable;
+    for field in [
+        place.owner,
+        place.segment,
+        head.link.sequence,
+        durable.bytes,
+        durable.last,
+        durable.last_bytes,
+    ] {
+        crc.update(&field.to_le_bytes());
+    }
+    crc.update(&head.previous_crc.to_le_bytes());
+    crc.update(&head.payload_bytes.to_le_bytes());
     crc
 }
 
 fn head_crc(place: Place, head: &BatchHead) -> u32 {
-    let mut crc = batch_crc(place, head.link.sequence, head.previous_crc, head.payload_bytes);
+    let mut crc = batch_crc(place, head);
     crc.update(&head.link.crc.to_le_bytes());
     crc.finalize()
 }
@@ -383,6 +411,11 @@ mod tests {
         sequence: 41,
         crc: 0xfeed,
     };
+    const DURABLE: Durable = Durable {
+        bytes: 1 << 20,
+        last: 4,
+        last_bytes: 512,
+    };
 
     fn payload(length: usize) -> Bytes {
         (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
@@ -412,7 +445,7 @@ mod tests {
         ] {
             let payload = payload(length);
             let (a, b) = (payload.slice(..length / 3), payload.slice(length / 3..));
-            let framed = frame(PLACE, PREVIOUS, &[a, b]);
+            let framed = frame(PLACE, PREVIOUS, DURABLE, &[a, b]);
             assert_eq!(framed.bytes.len(), framed_bytes(length));
             assert!(payload_room(framed.bytes.len() as u64).unwrap() >= length);
             for (number, sector) in framed.bytes.chunks(SECTOR).enumerate() {
@@ -424,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_of_one_owner_one_segment_and_one_chain() {
-        let framed = frame(PLACE, PREVIOUS, &[payload(1000)]);
+        let framed = frame(PLACE, PREVIOUS, DURABLE, &[payload(1000)]);
         for place in [Place { owner: 8, ..PLACE }, Place { segment: 4, ..PLACE }] {
             assert_eq!(good(place, &framed.bytes), None, "{place:?}");
         }
@@ -432,6 +465,7 @@ mod tests {
             panic!("it is good")
         };
         assert!(head.follows(PREVIOUS));
+        assert_eq!(head.durable, DURABLE);
         for link in [
             Link { crc: 1, ..PREVIOUS },
             Link {
@@ -442,14 +476,14 @@ mod tests {
         ] {
             assert!(!head.follows(link), "{link:?}");
         }
-        let other = frame(PLACE, Link { crc: 1, ..PREVIOUS }, &[payload(1000)]);
+        let other = frame(PLACE, Link { crc: 1, ..PREVIOUS }, DURABLE, &[payload(1000)]);
         assert_ne!(other.link.crc, framed.link.crc, "the chain goes into the CRC");
     }
 
     #[test]
     fn a_changed_byte_is_noticed_wherever_it_counts() {
         let length = FIRST_ROOM + ROOM + 100;
-        let framed = frame(PLACE, PREVIOUS, &[payload(length)]).bytes;
+        let framed = frame(PLACE, PREVIOUS, DURABLE, &[payload(length)]).bytes;
         let padding = 2 * SECTOR + STAMP + 100;
         for at in 0..framed.len() {
             let mut bytes = framed.to_vec();
@@ -460,7 +494,7 @@ mod tests {
 
     #[test]
     fn a_sector_that_was_not_written_is_told_from_a_damaged_one() {
-        let framed = frame(PLACE, PREVIOUS, &[payload(2000)]).bytes;
+        let framed = frame(PLACE, PREVIOUS, DURABLE, &[payload(2000)]).bytes;
         let ReadHead::Good(head) = read_head(PLACE, &framed) else {
             panic!("it is good")
         };
@@ -481,11 +515,11 @@ mod tests {
 
     #[test]
     fn payload_that_imitates_a_batch_is_none() {
-        let inner = frame(PLACE, Link { sequence: 42, crc: 5 }, &[payload(400)]).bytes;
+        let inner = frame(PLACE, Link { sequence: 42, crc: 5 }, DURABLE, &[payload(400)]).bytes;
         // However it is placed, no sector of the outer batch but the first begins as a batch does.
         for shift in 0..SECTOR {
             let payload = [vec![0; shift], inner.to_vec(), inner.to_vec()].concat();
-            let framed = frame(PLACE, PREVIOUS, &[payload.into()]).bytes;
+            let framed = frame(PLACE, PREVIOUS, DURABLE, &[payload.into()]).bytes;
             let heads = framed
                 .chunks(SECTOR)
                 .filter(|sector| read_head(PLACE, sector) != ReadHead::None);

@@ -47,11 +47,14 @@
 //! | --- | --- | --- |
 //! | first sector | 8 | stamp: batch sequence (1, 2, 3, ... over all segments), with the highest bit set |
 //! | | 8 | segment sequence |
+//! | | 8 | bytes of the segment that were on disk before the batch was written |
+//! | | 8 | sequence of the last segment by then: this one, or the one prepared behind it |
+//! | | 8 | bytes of that one that were on disk |
 //! | | 4 | CRC of the batch before; 0 before the first |
 //! | | 4 | length of the payload |
-//! | | 4 | CRC-32 of owner, segment sequence, batch sequence, CRC before, length, payload |
+//! | | 4 | CRC-32 of owner, segment sequence, batch sequence, the three above, CRC before, length, payload |
 //! | | 4 | CRC-32 of the same fields without the payload, and of the CRC of the batch |
-//! | | 480 | payload |
+//! | | 456 | payload |
 //! | each further sector | 8 | stamp: batch sequence |
 //! | | 504 | payload; zeros behind its end |
 //!
@@ -77,7 +80,8 @@
 //! One batch is in flight at a time; what is appended meanwhile goes into the next, up to [`BATCH_BYTES_MAX`]. Segments are
 //! filled with zeros 4 MiB ahead, a quarter of it at a time, and the next one is begun before it is needed: so a batch is
 //! written into blocks that the file has, and its `fdatasync` has no metadata to flush. Should a disk have no more room,
-//! that is found while filling, with three quarters still there to write to: [`WalEvent::Full`]. What is filled is a matter of speed only, never of safety.
+//! that is found while filling, with three quarters still there to write to: [`WalEvent::Full`].
+//! How far ahead is filled is a matter of speed, and of what is noticed of a log that was cut; nothing else rests on it.
 //!
 //! A failed write or sync is [`Fatal`]: after it the system may show data that will never be on disk. The one exception is a
 //! write (not a sync) that finds no room, on file systems that copy on write: nothing was promised, nothing comes behind
@@ -96,9 +100,23 @@
 //! | the next batch, all sectors written, a CRC that does not fit | a torn or a damaged one: nobody knows | dropped; [`Recovery::suspect_tail`] |
 //! | anywhere the head of a batch later than the next | the next was synced once, for only then is another written | refused as corrupt |
 //!
-//! Then later segments are removed, sectors with later stamps are filled with zeros (so that no sector of a dropped batch
-//! can ever complete a new one of the same sequence), and the last batch is written over itself and synced: the process may
-//! have died between its write and its sync. Only then does anything recovered count as
+//! A log whose end was cut off would look like one that ended cleanly. So each batch says how long its segment and the last
+//! one were on disk before it was written, which is beyond its own end, and mostly beyond many batches to come. A file that
+//! is shorter or missing is refused as corrupt; a crash only leaves longer ones.
+//!
+//! What cannot be found is a loss that leaves all that the remaining batches speak of:
+//!
+//! - the log removed as a whole, or its first segment cut before the second sector of its first batch;
+//! - a cut right behind a batch that used up its room to the last sector;
+//! - the removal of all segments behind a batch that was written before the next one was prepared, which takes a batch about
+//!   as long as what is filled ahead, or a disk that fills more slowly than it is written to;
+//! - a sector of the last batch overwritten with zeros or what it held before;
+//! - all files set back together to an earlier state.
+//!
+//! Then segments that the last batch does not speak of are removed, sectors with later stamps are filled with zeros (so that
+//! no sector of a dropped batch can ever complete a new one of the same sequence), and the last batch is written over itself
+//! and synced: the process may have died between its write and its sync. The same is done with the head of the segment that
+//! was prepared, so that what is filled is durable before a batch says so. Only then does anything recovered count as
 //! persisted. Dying at any point of this changes nothing but that it is done again.
 //!
 //! A suspect tail may have been acknowledged. The file `suspect-tail` is put in place before the batch is dropped, and every

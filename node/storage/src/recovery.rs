@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
 use crate::error::OpenError;
 use crate::format::{
-    self, BatchHead, FORMAT_VERSION, Item, Link, ReadBatch, ReadHead, ReadSegmentHead, SECTOR, SECTOR_BYTES,
-    SegmentHead,
+    self, BatchHead, Durable, FORMAT_VERSION, Item, Link, ReadBatch, ReadHead, ReadSegmentHead, SECTOR,
+    SECTOR_BYTES, SegmentHead,
 };
 use crate::options::WalOptions;
 use crate::places::{Places, Position};
@@ -25,6 +25,8 @@ const READ_BYTES: usize = 1 << 20;
 pub(crate) struct Recovered {
     pub(crate) link: Link,
     pub(crate) segments: BTreeMap<u64, Segment>,
+    /// The segment of the last batch; 0 if there is none. At most one comes after it.
+    pub(crate) current: u64,
     pub(crate) places: Places,
     pub(crate) recovery: Recovery,
 }
@@ -33,6 +35,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover<R: Record>(
     disk: &mut dyn Disk,
     options: WalOptions,
+    segment_bytes: u64,
     visit: &mut dyn FnMut(Visit<R>) -> Result<(), String>,
 ) -> Result<Recovered, OpenError> {
     let folder = disk.folder();
@@ -45,21 +48,22 @@ pub(crate) fn recover<R: Record>(
     };
     let found = files.list()?;
     let mut chain = Chain::new(options.index_stride_bytes, visit);
-    for (&sequence, &(bytes, head)) in &found.segments {
-        if !chain.enters(&mut files, sequence)? {
+    for (&sequence, &(_, head)) in &found.segments {
+        if !chain.enters(&mut files, &found, sequence)? {
             break;
         }
         let Some(head) = head else {
             return Err(files.corrupt(sequence, 0, "the segment's head is damaged"));
         };
-        chain.read_segment(&mut files, sequence, bytes, head)?;
+        chain.read_segment(&mut files, &found, sequence, head)?;
     }
     let Chain {
         link,
-        segments,
+        mut segments,
         places,
         mut recovery,
         last,
+        durable,
         ..
     } = chain;
     let end = End {
@@ -69,29 +73,32 @@ pub(crate) fn recover<R: Record>(
     let offset = segments.get(&end.current).map_or(0, |segment| segment.used);
     let tail = end.look(&mut files, offset, &found)?;
     recovery.suspect_tail = found.suspect || tail.suspect.is_some();
-    recovery.dropped_tail = tail.suspect.is_none() && tail.stale.is_some();
+    recovery.dropped_tail = tail.suspect.is_none() && !tail.stale.is_empty();
     if let Some(what) = &tail.suspect {
         files.execute(&Op::Replace {
             file: SUSPECT,
             data: Bytes::from(what.clone()),
         })?;
     }
+    // What the last batch says is there must stay.
     for &sequence in found
         .segments
         .keys()
         .rev()
-        .filter(|&&sequence| sequence > end.current)
+        .filter(|&&sequence| sequence > end.current.max(durable.last))
     {
         files.execute(&Op::Remove {
             file: FileName::segment(sequence),
         })?;
     }
-    if let Some((from, to)) = tail.stale_in_current {
-        files.execute(&Op::Fill {
-            file: FileName::segment(end.current),
-            from,
-            to,
-        })?;
+    for (&sequence, &(from, to)) in &tail.stale {
+        if sequence <= end.current.max(durable.last) {
+            files.execute(&Op::Fill {
+                file: FileName::segment(sequence),
+                from,
+                to,
+            })?;
+        }
     }
     if let Some((at, bytes)) = last {
         files.rewrite(at, bytes)?;
@@ -99,9 +106,14 @@ pub(crate) fn recover<R: Record>(
     recovery.batches = link.sequence;
     recovery.segments = segments.len();
     recovery.bytes = segments.values().map(|segment| segment.used).sum();
+    if durable.last > end.current {
+        let (bytes, _) = found.segments.get(&durable.last).copied().unwrap_or_default();
+        segments.insert(durable.last, files.keep(durable.last, bytes, segment_bytes)?);
+    }
     Ok(Recovered {
         link,
         segments,
+        current: end.current,
         places,
         recovery,
     })
@@ -222,6 +234,53 @@ impl Files<'_> {
         }
     }
 
+    /// Makes an empty segment, which may have been filled without a sync, durable as one of today's size, and never shorter.
+    fn keep(&mut self, sequence: u64, bytes: u64, segment_bytes: u64) -> Result<Segment, OpenError> {
+        let filled = bytes / SECTOR_BYTES * SECTOR_BYTES;
+        let capacity = segment_bytes.max(filled);
+        let head = SegmentHead {
+            owner: self.owner,
+            sequence,
+            capacity,
+        };
+        self.execute(&Op::Write {
+            file: FileName::segment(sequence),
+            offset: 0,
+            data: vec![head.encode()],
+        })?;
+        Ok(Segment {
+            used: SECTOR_BYTES,
+            filled,
+            capacity,
+        })
+    }
+
+    /// Refuses where less is there than was on disk for good when that batch was written.
+    fn check_durable(&self, found: &Found, segment: u64, head: &BatchHead) -> Result<(), OpenError> {
+        let Durable {
+            bytes,
+            last,
+            last_bytes,
+        } = head.durable;
+        for (sequence, expected) in [(segment, bytes), (last, last_bytes)] {
+            let there = found.segments.get(&sequence).map(|&(bytes, _)| bytes);
+            if there.is_some_and(|there| there >= expected) {
+                continue;
+            }
+            let what = if there.is_some() {
+                "ends here"
+            } else {
+                "is missing"
+            };
+            let problem = format!(
+                "it {what}, but had {expected} bytes on disk before batch {} was written",
+                head.link.sequence
+            );
+            return Err(self.corrupt(sequence, there.unwrap_or(0), problem));
+        }
+        Ok(())
+    }
+
     /// Writes the last batch over itself and syncs: it may never have been.
     fn rewrite(&mut self, at: Position, bytes: usize) -> Result<(), OpenError> {
         let data = self.read(at.segment, at.offset, bytes)?;
@@ -243,6 +302,8 @@ struct Chain<'a, R> {
     recovery: Recovery,
     /// The last batch, and the bytes it takes.
     last: Option<(Position, usize)>,
+    /// What was on disk for good when that was written.
+    durable: Durable,
     visit: &'a mut dyn FnMut(Visit<R>) -> Result<(), String>,
 }
 
@@ -254,14 +315,16 @@ impl<'a, R: Record> Chain<'a, R> {
             places: Places::new(index_stride_bytes),
             recovery: Recovery::default(),
             last: None,
+            durable: Durable::default(),
             visit,
         }
     }
 
     /// Whether the log goes on in that segment.
-    fn enters(&self, files: &mut Files<'_>, segment: u64) -> Result<bool, OpenError> {
+    fn enters(&self, files: &mut Files<'_>, found: &Found, segment: u64) -> Result<bool, OpenError> {
         match files.head(segment, SECTOR_BYTES)? {
             ReadHead::Good(head) if head.follows(self.link) => {
+                files.check_durable(found, segment, &head)?;
                 // A batch that is not whole is the end of the log, and behind the end of the segment before.
                 Ok(matches!(
                     files.batch(segment, SECTOR_BYTES, &head)?,
@@ -276,8 +339,8 @@ impl<'a, R: Record> Chain<'a, R> {
     fn read_segment(
         &mut self,
         files: &mut Files<'_>,
+        found: &Found,
         sequence: u64,
-        bytes: u64,
         head: SegmentHead,
     ) -> Result<(), OpenError> {
         let mut at = Position {
@@ -289,6 +352,7 @@ impl<'a, R: Record> Chain<'a, R> {
             if !head.follows(self.link) {
                 break;
             }
+            files.check_durable(found, sequence, &head)?;
             let ReadBatch::Good(payload) = files.batch(sequence, at.offset, &head)? else {
                 break;
             };
@@ -297,6 +361,7 @@ impl<'a, R: Record> Chain<'a, R> {
                 .map_err(|problem| files.corrupt(sequence, at.offset, problem))?;
             at.offset += head.framed_bytes() as u64;
         }
+        let bytes = found.segments.get(&sequence).map_or(0, |&(bytes, _)| bytes);
         let filled = bytes / SECTOR_BYTES * SECTOR_BYTES;
         let capacity = head.capacity.max(at.offset);
         let filled = filled.max(at.offset).min(capacity);
@@ -318,6 +383,7 @@ impl<'a, R: Record> Chain<'a, R> {
         }
         self.link = head.link;
         self.last = Some((at, head.framed_bytes()));
+        self.durable = head.durable;
         Ok(())
     }
 
@@ -372,10 +438,8 @@ struct End {
 struct Tail {
     /// A final batch was written whole and is damaged: what and where.
     suspect: Option<String>,
-    /// A sector that is no data bears a later stamp.
-    stale: Option<()>,
-    /// The range of such sectors in the current segment.
-    stale_in_current: Option<(u64, u64)>,
+    /// By segment, the range of sectors that are no data and bear a later stamp.
+    stale: BTreeMap<u64, (u64, u64)>,
 }
 
 impl End {
@@ -391,17 +455,9 @@ impl End {
             if segment <= self.current + 1 && tail.suspect.is_none() {
                 tail.suspect = self.suspect(files, segment, start)?;
             }
-            let stale = self.scan(
-                files,
-                segment,
-                start..bytes,
-                offset,
-                tail.stale_in_current.is_some(),
-            )?;
-            tail.stale = tail.stale.or(stale.map(|_| ()));
-            if segment == self.current {
-                tail.stale_in_current = stale;
-            }
+            let stale_in_current = tail.stale.contains_key(&self.current);
+            let stale = self.scan(files, segment, start..bytes, offset, stale_in_current)?;
+            tail.stale.extend(stale.map(|range| (segment, range)));
         }
         Ok(tail)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::format::SECTOR_BYTES;
+use crate::format::{Durable, SECTOR_BYTES};
 
 /// Room is filled ahead in this many steps.
 const FILL_STEPS: u64 = 4;
@@ -49,9 +49,13 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// `segments` end with the one that is written to.
-    pub(crate) fn new(segments: BTreeMap<u64, Segment>, segment_bytes: u64, fill_ahead_bytes: u64) -> Self {
-        let current = segments.last_key_value().map_or(0, |(sequence, _)| *sequence);
+    /// `segments` are on disk for good; `current` is the one that is written to, and at most one comes after it.
+    pub(crate) fn new(
+        segments: BTreeMap<u64, Segment>,
+        current: u64,
+        segment_bytes: u64,
+        fill_ahead_bytes: u64,
+    ) -> Self {
         Self {
             segments,
             current,
@@ -82,6 +86,19 @@ impl Room {
             bytes: next.filled - next.used,
         };
         (slot.bytes >= bytes).then_some(slot)
+    }
+
+    /// What is on disk for good, for a batch that goes to that segment.
+    pub(crate) fn durable(&self, segment: u64) -> Durable {
+        let (&last, newest) = self
+            .segments
+            .last_key_value()
+            .expect("a batch goes to a segment that is there");
+        Durable {
+            bytes: self.segment(segment).filled,
+            last,
+            last_bytes: newest.filled,
+        }
     }
 
     /// A batch goes there.
@@ -138,13 +155,14 @@ impl Room {
         let sequence = self.current + 1;
         let next = self.segments.get(&sequence);
         let filled = next.map_or(SECTOR_BYTES, |next| next.filled);
+        let capacity = next.map_or(self.segment_bytes, |next| next.capacity);
         let needed = SECTOR_BYTES + if left < bytes { bytes } else { 0 };
         let ahead = self.fill_ahead_bytes.saturating_sub(left);
-        let goal = needed.max(SECTOR_BYTES + ahead).min(self.segment_bytes);
-        let step = self.step(filled, needed, goal, self.segment_bytes);
+        let goal = needed.max(SECTOR_BYTES + ahead).min(capacity);
+        let step = self.step(filled, needed, goal, capacity);
         match next {
             None => {
-                let to = step.unwrap_or((filled + self.step_bytes()).min(self.segment_bytes));
+                let to = step.unwrap_or((filled + self.step_bytes()).min(capacity));
                 Some(Filling {
                     segment: sequence,
                     create: true,
@@ -212,7 +230,7 @@ mod tests {
     const AHEAD: u64 = 8 * 512;
 
     fn room() -> Room {
-        Room::new(BTreeMap::new(), CAPACITY, AHEAD)
+        Room::new(BTreeMap::new(), 0, CAPACITY, AHEAD)
     }
 
     fn fill(room: &mut Room, bytes: u64) -> Filling {

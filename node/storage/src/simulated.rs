@@ -103,6 +103,14 @@ impl MemoryDisk {
         file.linked = true;
     }
 
+    /// Cuts a file, durably: as a person or a repaired file system does.
+    pub fn cut(&mut self, file: FileName, length: usize) {
+        if let Some(file) = self.files.get_mut(&file) {
+            file.shown.truncate(length);
+            file.sync();
+        }
+    }
+
     /// The content of a file as it is shown.
     pub fn content(&self, file: FileName) -> Option<&[u8]> {
         self.files.get(&file).map(|file| file.shown.as_slice())

@@ -181,15 +181,16 @@ impl<R: Record> Wal<R> {
         let Recovered {
             link,
             segments,
+            current,
             places,
             recovery,
-        } = recovery::recover(disk, options, visit)?;
+        } = recovery::recover(disk, options, sizes.segment, visit)?;
         let wal = Self {
             owner: options.owner,
             folder: disk.folder(),
             sizes,
             link,
-            room: Room::new(segments, sizes.segment, sizes.fill_ahead),
+            room: Room::new(segments, current, sizes.segment, sizes.fill_ahead),
             places,
             queue: Queue::default(),
             flight: None,
@@ -301,7 +302,7 @@ impl<R: Record> Wal<R> {
             segment: slot.segment,
         };
         let payload: Vec<Bytes> = taken.items.iter().map(|item| item.bytes.clone()).collect();
-        let framed = format::frame(place, self.link, &payload);
+        let framed = format::frame(place, self.link, self.room.durable(slot.segment), &payload);
         self.link = framed.link;
         self.room.take(slot, framed.bytes.len() as u64);
         let at = Position {

@@ -870,6 +870,95 @@ fn a_batch_that_later_ones_follow_is_never_dropped() {
     refuses(&mut disk, "it is missing");
 }
 
+/// A log in two segments whose last batches were written when a third was prepared.
+fn log_with_a_segment_prepared() -> MemoryDisk {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    while wal.segments() < 3 {
+        append_large(&mut wal, 20_000, 1);
+        drive(&mut wal, &mut disk);
+    }
+    append_large(&mut wal, 5000, 1);
+    drive(&mut wal, &mut disk);
+    disk
+}
+
+fn append_large(wal: &mut Wal<Numbered>, bytes: usize, count: u64) -> Ticket {
+    let first = wal.last_index() + 1;
+    let record = |index| Numbered {
+        index,
+        data: Bytes::from(vec![1; bytes]),
+    };
+    wal.append(Append {
+        records: (first..first + count).map(record).collect(),
+        ..Append::default()
+    })
+}
+
+/// Wherever the file of the last batch is cut, or whatever is removed behind the first segment, it is no clean end.
+#[test]
+fn a_log_that_was_cut_is_refused() {
+    let disk = log_with_a_segment_prepared();
+    // As it was left, as a start leaves it, and written to after that.
+    let mut restarted = disk.clone();
+    let (mut wal, ..) = open(&mut restarted);
+    let mut written = restarted.clone();
+    append_large(&mut wal, 5000, 1);
+    drive(&mut wal, &mut written);
+    for disk in [disk, restarted, written] {
+        let names = disk.names();
+        // The segment that is written to, and the one prepared behind it.
+        let (current, next) = (names[names.len() - 2], names[names.len() - 1]);
+        let end = content_used(&disk, current);
+        assert_eq!(content_used(&disk, next), 512, "it is empty");
+        for length in [0, 511, 512, 1024, end - 5000, end - 512, end - 1, end, end + 512] {
+            let mut cut = disk.clone();
+            cut.cut(current, length);
+            refuses(
+                &mut cut,
+                &format!("{current} is corrupt at offset {length}: it ends here"),
+            );
+        }
+        for removed in 1..names.len() {
+            let mut less = disk.clone();
+            for &file in &names[removed..] {
+                less.execute(&Op::Remove { file }).unwrap();
+            }
+            refuses(
+                &mut less,
+                &format!("{} is corrupt at offset 0: it is missing", names[removed]),
+            );
+        }
+        let mut emptied = disk.clone();
+        emptied.cut(next, 0);
+        refuses(
+            &mut emptied,
+            &format!("{next} is corrupt at offset 0: it ends here"),
+        );
+    }
+}
+
+/// The segment prepared for later is kept by a start, and takes on the size that segments have by then.
+#[test]
+fn a_start_keeps_the_segment_that_was_prepared() {
+    let mut disk = log_with_a_segment_prepared();
+    let names = disk.names();
+    let larger = WalOptions {
+        segment_bytes: Some(16 << 20),
+        ..options()
+    };
+    let (mut wal, recovery) = Wal::<Numbered>::open(&mut disk, larger, &mut |_| Ok(())).unwrap();
+    assert_eq!(
+        (disk.names(), recovery.segments),
+        (names.clone(), names.len() - 1)
+    );
+    // One batch that only a larger segment fits.
+    let ticket = append_large(&mut wal, 1 << 20, 3);
+    assert!(drive(&mut wal, &mut disk).contains(&WalEvent::Persisted(ticket)));
+    assert!(disk.content(*names.last().unwrap()).unwrap().len() > 3 << 20);
+    assert_eq!(open(&mut disk).1.last_index, wal.last_index());
+}
+
 fn refuses(disk: &mut MemoryDisk, because: &str) {
     let refused = Wal::<Numbered>::open(disk, options(), &mut |_| Ok(()))
         .expect_err("damage")

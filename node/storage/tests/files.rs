@@ -197,23 +197,23 @@ fn damage_at_the_end_is_remembered() {
 }
 
 #[test]
-fn a_segment_cut_short_ends_there_unless_others_follow() {
-    let folder = with_log(3);
-    let file = OpenOptions::new()
-        .write(true)
-        .open(segment(folder.path(), 1))
-        .unwrap();
-    file.set_len(512 + 3 * 3 * 512 - 700).unwrap();
-    let (mut disk, mut wal, recovery, visits) = open(folder.path()).unwrap();
-    assert!(recovery.dropped_tail && !recovery.suspect_tail);
-    assert_eq!(records(&visits), [1, 2]);
-    wal.append(Append {
-        records: vec![entry(3)],
-        ..Append::default()
-    });
-    assert!(drive(&mut wal, &mut disk).contains(&WalEvent::Persisted(1)));
-    drop(disk);
-    assert_eq!(open(folder.path()).unwrap().2.last_index, 3);
+fn a_segment_cut_short_is_refused() {
+    // In the middle of the last batch, and between two.
+    for length in [512 + 3 * 3 * 512 - 700, 512 + 2 * 3 * 512] {
+        let folder = with_log(3);
+        let file = OpenOptions::new()
+            .write(true)
+            .open(segment(folder.path(), 1))
+            .unwrap();
+        file.set_len(length).unwrap();
+        let line = refusal(folder.path());
+        assert!(
+            line.contains(&format!(
+                "log-0000000000000001 is corrupt at offset {length}: it ends here"
+            )),
+            "{line}"
+        );
+    }
 
     let folder = with_log(2000);
     let file = OpenOptions::new()
