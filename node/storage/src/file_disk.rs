@@ -103,10 +103,11 @@ impl FileDisk {
     fn fill(&mut self, name: FileName, from: u64, to: u64) -> Result<(), Failure> {
         let zeros = self.zeros.clone();
         let file = self.file(name).map_err(Failure::before)?;
+        let length = file.metadata().map_err(Failure::before)?.len();
         let filled = write_zeros(file, &zeros, from, to).and_then(|()| file.sync_all());
         filled.map_err(|error| {
-            // As in `create`. Nothing of worth is behind `from`, and the next attempt writes all of it again.
-            let _ = file.set_len(from);
+            // As in `create`, but never what was there before: batches speak of it.
+            let _ = file.set_len(length);
             Failure::before(error)
         })
     }
