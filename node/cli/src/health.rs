@@ -159,8 +159,9 @@ fn problems(nodes: &[NodeView], views: &[&View], leader: Option<u32>, term: u64)
                 problems.push(format!("{}: unreachable: {why}", node.endpoint));
             }
             Some(view) if !view.ready => {
+                // The reason starts with "not ready".
                 problems.push(format!(
-                    "node {} at {}: not ready: {}",
+                    "node {} at {}: {}",
                     view.node, node.endpoint, view.reason
                 ));
             }
@@ -292,6 +293,15 @@ mod tests {
             (health.healthy, health.available, health.leader),
             (true, false, Some(1))
         );
+    }
+
+    #[test]
+    fn a_node_s_reason_is_given_as_it_is() {
+        let reason = "not ready: has no leader";
+        let health = judge(&with(vec![changed(5, |view| {
+            (view.ready, view.reason) = (false, reason.to_owned());
+        })]));
+        assert_eq!(health.problems, [format!("node 5 at 127.0.0.1:5005: {reason}")]);
     }
 
     #[test]

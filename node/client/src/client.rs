@@ -19,7 +19,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 use crate::{
     channels::Channels,
     endpoint::Endpoint,
-    error::{Error, classify, describe, never_sent, reason_of},
+    error::{Class, Error, classify_status, describe, never_sent, reason_of},
     options::Options,
     retry::{Attempts, Failure, Step, Verdict},
     session::Session,
@@ -312,12 +312,17 @@ impl Client {
         let failure = if reason.is_empty() && never_sent(status) {
             Failure::NotConnected
         } else {
-            Failure::Answered(classify(status.code(), &reason))
+            Failure::Answered(classify_status(status))
+        };
+        let message = if failure == Failure::Answered(Class::NotANode) {
+            "not a node's client port; check --endpoints".to_owned()
+        } else {
+            describe(status)
         };
         Failed {
             failure,
-            message: describe(status),
             reason,
+            message,
         }
     }
 
@@ -447,6 +452,14 @@ impl Call {
             Verdict::TimedOut => Error::NoLeader(format!(
                 "cannot {what}: no leader could be reached within {seconds} s; last {target}: {message}; \
                  {appended_nothing}see `raftctl status`"
+            )),
+            Verdict::NoNode => Error::NoLeader(format!(
+                "cannot {what}: {target} is {message}{}",
+                if self.appends {
+                    "; nothing was appended"
+                } else {
+                    ""
+                }
             )),
             Verdict::Unknown if self.appends => Error::Unknown {
                 message: format!(

@@ -9,6 +9,10 @@ use tonic::{Code, ConnectError, Status};
 /// The longest part of a server's own message that an error repeats, in characters.
 const MESSAGE_CHARS_MAX: usize = 400;
 
+/// How the transport names a first answer that is no frame of HTTP/2, such as one of HTTP/1 or TLS: its first three bytes
+/// are read as a length, which is far above what was agreed.
+const NOT_HTTP2: &str = "frame with invalid size";
+
 /// Why a call failed. Each message is one line: what, where, what to do.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Error {
@@ -48,6 +52,8 @@ pub enum Class {
     Refused,
     /// Nothing was appended, and nothing ever will be.
     Invalid,
+    /// Nothing was appended: what answered serves no operations. Another endpoint may.
+    NotANode,
     /// It may have been appended. `repeat`: another attempt under the same session and sequence can tell.
     Unknown {
         /// Whether another attempt is of use.
@@ -68,6 +74,26 @@ pub fn classify(code: Code, reason: &str) -> Class {
             Class::Unknown { repeat: true }
         }
         _ => Class::Unknown { repeat: passes(code) },
+    }
+}
+
+/// Whether the answer shows that whoever gave it serves no operations, so that it cannot have appended any: a server without
+/// that method, or one that does not speak the protocol at all. `cause` is the innermost cause of the failure.
+///
+/// An error of a proxy (502, 503, 504) shows nothing: it may have passed the request on. Neither does a connection that
+/// ended.
+fn is_no_node(code: Code, reason: &str, cause: &str) -> bool {
+    reason.is_empty() && (code == Code::Unimplemented || cause.contains(NOT_HTTP2))
+}
+
+/// What a failed call means for the operation that was submitted.
+pub(crate) fn classify_status(status: &Status) -> Class {
+    let reason = reason_of(status);
+    let cause = innermost(status.source()).unwrap_or_default();
+    if is_no_node(status.code(), &reason, &cause) {
+        Class::NotANode
+    } else {
+        classify(status.code(), &reason)
     }
 }
 
@@ -226,6 +252,32 @@ mod tests {
         ] {
             assert_eq!(classify(code, ""), Class::Unknown { repeat }, "{code:?}");
         }
+    }
+
+    #[test]
+    fn who_serves_no_operations_cannot_have_appended_any() {
+        let http1 = "connection error detected: frame with invalid size";
+        for (code, reason, cause, expected) in [
+            (Code::Unimplemented, "", "", true),
+            (Code::Internal, "", http1, true),
+            (Code::Unknown, "", http1, true),
+            // A node said it: its reason decides.
+            (Code::Unimplemented, reason::FORWARD_BROKEN, "", false),
+            (Code::Internal, reason::LEADERSHIP_LOST, http1, false),
+            // What may have come after the request was taken.
+            (Code::Unavailable, "", "", false),
+            (Code::Unavailable, "", "connection reset by peer", false),
+            (Code::Unknown, "", "broken pipe", false),
+            (Code::Internal, "", "stream no longer needed", false),
+            (Code::Cancelled, "", "", false),
+        ] {
+            assert_eq!(
+                is_no_node(code, reason, cause),
+                expected,
+                "{code:?} '{reason}' '{cause}'"
+            );
+        }
+        assert_eq!(classify_status(&Status::unimplemented("")), Class::NotANode);
     }
 
     #[test]

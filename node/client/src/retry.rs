@@ -61,6 +61,8 @@ pub(crate) enum Verdict {
     Refused,
     /// Nothing was appended, in the time given.
     TimedOut,
+    /// Nothing was appended: no endpoint is a node's.
+    NoNode,
     /// It may have been appended.
     Unknown,
 }
@@ -74,6 +76,8 @@ pub(crate) struct Attempts {
     repeatable: bool,
     maybe_appended: bool,
     unreached: u32,
+    /// Answers in a row that no node gave.
+    strangers: u32,
     delays: u32,
 }
 
@@ -89,14 +93,20 @@ impl Attempts {
             repeatable,
             maybe_appended: false,
             unreached: 0,
+            strangers: 0,
             delays: 0,
         }
     }
 
     /// After a failed attempt, with the time that is left and a random number in 0..1.
     pub(crate) fn failed(&mut self, failure: Failure, remaining: Duration, random: f64) -> Step {
+        self.strangers = match failure {
+            Failure::Answered(Class::NotANode) => self.strangers.saturating_add(1),
+            _ => 0,
+        };
         let (again, verdict) = match failure {
             Failure::NotConnected | Failure::Answered(Class::Retry) => (true, Verdict::TimedOut),
+            Failure::Answered(Class::NotANode) => (self.strangers < self.endpoints, Verdict::NoNode),
             Failure::Answered(Class::Refused) => (false, Verdict::Refused),
             Failure::Answered(Class::Invalid) => (false, Verdict::Invalid),
             Failure::Answered(Class::Unknown { repeat }) => {
@@ -128,6 +138,7 @@ impl Attempts {
     pub(crate) fn progressed(&mut self) {
         self.maybe_appended = false;
         self.unreached = 0;
+        self.strangers = 0;
         self.delays = 0;
     }
 
@@ -140,9 +151,12 @@ impl Attempts {
         }
     }
 
-    /// Unreachable endpoints are passed over at once, until all of them were tried.
+    /// Endpoints that are unreachable, or no node's, are passed over at once, until all of them were tried.
     fn next_delay(&mut self, failure: Failure, random: f64) -> Duration {
-        if failure == Failure::NotConnected {
+        if matches!(
+            failure,
+            Failure::NotConnected | Failure::Answered(Class::NotANode)
+        ) {
             self.unreached = self.unreached.saturating_add(1);
             if !self.unreached.is_multiple_of(self.endpoints) {
                 return Duration::ZERO;
@@ -220,6 +234,29 @@ mod tests {
                 _ => None,
             };
             assert_eq!(verdict, expected, "repeatable {repeatable} {failures:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_are_no_node_s_end_it_when_all_are() {
+        let stranger = Failure::Answered(Class::NotANode);
+        for (failures, expected) in [
+            (vec![stranger], None),
+            (vec![stranger, stranger], Some(Verdict::NoNode)),
+            (vec![stranger, RETRY, stranger], None),
+            (vec![stranger, Failure::NotConnected, stranger], None),
+            (vec![LOST, stranger, stranger], Some(Verdict::Unknown)),
+        ] {
+            let mut attempts = Attempts::new(Backoff::default(), 2, true, true);
+            let mut last = None;
+            for failure in &failures {
+                last = Some(attempts.failed(*failure, LONG, 0.5));
+            }
+            let verdict = match last {
+                Some(Step::Stop(verdict)) => Some(verdict),
+                _ => None,
+            };
+            assert_eq!(verdict, expected, "{failures:?}");
         }
     }
 

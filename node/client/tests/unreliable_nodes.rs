@@ -352,3 +352,25 @@ async fn operations_of_a_bad_length_never_leave() {
         Err(Error::Invalid(_))
     ));
 }
+
+#[tokio::test]
+async fn a_port_that_speaks_something_else_means_at_once_that_nothing_was_appended() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+                .await
+                .unwrap();
+            // Until the caller has enough.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    });
+    let client = Client::new(Endpoint::parse_list(&address).unwrap(), Options::default()).unwrap();
+    let error = client.submit(Submission::new("x")).await.unwrap_err();
+    assert!(matches!(error, Error::NoLeader(_)), "{error:?}");
+    let expected = format!("{address} is not a node's client port; check --endpoints");
+    assert!(error.to_string().contains(&expected), "{error}");
+}

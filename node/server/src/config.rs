@@ -14,6 +14,8 @@ use crate::flags::Flags;
 
 /// Shortest minimum election timeout: below it, scheduling alone would cause elections.
 const ELECTION_MIN_MIN: Duration = Duration::from_millis(20);
+/// Shortest heartbeat interval: below it, a leader would do nothing else.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 /// Longest `HOST:PORT`: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 260;
 /// Most voters that a cluster may start with.
@@ -185,10 +187,11 @@ fn parse_range(text: &str) -> Result<(Duration, Duration), String> {
 }
 
 fn check_heartbeat(interval: Duration, election_min: Duration) -> Result<(), String> {
-    if interval.is_zero() || interval >= election_min {
+    if interval < HEARTBEAT_MIN || interval >= election_min {
         return Err(format!(
-            "--heartbeat-interval {} must be above 0 and below the minimum election timeout, {}",
+            "--heartbeat-interval {} must be at least {} and below the minimum election timeout, {}",
             humantime::format_duration(interval),
+            humantime::format_duration(HEARTBEAT_MIN),
             humantime::format_duration(election_min)
         ));
     }
@@ -334,7 +337,9 @@ mod tests {
             ("--id 1 --election-timeout 3..5", "bad duration"),
             ("--id 1 --election-timeout 1ms..5s", "out of bounds"),
             ("--id 1 --heartbeat-interval 1500ms", "--heartbeat-interval"),
-            ("--id 1 --heartbeat-interval 0s", "--heartbeat-interval"),
+            ("--id 1 --heartbeat-interval 0s", "at least 10ms"),
+            ("--id 1 --heartbeat-interval 1ns", "at least 10ms"),
+            ("--id 1 --heartbeat-interval 9999us", "at least 10ms"),
             ("--id 1 --replicator localhost:6001", "--replicator"),
             ("--id 1 --replicator https://a:6001", "--replicator"),
             ("--id 1 --replicator unix://", "--replicator"),
@@ -344,6 +349,12 @@ mod tests {
             assert!(error.contains(names), "{flags}: {error}");
             assert!(!error.contains('\n'), "{flags}: {error}");
         }
+    }
+
+    #[test]
+    fn the_shortest_heartbeat_interval_goes_with_the_shortest_election_timeout() {
+        let config = config("--id 1 --election-timeout 20ms..40ms --heartbeat-interval 10ms").unwrap();
+        assert_eq!(config.heartbeat_interval, HEARTBEAT_MIN);
     }
 
     #[test]

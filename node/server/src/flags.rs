@@ -74,7 +74,7 @@ pub(crate) struct Flags {
     )]
     pub(crate) election_timeout: String,
 
-    /// Time between two heartbeats of a leader; shorter than MIN
+    /// Time between two heartbeats of a leader; at least 10ms, shorter than MIN
     #[arg(long, env = "RAFT_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "1s",
           value_parser = duration)]
     pub(crate) heartbeat_interval: Duration,

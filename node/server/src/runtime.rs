@@ -7,13 +7,13 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use raftlog_raft::ids::OperationIndex;
 use raftlog_storage::FileDisk;
+use raftlog_telemetry::listener::{BoundedListener, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
 use raftlog_telemetry::story::Suppressed;
-use raftlog_telemetry::{clock, http, process};
+use raftlog_telemetry::{clock, http, listener, process};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle as Task;
@@ -45,9 +45,10 @@ const FORWARDING_AFTER_SIGNAL: Duration = Duration::from_secs(2);
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 struct Listeners {
-    clients: TcpListener,
-    peers: Option<TcpListener>,
-    http: TcpListener,
+    clients: BoundedListener,
+    peers: Option<BoundedListener>,
+    http: BoundedListener,
+    connections: Connections,
 }
 
 /// Runs until a signal; the error is one line for people.
@@ -81,13 +82,19 @@ pub(crate) async fn run(config: Config, logging: &Logging) -> Result<(), String>
 }
 
 async fn bind(config: &Config) -> Result<Listeners, String> {
-    let clients = http::bind("--listen", config.listen).await?;
+    let connections = Connections::new(listener::connections_max(listener::raise_descriptor_limit()));
+    let clients = connections.bound("clients", http::bind("--listen", config.listen).await?);
     let peers = match config.peer_listen {
         None => None,
-        Some(address) => Some(http::bind("--peer-listen", address).await?),
+        Some(address) => Some(connections.bound("peers", http::bind("--peer-listen", address).await?)),
     };
-    let http = http::bind("--http-listen", config.http_listen).await?;
-    Ok(Listeners { clients, peers, http })
+    let http = connections.bound("http", http::bind("--http-listen", config.http_listen).await?);
+    Ok(Listeners {
+        clients,
+        peers,
+        http,
+        connections,
+    })
 }
 
 /// Opens folder and node on a thread for blocking work: recovery reads the whole log.
@@ -148,6 +155,7 @@ fn start(
     let mut registry = Registry::default();
     process::register(&mut registry);
     logging.lines().register(&mut registry);
+    listeners.connections.register(&mut registry);
     let suppressed = Suppressed::default();
     suppressed.register(&mut registry);
     let metrics = Metrics::new(&mut registry);
@@ -173,7 +181,7 @@ fn start(
             shared.lifecycle.clone(),
             config.replicator_name.clone(),
         )),
-        tokio::spawn(serve_http(listeners.http, probe(&shared, registry))),
+        tokio::spawn(http::serve(listeners.http, Arc::new(probe(&shared, registry)))),
     ];
     Ok(Running {
         shared,
@@ -279,12 +287,6 @@ fn probe(shared: &Shared, registry: Registry) -> NodeProbe {
         core,
         lifecycle,
         registry,
-    }
-}
-
-async fn serve_http(listener: TcpListener, probe: NodeProbe) {
-    if let Err(error) = http::serve(listener, Arc::new(probe)).await {
-        tracing::error!("serving HTTP failed: {error}");
     }
 }
 

@@ -6,9 +6,9 @@ use raftlog_proto::v1::cluster_server::{ClusterServer, SERVICE_NAME as CLUSTER};
 use raftlog_proto::v1::operations_server::{OperationsServer, SERVICE_NAME as OPERATIONS};
 use raftlog_proto::v1::raft_server::{RaftServer, SERVICE_NAME as RAFT};
 use raftlog_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
-use tokio::net::TcpListener;
+use raftlog_telemetry::listener::BoundedListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tonic::transport::{Error, Server};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
@@ -44,8 +44,8 @@ pub(crate) struct Services {
 /// for nodes and the first what is for clients.
 pub(crate) async fn serve(
     services: Services,
-    clients: TcpListener,
-    peers: Option<TcpListener>,
+    clients: BoundedListener,
+    peers: Option<BoundedListener>,
     drain: CancellationToken,
 ) -> Result<(), String> {
     let names: &[&str] = if peers.is_some() {
@@ -107,10 +107,9 @@ fn base(health: &HealthReporter, names: &[&str]) -> Result<Router, String> {
         .add_service(reflection().build_v1alpha().map_err(broken)?))
 }
 
-async fn run(router: Router, listener: TcpListener, drain: &CancellationToken) -> Result<(), Error> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+async fn run(router: Router, listener: BoundedListener, drain: &CancellationToken) -> Result<(), Error> {
     router
-        .serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned())
+        .serve_with_incoming_shutdown(listener, drain.clone().cancelled_owned())
         .await
 }
 

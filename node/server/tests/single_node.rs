@@ -47,9 +47,15 @@ impl Drop for Node {
     }
 }
 
+/// The most files that a node may have open in tests: far fewer than it gets by default.
+const DESCRIPTORS: usize = 128;
+
 fn command(folder: &Path, client_port: u16, http_port: u16) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_raft-node"));
+    let mut command = Command::new("sh");
     command
+        .arg("-c")
+        .arg(format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\""))
+        .arg(env!("CARGO_BIN_EXE_raft-node"))
         .args([
             "--id",
             "1",
@@ -423,4 +429,51 @@ async fn what_cannot_start_says_why_in_one_line() {
     let (code, stderr) = fails(bad);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("--tls-cert"), "{stderr}");
+}
+
+/// Opens more connections than the node has file descriptors, and waits until all but those that have a place are closed.
+async fn flood(port: u16) -> Vec<tokio::net::TcpStream> {
+    let mut open = Vec::new();
+    for _ in 0..2 * DESCRIPTORS {
+        open.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    // The last one is one too many.
+    let mut last = open.pop().unwrap();
+    let closed = tokio::time::timeout(PATIENCE, last.read(&mut [0])).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "it is closed: {closed:?}");
+    open
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_to_one_port_leaves_the_others_and_those_that_are_open_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::start(folder.path());
+    let channel = node.connect().await;
+    leads(&channel).await;
+    let mut client = OperationsClient::new(channel);
+
+    let to_clients = flood(node.client_port).await;
+    let metrics = tokio::time::timeout(PATIENCE, node.http("/metrics"))
+        .await
+        .unwrap();
+    let full = format!("connections_open{{port=\"clients\"}} {}\n", DESCRIPTORS / 4);
+    assert!(metrics.contains(&full), "{metrics}");
+    let _to_http = flood(node.http_port).await;
+    let answer = client
+        .submit_client_request(operation(b"in a flood"))
+        .await
+        .unwrap();
+    assert_eq!(answer.into_inner().index, 1);
+
+    drop(to_clients);
+    // Its places are free as soon as the node has seen that.
+    let connecting = async {
+        loop {
+            let mut client = OperationsClient::new(node.connect().await);
+            if let Ok(answer) = client.submit_client_request(operation(b"after it")).await {
+                return answer.into_inner().index;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, connecting).await.unwrap(), 2);
 }

@@ -3,16 +3,25 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+use crate::listener::BoundedListener;
+
+/// A caller sends a whole request header in so long, or is hung up on; also how long it may stay without a request.
+const HEADER_MAX: Duration = Duration::from_secs(10);
 
 /// Yes or no, and why, in one line for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +68,23 @@ pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, String
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, probe: Arc<dyn Probe>) -> io::Result<()> {
-    axum::serve(listener, router(probe)).await
+pub async fn serve(mut listener: BoundedListener, probe: Arc<dyn Probe>) {
+    let router = router(probe);
+    let mut server = Builder::new(TokioExecutor::new()).http1_only();
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_MAX);
+    loop {
+        let connection = TokioIo::new(listener.accept().await);
+        let (server, router) = (server.clone(), router.clone());
+        tokio::spawn(async move {
+            // How a caller's connection ends is its own affair.
+            let _ = server
+                .serve_connection(connection, TowerToHyperService::new(router))
+                .await;
+        });
+    }
 }
 
 fn router(probe: Arc<dyn Probe>) -> Router {
@@ -113,6 +137,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::listener::Connections;
 
     struct Fixed {
         registry: Registry,
@@ -152,6 +177,7 @@ mod tests {
             .await
             .unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Connections::new(8).bound("http", listener);
         tokio::spawn(serve(listener, Arc::new(Fixed { registry })));
         for (path, code, body) in [
             ("/livez", 200, "ok\n"),
@@ -173,6 +199,23 @@ mod tests {
         }
         // Garbage gets an error or nothing, and the next one is served.
         ask(address, "\0\x01garbage\r\n\r\n").await;
+        assert!(ask(address, "GET /livez HTTP/1.0\r\n\r\n").await.contains("ok\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_end_is_hung_up_on() {
+        let listener = bind("--http-listen", "127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let registry = Registry::default();
+        let listener = Connections::new(1).bound("http", listener);
+        tokio::spawn(serve(listener, Arc::new(Fixed { registry })));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
+        let mut answer = Vec::new();
+        // Ends only when the other side closes.
+        stream.read_to_end(&mut answer).await.unwrap();
         assert!(ask(address, "GET /livez HTTP/1.0\r\n\r\n").await.contains("ok\n"));
     }
 

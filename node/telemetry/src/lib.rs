@@ -14,6 +14,7 @@ pub mod exit;
 pub mod hostname;
 pub mod http;
 pub mod lines;
+pub mod listener;
 pub mod logging;
 pub mod process;
 pub mod signals;

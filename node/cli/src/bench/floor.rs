@@ -189,9 +189,33 @@ fn only_echo() -> Status {
     Status::unimplemented("only the echo is served here")
 }
 
+/// The folders that had to be made, the innermost first. They go when this does, as far as they are empty.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes `folder`, and those above it that are missing.
+    fn folder(folder: &Path) -> io::Result<Self> {
+        let missing = folder
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let made = Self(missing.map(Path::to_owned).collect());
+        std::fs::create_dir_all(folder)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Somebody else may use it by now: then it is not empty, and stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
 /// The median time until the 3rd of 5 concurrent syncs is done, in microseconds.
 fn measure_sync(folder: &Path) -> io::Result<f64> {
-    std::fs::create_dir_all(folder)?;
+    let _made = Made::folder(folder)?;
     let scratch = tempfile::Builder::new()
         .prefix("raftctl-bench-")
         .tempdir_in(folder)?;
@@ -284,6 +308,21 @@ mod tests {
         ];
         assert_eq!(majority(times), Some(Duration::from_millis(30)));
         assert_eq!(majority(vec![(at(0), at(1))]), None);
+    }
+
+    #[test]
+    fn only_folders_that_were_made_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        drop(Made::folder(&inner).unwrap());
+        assert!(!folder.path().join("a").exists());
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        drop(Made::folder(&inner).unwrap());
+        assert!(folder.path().join("a").exists() && !inner.exists());
+        let made = Made::folder(&inner).unwrap();
+        std::fs::write(inner.join("file"), "").unwrap();
+        drop(made);
+        assert!(inner.join("file").exists(), "somebody's file stays");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use raftlog_storage::FileDisk;
+use raftlog_telemetry::listener::{self, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
 use raftlog_telemetry::story::{Story, Suppressed};
@@ -47,6 +48,8 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     suppressed.register(&mut registry);
     logging.lines().register(&mut registry);
     process::register(&mut registry);
+    let connections = Connections::new(listener::connections_max(listener::raise_descriptor_limit()));
+    connections.register(&mut registry);
 
     let stopping = CancellationToken::new();
     let (handle, inbox, ready) = handle::channels(core.status(), stopping.clone());
@@ -68,7 +71,13 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     for (listener, services) in listeners.grpc {
         let routes = serve::routes(services, &handle, &metrics, &reporter)
             .map_err(|error| format!("cannot serve reflection: {error}"))?;
-        let server = serve::serve(listener, routes, stopping.clone());
+        let server = serve::serve(
+            listener,
+            services.port(),
+            connections.clone(),
+            routes,
+            stopping.clone(),
+        );
         servers.spawn(async { server.await.map_err(|error| error.to_string()) });
     }
     let (node, name) = (config.node, config.name);
@@ -79,7 +88,10 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         metrics,
         registry,
     };
-    let http = tokio::spawn(http::serve(listeners.http, Arc::new(probe)));
+    let http = tokio::spawn(http::serve(
+        connections.bound("http", listeners.http),
+        Arc::new(probe),
+    ));
 
     let ended = tokio::select! {
         ended = &mut driver => ended,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use raftlog_proto::v1::operation_log_server::{OperationLogServer, SERVICE_NAME as OPERATION_LOG};
 use raftlog_proto::v1::replicator_server::{ReplicatorServer, SERVICE_NAME as REPLICATOR};
 use raftlog_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
+use raftlog_telemetry::listener::Connections;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -34,9 +34,18 @@ pub(super) struct Services {
     pub(super) replicator: bool,
 }
 
+impl Services {
+    /// What the port is called in metrics and lines.
+    pub(super) fn port(self) -> &'static str {
+        if self.operation_log { "clients" } else { "node" }
+    }
+}
+
 /// Serves until `stop`; open calls are to end by themselves then.
 pub(super) async fn serve(
     listener: Listener,
+    port: &'static str,
+    connections: Connections,
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -47,7 +56,7 @@ pub(super) async fn serve(
         .add_routes(routes);
     match listener {
         Listener::Tcp(listener) => {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = connections.bound(port, listener);
             server
                 .serve_with_incoming_shutdown(incoming, stop.cancelled())
                 .await
