@@ -59,20 +59,19 @@ impl OperationLogService {
         Ok(self.metrics.reader(permit))
     }
 
-    /// The commit index, once it is as far as a read has to see.
+    /// The commit index, once it is as far as a read has to see. What is published may lag the core's answer by a moment.
     async fn readable(&self, allow_stale: bool) -> Result<OperationIndex, Status> {
-        if !allow_stale {
-            match timeout(READ_INDEX_MAX, self.handle.read_index()).await {
-                Ok(Ok(Ok(_))) => {}
-                Ok(Ok(Err(ReadIndexError::Busy(busy)))) => return Err(busy_status(busy)),
-                Ok(Ok(Err(no_leader @ ReadIndexError::NoLeader))) => {
-                    return Err(no_leader_status(&no_leader));
-                }
-                Ok(Err(Stopping)) => return Err(wire::stopping()),
-                Err(_) => return Err(no_leader_status(&ReadIndexError::NoLeader)),
-            }
+        let published = self.handle.commit();
+        if allow_stale {
+            return Ok(*published.borrow());
         }
-        Ok(*self.handle.commit().borrow())
+        match timeout(READ_INDEX_MAX, self.handle.read_index()).await {
+            Ok(Ok(Ok(index))) => Ok(index.max(*published.borrow())),
+            Ok(Ok(Err(ReadIndexError::Busy(busy)))) => Err(busy_status(busy)),
+            Ok(Ok(Err(no_leader @ ReadIndexError::NoLeader))) => Err(no_leader_status(&no_leader)),
+            Ok(Err(Stopping)) => Err(wire::stopping()),
+            Err(_) => Err(no_leader_status(&ReadIndexError::NoLeader)),
+        }
     }
 }
 
