@@ -56,7 +56,7 @@ pub struct Raft {
     disk_full: bool,
     /// Acknowledged entries may be missing: no votes until a leader has brought them back.
     suspect: bool,
-    /// Why a leader's entries were refused, until some are taken in again.
+    /// Why a leader's entries were refused, until some are taken in again or nothing that is committed is missing.
     refused: Option<String>,
     /// Streams of submissions: the term in which each began, or `None` once one of its proposals was refused.
     streams: BTreeMap<StreamId, Option<Term>>,

@@ -75,6 +75,9 @@ impl Raft {
         let Some(verified) = self.take_in(from, previous.index, entries) else {
             return;
         };
+        if brought_entries || commit <= verified {
+            self.refused = None;
+        }
         self.commit_to(commit.min(verified));
         let all_on_disk = verified <= self.durability.persisted();
         let complete = commit <= verified && self.log.term_at(commit) == Some(self.term);
@@ -131,9 +134,6 @@ impl Raft {
                 return None;
             }
             verified = index;
-        }
-        if verified > previous {
-            self.refused = None;
         }
         Some(verified)
     }

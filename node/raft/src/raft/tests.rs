@@ -1013,6 +1013,38 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
         assert!(cluster.members[&follower].refused().is_some(), "{name}");
         assert_eq!(cluster.disks[&follower].entries, held, "{name}");
     }
+    let heartbeat = |commit| {
+        let request = AppendEntries {
+            previous: LogPosition {
+                index: held[held.len() - 1].log_index,
+                term,
+            },
+            entries: Vec::new(),
+            commit,
+            round: 2,
+            heartbeat: true,
+            minimum_election_timeout: Duration::ZERO,
+            read_answers: Vec::new(),
+        };
+        Message {
+            from: id(leader),
+            to: id(follower),
+            term,
+            body: Body::AppendEntries(request),
+        }
+    };
+    let (now, last) = (cluster.now, held[held.len() - 1].log_index);
+    cluster.raft(follower).message(now, heartbeat(last + 1));
+    assert!(
+        cluster.members[&follower].refused().is_some(),
+        "what others have committed is missing here"
+    );
+    cluster.raft(follower).message(now, heartbeat(last));
+    assert_eq!(
+        cluster.members[&follower].refused(),
+        None,
+        "nothing committed is missing"
+    );
 }
 
 #[test]
