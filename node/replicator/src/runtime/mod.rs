@@ -28,8 +28,8 @@ use config::Config;
 use flags::Flags;
 
 const PROGRAM: &str = "raft-replicator";
-/// Threads for everything but the disk and stdout.
-const WORKER_THREADS: usize = 2;
+/// Threads for everything but the disk and stdout: half the processors, as for the node beside it, and no more than this.
+const WORKERS_MAX: usize = 2;
 /// How long the end waits for connections.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
@@ -50,8 +50,10 @@ pub(super) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(config: Config) -> Result<(), String> {
     let logging = logging::init(config.log_format).map_err(|error| error.to_string())?;
+    let workers =
+        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
+        .worker_threads(workers)
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start threads: {error}"))?;

@@ -1,5 +1,7 @@
-//! What a node tells its own replicator: where to start, then every operation that is on this node's disk, and how far they
+//! What a node tells its own replicator: where to start, then the operations that are on this node's disk, and how far they
 //! are committed: min(commit index, own persisted index), so that nothing is executed that this node could still lose.
+//! What is not committed goes along with what is, and never has a message of its own: the replicator could do nothing with
+//! it, and the commit that follows at once would take a second one.
 
 use std::collections::VecDeque;
 
@@ -298,11 +300,11 @@ impl Feed {
         };
         let mut operations = Vec::new();
         let mut bytes = 0;
-        if feeding.next <= view.held() && feeding.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
+        if feeding.next <= view.committed() && feeding.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
             let first = view
                 .log
                 .log_index_of(feeding.next)
-                .expect("operations up to the held one are in the log");
+                .expect("committed operations are in the log");
             let read = std::mem::take(&mut self.read);
             let entries = if read.first().is_some_and(|entry| entry.log_index == first) {
                 Some(read)
@@ -533,7 +535,8 @@ mod tests {
     #[test]
     fn only_what_is_committed_and_on_disk_may_be_executed() {
         let log = log(5);
-        let (mut feed, _) = started(position(Place::default(), Place::default()), &log, 0);
+        let (mut feed, steps) = started(position(Place::default(), Place::default()), &log, 0);
+        assert_eq!(steps.len(), 1, "only where to start: {steps:?}");
         let half = View {
             log: &log,
             commit: 6,
@@ -551,12 +554,22 @@ mod tests {
         };
         assert_eq!((operations.len(), *commit), (2, 2));
         assert!(other.poll(half).is_empty(), "nothing new");
-        let later = feed.poll(view(&log, 4));
+        let steps = feed.poll(view(&log, 4));
+        let [
+            Step::Say(ToReplicator::Feed {
+                operations,
+                commit: 4,
+            }),
+        ] = &steps[..]
+        else {
+            panic!("{steps:?}")
+        };
+        assert_eq!(operations.len(), 5, "the uncommitted one goes along");
         assert_eq!(
-            later,
+            feed.poll(view(&log, 5)),
             [Step::Say(ToReplicator::Feed {
                 operations: Vec::new(),
-                commit: 4
+                commit: 5
             })]
         );
     }
