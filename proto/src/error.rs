@@ -2,8 +2,9 @@
 //! `google.rpc.ErrorInfo`.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{ERROR_DOMAIN, reason};
@@ -28,9 +29,31 @@ pub fn nothing_appended(status: &Status) -> bool {
     reason_of(status).is_some_and(|given| reason::NOTHING_APPENDED.contains(&given.as_str()))
 }
 
+/// Whether the request never left: the connection could not be made.
+pub fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_was_never_made_sent_nothing() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let never = Status::from_error(Box::new(ConnectError(Box::new(refused))));
+        assert!(never_sent(&never));
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(!never_sent(&Status::from_error(Box::new(reset))));
+        assert!(!never_sent(&Status::unavailable("connection refused")));
+    }
 
     #[test]
     fn a_reason_survives_the_status() {

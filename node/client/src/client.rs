@@ -19,7 +19,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 use crate::{
     channels::Channels,
     endpoint::Endpoint,
-    error::{Class, Error, classify_status, describe, never_sent, reason_of},
+    error::{Class, Error, classify_status, describe, reason_of},
     options::Options,
     retry::{Attempts, Failure, Step, Verdict},
     session::Session,
@@ -309,7 +309,7 @@ impl Client {
         if reason.is_empty() {
             self.shared.channels.forget(target);
         }
-        let failure = if reason.is_empty() && never_sent(status) {
+        let failure = if reason.is_empty() && raftlog_proto::error::never_sent(status) {
             Failure::NotConnected
         } else {
             Failure::Answered(classify_status(status))

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use raftlog_proto::reason;
 use thiserror::Error;
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, Status};
 
 /// The longest part of a server's own message that an error repeats, in characters.
 const MESSAGE_CHARS_MAX: usize = 400;
@@ -123,18 +123,6 @@ fn passes(code: Code) -> bool {
 /// The reason in a status's `google.rpc.ErrorInfo`, empty without one of this system's.
 pub(crate) fn reason_of(status: &Status) -> String {
     raftlog_proto::error::reason_of(status).unwrap_or_default()
-}
-
-/// Whether the request never left: the connection could not be made.
-pub(crate) fn never_sent(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 /// A status in one line, with the innermost cause, which is the one that says something.

@@ -207,6 +207,16 @@ mod tests {
         );
     }
 
+    fn verdict_after(attempts: &mut Attempts, failures: &[Failure]) -> Option<Verdict> {
+        let steps = failures
+            .iter()
+            .map(|failure| attempts.failed(*failure, LONG, 0.5));
+        match steps.last() {
+            Some(Step::Stop(verdict)) => Some(verdict),
+            _ => None,
+        }
+    }
+
     /// What a series of failures leads to, the last one deciding.
     #[test]
     fn what_failures_come_to() {
@@ -225,14 +235,7 @@ mod tests {
             (true, vec![RETRY, Failure::Unanswered], Some(Verdict::Unknown)),
         ] {
             let mut attempts = Attempts::new(Backoff::default(), 5, true, repeatable);
-            let mut last = None;
-            for failure in &failures {
-                last = Some(attempts.failed(*failure, LONG, 0.5));
-            }
-            let verdict = match last {
-                Some(Step::Stop(verdict)) => Some(verdict),
-                _ => None,
-            };
+            let verdict = verdict_after(&mut attempts, &failures);
             assert_eq!(verdict, expected, "repeatable {repeatable} {failures:?}");
         }
     }
@@ -248,14 +251,7 @@ mod tests {
             (vec![LOST, stranger, stranger], Some(Verdict::Unknown)),
         ] {
             let mut attempts = Attempts::new(Backoff::default(), 2, true, true);
-            let mut last = None;
-            for failure in &failures {
-                last = Some(attempts.failed(*failure, LONG, 0.5));
-            }
-            let verdict = match last {
-                Some(Step::Stop(verdict)) => Some(verdict),
-                _ => None,
-            };
+            let verdict = verdict_after(&mut attempts, &failures);
             assert_eq!(verdict, expected, "{failures:?}");
         }
     }

@@ -1,7 +1,6 @@
 //! To the leader, one hop. What goes wrong on the way is told apart: before the request left, nothing was appended; after
 //! that the outcome is unknown.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use raftlog_proto::{error, reason};
 use raftlog_raft::ids::NodeNumber;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Channel;
-use tonic::{Code, ConnectError, Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::connect;
 use crate::handle::Handle;
@@ -106,7 +105,7 @@ pub(crate) fn failure(address: &str, status: &Status) -> Status {
         // The leader's own answer, without the metadata of its connection.
         return Status::with_details(status.code(), status.message(), status.details().to_vec().into());
     }
-    if never_left(status) {
+    if error::never_sent(status) {
         return unreachable(address, &connect::root_cause(status));
     }
     match status.code() {
@@ -116,17 +115,6 @@ pub(crate) fn failure(address: &str, status: &Status) -> Status {
         }
         _ => broken(address, status.message()),
     }
-}
-
-fn never_left(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 fn unreachable(address: &str, why: &str) -> Status {
@@ -143,6 +131,8 @@ fn broken(address: &str, why: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use tonic::ConnectError;
+
     use super::*;
 
     #[test]
