@@ -7,7 +7,7 @@ pub(crate) const SECTOR: usize = 512;
 /// The same, for places in files.
 pub(crate) const SECTOR_BYTES: u64 = 512;
 /// Version of everything in this file.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// First bytes of every segment.
 const MAGIC: [u8; 8] = *b"raftlog\n";

@@ -80,6 +80,16 @@ pub(crate) fn recover<R: Record>(
             data: Bytes::from(what.clone()),
         })?;
     }
+    // The dropped batch first: it may speak of segments that go next, and a start that dies in between would miss them.
+    for (&sequence, &(from, to)) in &tail.stale {
+        if sequence <= end.current.max(durable.last) {
+            files.execute(&Op::Fill {
+                file: FileName::segment(sequence),
+                from,
+                to,
+            })?;
+        }
+    }
     // What the last batch says is there must stay.
     for &sequence in found
         .segments
@@ -90,15 +100,6 @@ pub(crate) fn recover<R: Record>(
         files.execute(&Op::Remove {
             file: FileName::segment(sequence),
         })?;
-    }
-    for (&sequence, &(from, to)) in &tail.stale {
-        if sequence <= end.current.max(durable.last) {
-            files.execute(&Op::Fill {
-                file: FileName::segment(sequence),
-                from,
-                to,
-            })?;
-        }
     }
     if let Some((at, bytes)) = last {
         files.rewrite(at, bytes)?;

@@ -959,6 +959,32 @@ fn a_start_keeps_the_segment_that_was_prepared() {
     assert_eq!(open(&mut disk).1.last_index, wal.last_index());
 }
 
+/// The torn batch was the first to speak of the segment prepared behind it: a start that dies between dropping the one and
+/// removing the other leaves nothing that speaks of what is gone.
+#[test]
+fn a_start_that_dies_while_it_drops_a_torn_batch_is_done_again() {
+    let mut torn = log_with_a_segment_prepared();
+    let names = torn.names();
+    let current = names[names.len() - 2];
+    let end = content_used(&torn, current);
+    torn.overwrite(current, end.next_multiple_of(512) - 512, &[0; 512]);
+    let expected = open(&mut torn.clone()).2;
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let mut deaths = 0;
+    for power in [false, true] {
+        for changes in 0..8 {
+            let mut disk = torn.clone();
+            deaths += u32::from(die_opening(&mut disk, changes, power, &mut random));
+            assert_eq!(
+                open(&mut disk).2,
+                expected,
+                "{changes} changes, power failure: {power}"
+            );
+        }
+    }
+    assert!(deaths > 4, "only {deaths} starts died");
+}
+
 fn refuses(disk: &mut MemoryDisk, because: &str) {
     let refused = Wal::<Numbered>::open(disk, options(), &mut |_| Ok(()))
         .expect_err("damage")

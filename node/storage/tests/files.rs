@@ -242,8 +242,17 @@ fn another_version_and_another_owner_are_refused() {
         "{line}"
     );
     drop(disk);
-    overwrite(&segment(folder.path(), 1), 8, &2_u32.to_le_bytes());
-    assert!(refusal(folder.path()).contains("has format version 2, this program reads version 1"));
+    let other = raftlog_storage::FORMAT_VERSION + 1;
+    overwrite(&segment(folder.path(), 1), 8, &other.to_le_bytes());
+    let line = refusal(folder.path());
+    assert!(
+        line.contains(&format!("has format version {other}, this program reads version")),
+        "{line}"
+    );
+    assert!(
+        segment(folder.path(), 1).exists(),
+        "what is refused is left as it is"
+    );
 }
 
 #[test]
