@@ -15,7 +15,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::Config;
+use crate::config::{Config, ELECTION_TIMEOUT_MAX};
 use crate::durability::{Durability, Ticket};
 use crate::effect::{Effect, ElectedBy, Notice, Persist, RequestId, StreamId};
 use crate::entry::{Entry, HardState};
@@ -111,7 +111,7 @@ impl Raft {
             random,
             term,
             voted_for: hard_state.voted_for.filter(|_| hard_state.term == term),
-            stated_minimum: hard_state.stated_minimum,
+            stated_minimum: hard_state.stated_minimum.min(ELECTION_TIMEOUT_MAX),
             commit,
             durability,
             role: Role::Follower(Following::new(commit)),

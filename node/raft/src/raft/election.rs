@@ -228,6 +228,7 @@ impl Raft {
         );
         self.role = Role::Leader(Box::new(leading));
         self.leader = Some(self.config.id);
+        self.refused = None;
         self.refuse_own_reads();
         self.transfer_succeeded(self.config.id);
         self.notice(Notice::BecameLeader {

@@ -103,6 +103,8 @@ impl Raft {
     /// The sender is this term's leader.
     fn follow(&mut self, now: Time, leader: MemberId, request: &AppendEntries) {
         if self.leader != Some(leader) {
+            // What was refused was another leader's.
+            self.refused = None;
             self.become_follower(Some(leader));
             self.notice(Notice::Follows {
                 node: self.me(),

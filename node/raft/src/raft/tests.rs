@@ -1048,6 +1048,49 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
 }
 
 #[test]
+fn what_a_leader_before_was_refused_for_does_not_concern_a_new_leader() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = cluster.followers(leader)[0];
+    let term = cluster.members[&leader].term();
+    let last = cluster.members[&leader].log().last();
+    let bad = Entry {
+        log_index: last.index + 1,
+        term,
+        operation_index: 9,
+        running_hash: 0,
+        payload: Payload::Noop,
+    };
+    let request = AppendEntries {
+        previous: last,
+        entries: vec![bad],
+        commit: 0,
+        round: 1,
+        heartbeat: false,
+        minimum_election_timeout: Duration::ZERO,
+        read_answers: Vec::new(),
+    };
+    for body in [Body::AppendEntries(request), Body::TimeoutNow] {
+        assert_eq!(
+            cluster.members[&follower].refused().is_some(),
+            body == Body::TimeoutNow
+        );
+        let message = Message {
+            from: id(leader),
+            to: id(follower),
+            term,
+            body,
+        };
+        let now = cluster.now;
+        cluster.raft(follower).message(now, message);
+        cluster.flush(follower);
+    }
+    cluster.deliver();
+    assert_eq!(cluster.leader(), Some(follower));
+    assert_eq!(cluster.members[&follower].refused(), None);
+}
+
+#[test]
 fn numbers_that_no_member_can_have_sent_harm_nobody() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
@@ -1185,6 +1228,18 @@ fn no_stated_minimum_silences_a_voter_for_ever() {
     cluster.flush(follower);
     let stated = cluster.disks[&follower].hard_state.stated_minimum;
     assert_eq!(stated, crate::config::ELECTION_TIMEOUT_MAX);
+    // Nor one that was believed before there was a limit.
+    cluster.cut_off.insert(leader);
+    for other in cluster.followers(leader) {
+        let disk = cluster.disks.get_mut(&other).unwrap();
+        disk.hard_state.stated_minimum = Duration::MAX;
+        cluster.restart(other);
+    }
+    cluster.run(crate::config::ELECTION_TIMEOUT_MAX + Duration::from_secs(20));
+    assert!(
+        cluster.leader().is_some(),
+        "the two that are left elect one of them"
+    );
 }
 
 #[test]
