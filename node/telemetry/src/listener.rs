@@ -33,8 +33,12 @@ const PORTS_SHARE: u64 = 4;
 const CONNECTIONS_MAX: usize = 8_192;
 /// After an error that the next attempt would meet too, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A connection that has not sent a single byte for so long is closed: every protocol here starts with the caller.
+/// A connection that has not sent its first [`GREETING`] bytes in this time is closed: every protocol here starts with the
+/// caller.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Bytes with which a caller shows that it means to talk: the preface of HTTP/2 (RFC 9113, 3.4), before which a server
+/// neither pings nor times out. A shorter HTTP/1 request has had its answer by then.
+const GREETING: usize = 24;
 /// Accepted or refused in one turn, before other tasks get theirs.
 const TURN_MAX: usize = 64;
 
@@ -198,8 +202,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// Until the first byte arrives.
+    /// Until the greeting has arrived,
     silence: Option<Pin<Box<Sleep>>>,
+    /// of which so much is missing.
+    ungreeted: usize,
     open: Gauge<u64, AtomicU64>,
     _place: OwnedSemaphorePermit,
 }
@@ -212,6 +218,7 @@ impl Connection {
         Self {
             stream,
             silence: Some(Box::pin(sleep(SILENCE_MAX))),
+            ungreeted: GREETING,
             open,
             _place: place,
         }
@@ -238,18 +245,20 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let Some(silence) = &mut self.silence else {
-            return read;
-        };
-        if read.is_pending() {
-            return silence
+        let received = buffer.filled().len().saturating_sub(before);
+        self.ungreeted = self.ungreeted.saturating_sub(received);
+        if self.ungreeted == 0 {
+            self.silence = None;
+        }
+        match &mut self.silence {
+            Some(silence) if read.is_pending() => silence
                 .as_mut()
                 .poll(context)
-                .map(|()| Err(io::ErrorKind::TimedOut.into()));
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+            _ => read,
         }
-        self.silence = None;
-        read
     }
 }
 
@@ -287,7 +296,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::net::SocketAddr;
 
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -348,11 +357,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_stays_silent_is_closed() {
+    async fn a_connection_that_does_not_greet_is_closed() {
+        for said in [0, 1, GREETING - 1] {
+            let (_, mut bounded, address) = listener(1).await;
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            let mut accepted = bounded.accept().await;
+            let mut greeting = vec![0; said];
+            caller.write_all(&greeting).await.unwrap();
+            accepted.read_exact(&mut greeting).await.unwrap();
+            let error = accepted.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{said} bytes");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_greeted_may_be_silent() {
         let (_, mut bounded, address) = listener(1).await;
-        let _caller = TcpStream::connect(address).await.unwrap();
+        let mut caller = TcpStream::connect(address).await.unwrap();
         let mut accepted = bounded.accept().await;
-        let error = accepted.read(&mut [0]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut greeting = [0; GREETING];
+        caller.write_all(&greeting).await.unwrap();
+        accepted.read_exact(&mut greeting).await.unwrap();
+        let mut byte = [0];
+        let silent = tokio::time::timeout(SILENCE_MAX * 10, accepted.read(&mut byte));
+        assert!(silent.await.is_err(), "it is neither closed nor an error");
     }
 }
