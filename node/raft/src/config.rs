@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::MemberId;
+use crate::ids::{MemberId, NodeNumber};
 
 /// No leader's election timeout is longer: more is not believed, as a voter sticks to what it has heard for ever.
 pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_hours(1);
@@ -12,6 +12,8 @@ pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 pub struct Config {
     /// Who this member is.
     pub id: MemberId,
+    /// Its node number, for lines while no configuration lists it.
+    pub node: NodeNumber,
     /// Lower end of the election timeout: what voters stick to a leader for.
     pub election_timeout_min: Duration,
     /// Upper end: when a leader without a quorum steps down.
@@ -36,6 +38,7 @@ impl Config {
     pub fn new(id: MemberId) -> Self {
         Self {
             id,
+            node: 0,
             election_timeout_min: Duration::from_millis(1_500),
             election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),

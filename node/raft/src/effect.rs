@@ -5,6 +5,8 @@ use std::fmt;
 use crate::durability::Ticket;
 use crate::entry::{Entry, HardState, Operation};
 use crate::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
+use crate::membership::Configuration;
+use crate::membership::change::ChangeRefusal;
 use crate::message::Message;
 
 /// Numbers a request of the embedding program; answers carry it back.
@@ -95,6 +97,8 @@ pub enum Effect {
     Answer(RequestId, Result<Committed, Refusal>),
     /// Answer a transfer: the identity of the new leader.
     Transferred(RequestId, Result<MemberId, TransferRefusal>),
+    /// Answer a membership change: the configuration in which it ended, committed; of a dry run the one in which it would.
+    MembershipChanged(RequestId, Result<Configuration, ChangeRefusal>),
     /// A read is linearizable once this operation index is committed here; `None`: there is no leader to ask.
     ReadReady(RequestId, Option<OperationIndex>),
     /// Read entries back, at least one; then report them by [`crate::Raft::entries_read`].
@@ -168,7 +172,7 @@ pub enum Notice {
     Follows {
         /// Node number.
         node: NodeNumber,
-        /// The leader's.
+        /// The leader's; 0 where no configuration that is held lists it.
         leader: NodeNumber,
         /// In that term.
         term: Term,
@@ -198,6 +202,24 @@ pub enum Notice {
         /// The next leader's.
         target: NodeNumber,
     },
+    /// A leader begins to change who belongs to the cluster.
+    ChangesMembership {
+        /// Node number.
+        node: NodeNumber,
+        /// Who belongs to it until then.
+        before: Roster,
+        /// Who will in the end.
+        after: Roster,
+    },
+    /// What a leader was changing is committed, and in force alone.
+    ChangedMembership {
+        /// Node number.
+        node: NodeNumber,
+        /// Of the configuration.
+        version: LogIndex,
+        /// Who belongs to the cluster.
+        members: Roster,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -208,6 +230,14 @@ impl fmt::Display for Notice {
             }
             Self::SteppedDown { node, term, why } => {
                 write!(f, "Node {node} stepped down as Leader of term {term}: {why}")
+            }
+            Self::Follows {
+                node,
+                leader: 0,
+                term,
+            } => {
+                // A new member does not hold the entry yet that lists its leader.
+                write!(f, "Node {node} follows the Leader of term {term}")
             }
             Self::Follows { node, leader, term } => {
                 write!(f, "Node {node} follows Leader {leader} in term {term}")
@@ -241,6 +271,64 @@ impl fmt::Display for Notice {
             Self::TransferStarted { node, target } => {
                 write!(f, "Leader Node {node} hands leadership over to Node {target}")
             }
+            Self::ChangesMembership { node, before, after } => {
+                write!(
+                    f,
+                    "Leader Node {node} changes the members: from {before} to {after}"
+                )
+            }
+            Self::ChangedMembership {
+                node,
+                version,
+                members,
+            } => {
+                write!(
+                    f,
+                    "Leader Node {node} committed configuration {version}: {members}"
+                )
+            }
         }
+    }
+}
+
+/// Who belongs to a configuration, by node number in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roster {
+    /// The voters.
+    pub voters: Vec<NodeNumber>,
+    /// The others.
+    pub learners: Vec<NodeNumber>,
+}
+
+impl Roster {
+    /// Of a configuration, or of the one that a joint one leads to.
+    pub fn of(configuration: &Configuration) -> Self {
+        let numbers = |voter| {
+            let members = configuration
+                .lasting_members()
+                .filter(|member| member.voter == voter);
+            let mut numbers: Vec<NodeNumber> = members.map(|member| member.node).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        Self {
+            voters: numbers(true),
+            learners: numbers(false),
+        }
+    }
+}
+
+/// `voters 1, 2, 3` or `voters 1, 2, 3 and learners 4`.
+impl fmt::Display for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |numbers: &[NodeNumber]| {
+            let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            texts.join(", ")
+        };
+        write!(f, "voters {}", list(&self.voters))?;
+        if !self.learners.is_empty() {
+            write!(f, " and learners {}", list(&self.learners))?;
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
 
 use crate::ids::{LogIndex, MemberId, OperationIndex, Term};
-use crate::membership::{Configuration, Member};
+use crate::membership::{Configuration, Member, OldVoter};
 
 /// The longest operation, in bytes.
 pub const OPERATION_BYTES_MAX: usize = 1 << 20;
@@ -102,6 +102,8 @@ const KIND_OPERATION: u8 = 2;
 const KIND_CONFIGURATION: u8 = 3;
 const KIND_SESSION_OPENED: u8 = 4;
 const KIND_EXECUTION_PROGRESS: u8 = 5;
+/// Its own kind, so that a version that knows no joint configurations refuses one rather than reads half of it.
+const KIND_JOINT_CONFIGURATION: u8 = 6;
 
 impl Entry {
     /// Bytes that this entry holds in memory, about; what bounds of bytes count.
@@ -135,6 +137,11 @@ impl Entry {
                 out.put_u8(KIND_OPERATION);
                 encode_operation(operation, out);
             }
+            Payload::Configuration(configuration) if configuration.is_joint() => {
+                out.put_u8(KIND_JOINT_CONFIGURATION);
+                encode_configuration(configuration, out);
+                encode_old_voters(configuration.old_voters(), out);
+            }
             Payload::Configuration(configuration) => {
                 out.put_u8(KIND_CONFIGURATION);
                 encode_configuration(configuration, out);
@@ -158,6 +165,7 @@ impl Entry {
             KIND_NOOP => Payload::Noop,
             KIND_OPERATION => Payload::Operation(decode_operation(from)?),
             KIND_CONFIGURATION => Payload::Configuration(decode_configuration(from)?),
+            KIND_JOINT_CONFIGURATION => Payload::Configuration(decode_joint_configuration(from)?),
             KIND_SESSION_OPENED => Payload::SessionOpened,
             KIND_EXECUTION_PROGRESS => Payload::ExecutionProgress {
                 executed_through: get_u64(from)?,
@@ -253,16 +261,33 @@ fn decode_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> 
         members.push(Member {
             id: MemberId::new(get_u64(from)?).ok_or(DecodeError::Field("member ID"))?,
             node: get_u32(from)?,
-            voter: match get_u8(from)? {
-                0 => false,
-                1 => true,
-                _ => return Err(DecodeError::Field("voter flag")),
-            },
+            voter: get_flag(from, "voter flag")?,
             peer_address: get_text(from)?,
             client_address: get_text(from)?,
         });
     }
     Ok(Configuration::new(version, members))
+}
+
+fn encode_old_voters(old_voters: &[OldVoter], out: &mut Vec<u8>) {
+    out.put_u16_le(u16::try_from(old_voters.len()).expect("a configuration has few members"));
+    for voter in old_voters {
+        out.put_u64_le(voter.id.get());
+        out.put_u8(u8::from(voter.leaves));
+    }
+}
+
+fn decode_joint_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> {
+    let configuration = decode_configuration(from)?;
+    let mut old_voters = Vec::new();
+    for _ in 0..get_u16(from)? {
+        old_voters.push(OldVoter {
+            id: MemberId::new(get_u64(from)?).ok_or(DecodeError::Field("old voter"))?,
+            leaves: get_flag(from, "leaving flag")?,
+        });
+    }
+    let members = configuration.members().to_vec();
+    Configuration::joint(configuration.version, members, old_voters).ok_or(DecodeError::Field("old voters"))
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) {
@@ -276,6 +301,14 @@ fn get_text(from: &mut Bytes) -> Result<String, DecodeError> {
         return Err(DecodeError::Short);
     }
     String::from_utf8(from.split_to(length).to_vec()).map_err(|_| DecodeError::Field("text"))
+}
+
+fn get_flag(from: &mut Bytes, what: &'static str) -> Result<bool, DecodeError> {
+    match get_u8(from)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::Field(what)),
+    }
 }
 
 fn get_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
@@ -297,6 +330,17 @@ fn get_u64(from: &mut Bytes) -> Result<u64, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The member replaces another one.
+    fn joint(version: LogIndex, member: Member) -> Configuration {
+        let id = MemberId::new(2).unwrap();
+        let old = Member {
+            id,
+            voter: false,
+            ..member.clone()
+        };
+        Configuration::joint(version, vec![member, old], vec![OldVoter { id, leaves: true }]).unwrap()
+    }
 
     fn entries() -> Vec<Entry> {
         let member = Member {
@@ -321,7 +365,8 @@ mod tests {
                 data: Bytes::from_static(b"x"),
                 session: Some(stamp),
             }),
-            Payload::Configuration(Configuration::new(4, vec![member])),
+            Payload::Configuration(Configuration::new(4, vec![member.clone()])),
+            Payload::Configuration(joint(4, member)),
             Payload::SessionOpened,
             Payload::ExecutionProgress { executed_through: 9 },
         ]

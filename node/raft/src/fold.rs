@@ -46,6 +46,13 @@ pub struct Undo {
     session: Option<session::Undo>,
 }
 
+impl Undo {
+    /// The configuration before the entry, where the entry carries another.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.configuration.as_ref()
+    }
+}
+
 /// An entry does not continue the log before it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Mismatch {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::entry::Entry;
 use crate::fold::{Fold, Mismatch, Undo};
 use crate::ids::{LogIndex, OperationIndex, Term};
+use crate::membership::Configuration;
 use crate::message::LogPosition;
 
 /// Entries of one term of which only the first may be of another kind than an operation, so that operation indexes within
@@ -59,6 +60,19 @@ impl Log {
     /// The fold of the whole log, its uncommitted tail included.
     pub fn fold(&self) -> &Fold {
         &self.fold
+    }
+
+    /// The configuration of the committed prefix.
+    pub fn settled_configuration(&self) -> &Configuration {
+        let mut configuration = &self.fold.configuration;
+        while configuration.version > self.settled {
+            let at = usize::try_from(configuration.version - self.settled - 1).ok();
+            let undo = at.and_then(|at| self.undo.get(at));
+            configuration = undo
+                .and_then(Undo::configuration)
+                .expect("the entry of a configuration that is not settled can be undone");
+        }
+        configuration
     }
 
     /// Committed as far as here.

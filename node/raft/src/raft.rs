@@ -3,6 +3,7 @@
 mod election;
 mod follower;
 mod leader;
+mod members;
 mod progress;
 mod reads;
 #[cfg(test)]
@@ -172,6 +173,11 @@ impl Raft {
         self.leader
     }
 
+    /// The configuration that is committed.
+    pub fn committed_configuration(&self) -> &Configuration {
+        self.log.settled_configuration()
+    }
+
     /// The configuration in force.
     pub fn configuration(&self) -> &Configuration {
         &self.log.fold().configuration
@@ -203,6 +209,7 @@ impl Raft {
         self.leading()
             .into_iter()
             .flat_map(|leading| leading.peers.iter().map(|(&id, progress)| (id, progress)))
+            .filter(|(id, _)| self.configuration().member(*id).is_some())
     }
 
     /// Whether a live leader is known: it leads with a fresh quorum, or heard the leader within the maximum election
@@ -249,6 +256,7 @@ impl Raft {
                 if now >= leading.heartbeat_due {
                     leading.heartbeat_due = now + heartbeat_interval;
                     leading.order_heartbeats();
+                    self.forget_departed(now);
                 }
             }
             _ => {
@@ -317,7 +325,7 @@ impl Raft {
                 self.clear_suspicion();
             }
             Role::Candidate(_) => self.own_vote_persisted(now),
-            Role::Leader(_) => self.advance_commit(),
+            Role::Leader(_) => self.advance_commit(now),
             Role::PreCandidate(_) => {}
         }
         self.log.evict(self.durability.persisted());
@@ -442,12 +450,13 @@ impl Raft {
         }
     }
 
-    /// The number of a member, for lines; 0 where it is not in the configuration.
+    /// The number of another member, for lines; 0 where it is not in the configuration.
     fn node_of(&self, id: MemberId) -> NodeNumber {
         self.configuration().member(id).map_or(0, |member| member.node)
     }
 
     fn me(&self) -> NodeNumber {
-        self.node_of(self.config.id)
+        let listed = self.configuration().member(self.config.id);
+        listed.map_or(self.config.node, |member| member.node)
     }
 }

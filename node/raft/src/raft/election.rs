@@ -204,10 +204,11 @@ impl Raft {
         {
             let elected_by = ballot.elected_by;
             self.lead(now, elected_by);
-        } else if self
+        } else if !self
             .configuration()
-            .is_quorum(|id| ballot.votes.get(&id) == Some(&false))
+            .is_quorum(|id| ballot.votes.get(&id) != Some(&false))
         {
+            // Whoever has not answered yet would not make a majority any more.
             self.become_follower(None);
         }
     }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
 use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload};
 use crate::ids::{LogIndex, MemberId};
+use crate::membership::change::ChangeRefusal;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition};
 use crate::session::Verdict;
 use crate::time::Time;
@@ -25,6 +26,8 @@ pub(super) struct Leading {
     pub(super) round: u64,
     /// Proposals by the log index whose commit they wait for.
     waiting: BTreeMap<LogIndex, Vec<RequestId>>,
+    /// Membership changes that wait for the end of the one that is open.
+    pub(super) changes: Vec<RequestId>,
     pub(super) reads: LeaderReads,
 }
 
@@ -42,6 +45,7 @@ impl Leading {
             heartbeat_due,
             round: now.0,
             waiting: BTreeMap::new(),
+            changes: Vec::new(),
             reads: LeaderReads::default(),
         }
     }
@@ -95,6 +99,10 @@ impl Raft {
         for id in leading.waiting.into_values().flatten() {
             self.effects
                 .push(Effect::Answer(id, Err(Refusal::LeadershipLost)));
+        }
+        for id in leading.changes {
+            self.effects
+                .push(Effect::MembershipChanged(id, Err(ChangeRefusal::LeadershipLost)));
         }
         for id in leading.reads.into_local() {
             self.effects.push(Effect::ReadReady(id, None));
@@ -212,7 +220,7 @@ impl Raft {
         self.append_own(Payload::Noop);
     }
 
-    fn append_own(&mut self, payload: Payload) -> LogIndex {
+    pub(super) fn append_own(&mut self, payload: Payload) -> LogIndex {
         let entry = self
             .log
             .fold()
@@ -224,7 +232,7 @@ impl Raft {
     }
 
     /// Commits what a majority has on disk, if it is of this term (Raft 5.4.2).
-    pub(super) fn advance_commit(&mut self) {
+    pub(super) fn advance_commit(&mut self, now: Time) {
         let Some(leading) = self.leading() else { return };
         let own = self.durability.persisted();
         let matched = |id| leading.peers.get(&id).map_or(own, |progress| progress.matched);
@@ -232,7 +240,7 @@ impl Raft {
         if reached <= self.commit || self.log.term_at(reached) != Some(self.term) {
             return;
         }
-        self.commit = reached;
+        let before = mem::replace(&mut self.commit, reached);
         self.log.settle(reached);
         self.log.evict(own);
         let Role::Leader(leading) = &mut self.role else {
@@ -246,6 +254,7 @@ impl Raft {
             }
         }
         self.start_waiting_reads();
+        self.advance_membership(now, before);
     }
 
     /// Sends each follower whatever is due: entries, a moved commit index, a heartbeat, answers to reads.
@@ -413,10 +422,11 @@ impl Raft {
             }
             None => progress.agreed(matched, received),
         }
+        progress.track_catching_up(last, now, self.config.election_timeout_min);
         for id in read_requests {
             self.read_requested(from, id);
         }
-        self.advance_commit();
+        self.advance_commit(now);
         self.confirm_reads();
         self.advance_transfer();
     }

@@ -1,6 +1,7 @@
 //! What a leader knows of one follower, and what is under way to it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::ids::{LogIndex, OperationIndex};
 use crate::message::ReadAnswer;
@@ -26,6 +27,16 @@ pub struct Progress {
     pub(super) read_answers: Vec<ReadAnswer>,
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
+    catching_up: CatchingUp,
+}
+
+/// How a follower gets hold of the whole log, in rounds (thesis 4.2.1): each begins with what the leader holds at that time,
+/// and when one takes less than an election timeout, the follower keeps up.
+#[derive(Debug, Clone, Copy, Default)]
+struct CatchingUp {
+    /// The round under way: where it ends, and when it began.
+    round: Option<(LogIndex, Time)>,
+    keeps_up: bool,
 }
 
 /// What was ordered, each including the one before it.
@@ -60,7 +71,30 @@ impl Progress {
             read_answers: Vec::new(),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            catching_up: CatchingUp::default(),
         }
+    }
+
+    /// Whether it answered this leader within that time.
+    pub fn is_responsive(&self, now: Time, within: Duration) -> bool {
+        self.acknowledged_round > 0 && now < self.acknowledged_at + within
+    }
+
+    /// Whether it holds what the leader does, but for what has come within that time (thesis 4.2.1).
+    pub fn is_caught_up(&self, now: Time, within: Duration) -> bool {
+        let CatchingUp { round, keeps_up } = self.catching_up;
+        keeps_up && round.is_none_or(|(_, since)| now - since <= within)
+    }
+
+    /// The follower has answered, and the leader's log ends at `last`.
+    pub(super) fn track_catching_up(&mut self, last: LogIndex, now: Time, within: Duration) {
+        let CatchingUp { round, keeps_up } = &mut self.catching_up;
+        match *round {
+            Some((end, _)) if self.matched < end => return,
+            Some((_, since)) => *keeps_up = now - since <= within,
+            None => *keeps_up |= self.matched == last,
+        }
+        *round = (self.matched < last).then_some((last, now));
     }
 
     /// Weight of the entries that are under way.
@@ -120,6 +154,7 @@ impl Progress {
     pub(super) fn forget(&mut self, last: LogIndex) {
         self.matched = 0;
         self.commit_sent = 0;
+        self.catching_up = CatchingUp::default();
         self.probe_from(last + 1);
     }
 

@@ -1,5 +1,7 @@
 //! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
+mod membership;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -10,21 +12,25 @@ use crate::effect::{Committed, Proposal, Proposed, Refusal, TransferRefusal};
 use crate::entry::{Operation, Payload, SessionStamp};
 use crate::fold::Fold;
 use crate::membership::Member;
+use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
 use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, LogPosition, RequestVote};
 
 fn id(n: u64) -> MemberId {
     MemberId::new(n).unwrap()
 }
 
-fn configuration(voters: u64) -> Configuration {
-    let member = |n: u64| Member {
+fn listed(n: u64) -> Member {
+    Member {
         id: id(n),
         node: NodeNumber::try_from(n).unwrap(),
         peer_address: format!("node{n}:5001"),
         client_address: format!("node{n}:5001"),
         voter: true,
-    };
-    Configuration::new(0, (1..=voters).map(member).collect())
+    }
+}
+
+fn configuration(voters: u64) -> Configuration {
+    Configuration::new(0, (1..=voters).map(listed).collect())
 }
 
 fn member(
@@ -67,10 +73,15 @@ struct Cluster {
     queue: VecDeque<Message>,
     /// Neither sends nor receives.
     cut_off: BTreeSet<u64>,
+    /// Members on one side of a partition; empty without one.
+    apart: BTreeSet<u64>,
+    /// Messages that get lost.
+    lost: fn(&Message) -> bool,
     /// Does not complete writes.
     stalled: BTreeMap<u64, Vec<Persist>>,
     answers: BTreeMap<RequestId, Result<Committed, Refusal>>,
     transferred: BTreeMap<RequestId, Result<MemberId, TransferRefusal>>,
+    changed: BTreeMap<RequestId, Result<Configuration, ChangeRefusal>>,
     reads: BTreeMap<RequestId, Option<u64>>,
     notices: Vec<Notice>,
     sent: Vec<Message>,
@@ -89,9 +100,12 @@ impl Cluster {
             disks: BTreeMap::new(),
             queue: VecDeque::new(),
             cut_off: BTreeSet::new(),
+            apart: BTreeSet::new(),
+            lost: |_| false,
             stalled: BTreeMap::new(),
             answers: BTreeMap::new(),
             transferred: BTreeMap::new(),
+            changed: BTreeMap::new(),
             reads: BTreeMap::new(),
             notices: Vec::new(),
             sent: Vec::new(),
@@ -99,11 +113,49 @@ impl Cluster {
         for n in 1..=voters {
             let mut config = Config::new(id(n));
             change(&mut config);
-            let raft = member(n, voters, config, HardState::default(), Vec::new(), cluster.now);
-            cluster.members.insert(n, raft);
-            cluster.disks.insert(n, Disk::default());
+            cluster.start(n, config);
         }
         cluster
+    }
+
+    /// Starts a member that knows nothing but the configuration of bootstrap.
+    fn start(&mut self, n: u64, config: Config) {
+        let raft = member(n, self.voters, config, HardState::default(), Vec::new(), self.now);
+        self.members.insert(n, raft);
+        self.disks.insert(n, Disk::default());
+    }
+
+    /// Asks a member for a membership change, from the configuration that it knows.
+    fn change(&mut self, n: u64, request: RequestId, changes: &[Change]) {
+        let version = self.members[&n].configuration().version;
+        self.change_from(n, request, version, changes, false);
+    }
+
+    fn change_from(&mut self, n: u64, request: RequestId, version: u64, changes: &[Change], force: bool) {
+        let change = MembershipChange {
+            id: request,
+            expected_version: version,
+            changes: changes.to_vec(),
+            force,
+            dry_run: false,
+        };
+        let now = self.now;
+        self.raft(n).change_membership(now, &change);
+        self.flush(n);
+        self.deliver();
+    }
+
+    /// Starts a new member and lets it have the log as a learner.
+    fn add_learner(&mut self, leader: u64, n: u64) {
+        self.start(n, Config::new(id(n)));
+        self.change(leader, 1_000 + n, &[Change::AddLearner(listed(n))]);
+        self.run(Duration::from_secs(2));
+        assert!(self.changed[&(1_000 + n)].is_ok(), "{:?}", self.changed);
+    }
+
+    /// A member's voters and learners.
+    fn roster(&self, n: u64) -> String {
+        crate::effect::Roster::of(self.members[&n].configuration()).to_string()
     }
 
     fn raft(&mut self, n: u64) -> &mut Raft {
@@ -132,6 +184,9 @@ impl Cluster {
                     assert_eq!(self.answers.insert(id, result), None, "answered twice");
                 }
                 Effect::Transferred(id, result) => assert_eq!(self.transferred.insert(id, result), None),
+                Effect::MembershipChanged(id, result) => {
+                    assert_eq!(self.changed.insert(id, result), None, "answered twice");
+                }
                 Effect::ReadReady(id, index) => assert_eq!(self.reads.insert(id, index), None),
                 Effect::ReadEntries {
                     member, first, last, ..
@@ -163,8 +218,10 @@ impl Cluster {
     fn deliver(&mut self) {
         while let Some(message) = self.queue.pop_front() {
             let (from, to) = (message.from.get(), message.to.get());
-            if !self.cut_off.contains(&from) && !self.cut_off.contains(&to) && self.members.contains_key(&to)
-            {
+            let cut = self.cut_off.contains(&from)
+                || self.cut_off.contains(&to)
+                || self.apart.contains(&from) != self.apart.contains(&to);
+            if !cut && !(self.lost)(&message) && self.members.contains_key(&to) {
                 let now = self.now;
                 self.raft(to).message(now, message);
                 self.flush(to);

@@ -6,10 +6,13 @@ use crate::ids::{MemberId, NodeNumber, Term};
 use crate::message::Body;
 use crate::time::Time;
 
+const RESIGNED: &str = "it is no voter any more";
+
 /// A transfer under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    id: RequestId,
+    /// Who asked; nobody, where a leader that is no voter any more hands over on its own account.
+    id: Option<RequestId>,
     target: MemberId,
     told: bool,
     pub(super) deadline: Time,
@@ -22,21 +25,38 @@ impl Raft {
         self.expire(now);
         match self.choose_target(node) {
             Ok(target) if target == self.config.id => self.effects.push(Effect::Transferred(id, Ok(target))),
-            Ok(target) => {
-                let deadline = now + self.config.election_timeout_min;
-                self.transfer = Some(Transfer {
-                    id,
-                    target,
-                    told: false,
-                    deadline,
-                });
-                self.notice(Notice::TransferStarted {
-                    node: self.me(),
-                    target: self.node_of(target),
-                });
-                self.advance_transfer();
-            }
+            Ok(target) => self.start_transfer(now, Some(id), target),
             Err(refusal) => self.effects.push(Effect::Transferred(id, Err(refusal))),
+        }
+    }
+
+    fn start_transfer(&mut self, now: Time, id: Option<RequestId>, target: MemberId) {
+        let deadline = now + self.config.election_timeout_min;
+        self.transfer = Some(Transfer {
+            id,
+            target,
+            told: false,
+            deadline,
+        });
+        self.notice(Notice::TransferStarted {
+            node: self.me(),
+            target: self.node_of(target),
+        });
+        self.advance_transfer();
+    }
+
+    pub(super) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    /// A leader that is no voter of the committed configuration has nothing left to lead for (Raft 6): the best voter takes
+    /// over without an election timeout.
+    pub(super) fn resign(&mut self, now: Time) {
+        match self.choose_target(None) {
+            Ok(target) => self.start_transfer(now, None, target),
+            // A transfer that is under way ends in the same.
+            Err(TransferRefusal::Busy) => {}
+            Err(_) => self.step_down(now, RESIGNED),
         }
     }
 
@@ -58,7 +78,7 @@ impl Raft {
             let others = leading
                 .peers
                 .iter()
-                .filter(|(id, _)| configuration.is_voter(**id));
+                .filter(|(id, _)| configuration.member(**id).is_some_and(|member| member.voter));
             others
                 .max_by_key(|(_, p)| (p.acknowledged_at >= recently, p.matched))
                 .map(|(&id, _)| id)
@@ -110,7 +130,13 @@ impl Raft {
             } else {
                 Err(TransferRefusal::TimedOut)
             };
-            self.effects.push(Effect::Transferred(transfer.id, result));
+            self.answer_transfer(transfer.id, result);
+        }
+    }
+
+    fn answer_transfer(&mut self, id: Option<RequestId>, result: Result<MemberId, TransferRefusal>) {
+        if let Some(id) = id {
+            self.effects.push(Effect::Transferred(id, result));
         }
     }
 
@@ -122,8 +148,10 @@ impl Raft {
             .is_some_and(|transfer| now >= transfer.deadline)
             && let Some(transfer) = self.transfer.take()
         {
-            self.effects
-                .push(Effect::Transferred(transfer.id, Err(TransferRefusal::TimedOut)));
+            self.answer_transfer(transfer.id, Err(TransferRefusal::TimedOut));
+            if self.is_leader_without_vote() {
+                self.step_down(now, RESIGNED);
+            }
         }
     }
 }
