@@ -55,6 +55,14 @@ pub mod reason {
     pub const ALREADY_FORMED: &str = "ALREADY_FORMED";
     /// The leadership transfer did not happen in time.
     pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
+    /// Another configuration is in force than the call expects. Nothing was changed.
+    pub const CONFIGURATION_CHANGED: &str = "CONFIGURATION_CHANGED";
+    /// A membership change that makes no sense. Nothing was changed.
+    pub const INVALID_CHANGE: &str = "INVALID_CHANGE";
+    /// Who is to be promoted does not hold enough of the log. Nothing was changed.
+    pub const NOT_CAUGHT_UP: &str = "NOT_CAUGHT_UP";
+    /// No majority of the new voters answers the leader. Nothing was changed.
+    pub const WOULD_LOSE_QUORUM: &str = "WOULD_LOSE_QUORUM";
     /// The operations asked for are not held any more.
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
     /// The message contradicts itself or the protocol. Nothing was changed.

@@ -8,6 +8,7 @@ use raftlog_proto::{error, reason};
 use raftlog_raft::ids::{ClusterId, MemberId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::deadline;
 use crate::forward;
 use crate::handle::{Command, Handle};
 use crate::lifecycle::Lifecycle;
-use crate::node::{Leader, Role};
+use crate::node::{Leader, MembershipChange, MembershipRefusal, Role};
 use crate::refusal;
 use crate::status_watch;
 use crate::wire;
@@ -47,25 +48,61 @@ impl ClusterService {
                 })
             }
             (Some(leader), _) if !forwarded => {
-                let address = status
-                    .configuration
-                    .member(leader.member_id)
-                    .map(|m| m.peer_address.clone());
-                let address = address.ok_or_else(|| refusal::no_leader(None))?;
-                self.forward_transfer(leader, &address, node, timeout).await
+                let (address, mut client) = self.client_of(leader).await?;
+                let request =
+                    forward::request(v1::TransferLeadershipRequest { node }, self.config.node, timeout);
+                let answer = client.transfer_leadership(request).await;
+                answer
+                    .map(Response::into_inner)
+                    .map_err(|status| forward::failure(&address, &status))
             }
             (leader, _) => Err(refusal::no_leader(leader.as_ref())),
         }
     }
 
-    async fn forward_transfer(
+    async fn change(
         &self,
-        leader: &Leader,
-        address: &str,
-        node: u32,
+        request: v1::ChangeMembershipRequest,
+        forwarded: bool,
         timeout: Option<Duration>,
-    ) -> Result<v1::TransferLeadershipResponse, Status> {
-        let channel = connect::connect(address, self.config.election_timeout_min)
+    ) -> Result<v1::ChangeMembershipResponse, Status> {
+        let status = self.core.published();
+        match (&status.leader, status.role) {
+            (_, Role::Leader) => {
+                let change = MembershipChange {
+                    id: 0,
+                    expected_version: request.expected_version,
+                    changes: wire::changes_from_wire(request.changes)
+                        .map_err(|why| refusal::membership(MembershipRefusal::Invalid(why.to_string())))?,
+                    force: request.force,
+                    dry_run: request.dry_run,
+                };
+                let changed = self.core.change_membership(change).await;
+                let configuration = changed.map_err(refusal::membership)?;
+                Ok(v1::ChangeMembershipResponse {
+                    configuration: Some(wire::configuration_to_wire(&configuration)),
+                })
+            }
+            (Some(leader), _) if !forwarded => {
+                let (address, mut client) = self.client_of(leader).await?;
+                let request = forward::request(request, self.config.node, timeout);
+                let answer = client.change_membership(request).await;
+                answer
+                    .map(Response::into_inner)
+                    .map_err(|status| forward::failure(&address, &status))
+            }
+            (leader, _) => Err(refusal::no_leader(leader.as_ref())),
+        }
+    }
+
+    /// A connection to the leader's own service, and where that is.
+    async fn client_of(&self, leader: &Leader) -> Result<(String, ClusterClient<Channel>), Status> {
+        let status = self.core.published();
+        let member = status.configuration.member(leader.member_id);
+        let address = member
+            .map(|member| member.peer_address.clone())
+            .ok_or_else(|| refusal::no_leader(None))?;
+        let channel = connect::connect(&address, self.config.election_timeout_min)
             .await
             .map_err(|why| {
                 let message = format!(
@@ -74,11 +111,7 @@ impl ClusterService {
                 );
                 error::status(Code::Unavailable, reason::NO_LEADER, message)
             })?;
-        let request = forward::request(v1::TransferLeadershipRequest { node }, self.config.node, timeout);
-        let answer = ClusterClient::new(channel).transfer_leadership(request).await;
-        answer
-            .map(Response::into_inner)
-            .map_err(|status| forward::failure(address, &status))
+        Ok((address, ClusterClient::new(channel)))
     }
 }
 
@@ -123,6 +156,24 @@ impl Cluster for ClusterService {
             Ok(result) => result.map(Response::new),
             Err(_) => Err(Status::deadline_exceeded(
                 "no new leader was seen within the deadline",
+            )),
+        }
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<v1::ChangeMembershipRequest>,
+    ) -> Result<Response<v1::ChangeMembershipResponse>, Status> {
+        let (timeout, forwarded) = (
+            deadline::of(request.metadata()),
+            forward::is_forwarded(request.metadata()),
+        );
+        let change = self.change(request.into_inner(), forwarded, timeout);
+        let longest = timeout.unwrap_or(Duration::MAX);
+        match tokio::time::timeout(longest, change).await {
+            Ok(result) => result.map(Response::new),
+            Err(_) => Err(Status::deadline_exceeded(
+                "the change was not complete within the deadline; the same call again finds out",
             )),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use raftlog_proto::v1;
 use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::membership::Configuration;
 use raftlog_raft::message::{AppendEntriesResponse, Body, Message};
 use raftlog_raft::time::Time;
 use raftlog_storage::{Op, OpId};
@@ -21,8 +22,8 @@ use crate::handle::{Answered, Command};
 use crate::lines;
 use crate::metrics::Metrics;
 use crate::node::{
-    BootstrapRefusal, Committed, FromReplicator, Input, Node, Output, Proposal, Proposed, Refusal, RequestId,
-    Status, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Committed, FromReplicator, Input, MembershipChange, MembershipRefusal, Node, Output,
+    Proposal, Proposed, Refusal, RequestId, Status, ToReplicator, TransferRefusal, Transferred,
 };
 use crate::peers::{Outgoing, Peers, Sent};
 use crate::wire;
@@ -40,6 +41,7 @@ enum Waiter {
         answers: mpsc::Sender<Answered>,
     },
     Transfer(oneshot::Sender<Result<Transferred, TransferRefusal>>),
+    Change(oneshot::Sender<Result<Configuration, MembershipRefusal>>),
     Bootstrap(oneshot::Sender<Result<(), BootstrapRefusal>>),
 }
 
@@ -218,6 +220,11 @@ impl Core {
                 let id = self.expect(Waiter::Transfer(answer));
                 self.node.handle(now, Input::TransferLeadership { id, target });
             }
+            Command::ChangeMembership { change, answer } => {
+                let id = self.expect(Waiter::Change(answer));
+                let change = MembershipChange { id, ..change };
+                self.node.handle(now, Input::ChangeMembership(change));
+            }
             Command::Bootstrap {
                 cluster_id,
                 to_member,
@@ -320,6 +327,11 @@ impl Core {
                     let _ = answer.send(result);
                 }
             }
+            Output::MembershipChanged { id, result } => {
+                if let Some(Waiter::Change(answer)) = self.waiters.remove(&id) {
+                    let _ = answer.send(result);
+                }
+            }
             Output::Bootstrapped { id, result } => {
                 if let Some(Waiter::Bootstrap(answer)) = self.waiters.remove(&id) {
                     let _ = answer.send(result);
@@ -392,10 +404,7 @@ impl Core {
     }
 
     fn tell_peer(&mut self, to: MemberId, outgoing: Outgoing) {
-        let Some(member) = self.status.configuration.member(to) else {
-            return;
-        };
-        match self.edges.peers.send(member, outgoing) {
+        match self.edges.peers.send(to, outgoing) {
             Sent::Queued | Sent::DroppedAgain => {}
             Sent::Dropped => self.follow_up.push(Input::PeerStreamBroken(to)),
         }

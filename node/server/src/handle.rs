@@ -5,13 +5,13 @@ use std::sync::Arc;
 use raftlog_proto::v1;
 use raftlog_raft::entry::Operation;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
-use raftlog_raft::membership::Member;
+use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::node::{
-    BootstrapRefusal, Committed, Input, Proposed, Refusal, Status, StreamId, ToReplicator, TransferRefusal,
-    Transferred,
+    BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Refusal, Status,
+    StreamId, ToReplicator, TransferRefusal, Transferred,
 };
 
 /// Commands that wait for the core at most.
@@ -43,6 +43,11 @@ pub(crate) enum Command {
     Transfer {
         target: Option<NodeNumber>,
         answer: oneshot::Sender<Result<Transferred, TransferRefusal>>,
+    },
+    ChangeMembership {
+        /// Its number is given by the core.
+        change: MembershipChange,
+        answer: oneshot::Sender<Result<Configuration, MembershipRefusal>>,
     },
     Bootstrap {
         cluster_id: ClusterId,
@@ -116,6 +121,16 @@ impl Handle {
         }
         // A core that ends with proposals under way cannot tell what becomes of them.
         result.await.unwrap_or(Err(Refusal::LeadershipLost))
+    }
+
+    /// Changes who belongs to the cluster.
+    pub(crate) async fn change_membership(
+        &self,
+        change: MembershipChange,
+    ) -> Result<Configuration, MembershipRefusal> {
+        let (answer, result) = oneshot::channel();
+        self.command(Command::ChangeMembership { change, answer }).await;
+        result.await.unwrap_or(Err(MembershipRefusal::LeadershipLost))
     }
 
     /// Hands leadership over.

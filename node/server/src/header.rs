@@ -36,6 +36,12 @@ pub(crate) fn check(
     Ok(from)
 }
 
+/// The cluster whose leader sends this to the member `own`, which belongs to none yet; `None` if it is for another member.
+pub(crate) fn inviting_cluster(header: Option<&v1::Header>, own: MemberId) -> Option<ClusterId> {
+    let header = header.filter(|header| header.to_member == own.get())?;
+    ClusterId::new(header.cluster_id)
+}
+
 impl Mismatch {
     /// The label of the metric, and the reason in the error.
     pub(crate) fn reason(self) -> &'static str {

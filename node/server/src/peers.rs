@@ -2,6 +2,7 @@
 //! something to send. It reconnects with backoff, and resolves the name every time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub(crate) enum Outgoing {
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It waits for its turn.
+    /// It waits for its turn; or it is for nobody.
     Queued,
     /// There was no room for it, for the first time since there was: the node has to know.
     Dropped,
@@ -52,7 +53,7 @@ pub(crate) enum Sent {
 
 /// The way to one peer's task.
 struct Way {
-    address: String,
+    peer: Member,
     queue: mpsc::Sender<Outgoing>,
     full: bool,
 }
@@ -61,6 +62,8 @@ struct Way {
 pub(crate) struct Peers {
     links: BTreeMap<MemberId, Way>,
     configuration: Arc<Configuration>,
+    /// The one before: whoever left with it is still told so.
+    before: Arc<Configuration>,
     core: Handle,
     metrics: Metrics,
     /// How long a connection attempt or a vote may take: the minimum election timeout.
@@ -72,49 +75,56 @@ impl Peers {
         Self {
             links: BTreeMap::new(),
             configuration: Arc::default(),
+            before: Arc::default(),
             core,
             metrics,
             patience,
         }
     }
 
-    /// Ends the links to who is no longer a member, or has moved.
+    /// Ends the links to who is a member no longer, nor was until just now, or has moved.
     pub(crate) fn follow(&mut self, configuration: &Arc<Configuration>) {
         if Arc::ptr_eq(configuration, &self.configuration) {
             return;
         }
-        self.configuration = Arc::clone(configuration);
+        self.before = std::mem::replace(&mut self.configuration, Arc::clone(configuration));
+        let (now, before) = (&self.configuration, &self.before);
         self.links.retain(|&id, way| {
-            configuration
-                .member(id)
-                .is_some_and(|member| member.peer_address == way.address)
+            now.member(id)
+                .or_else(|| before.member(id))
+                .is_some_and(|member| member.peer_address == way.peer.peer_address)
         });
     }
 
     /// Queues a message, or drops it where there is no room.
-    pub(crate) fn send(&mut self, member: &Member, message: Outgoing) -> Sent {
-        let way = self.links.entry(member.id).or_insert_with(|| {
-            let (sender, queue) = mpsc::channel(QUEUED_MESSAGES_MAX);
-            let link = Link {
-                peer: member.clone(),
-                core: self.core.clone(),
-                metrics: self.metrics.clone(),
-                patience: self.patience,
-            };
-            tokio::spawn(link.run(queue));
-            Way {
-                address: member.peer_address.clone(),
-                queue: sender,
-                full: false,
+    pub(crate) fn send(&mut self, to: MemberId, message: Outgoing) -> Sent {
+        let listed = self.configuration.member(to).or_else(|| self.before.member(to));
+        let way = match (self.links.entry(to), listed) {
+            (Entry::Occupied(way), _) => way.into_mut(),
+            (Entry::Vacant(place), Some(peer)) => {
+                let (queue, messages) = mpsc::channel(QUEUED_MESSAGES_MAX);
+                let link = Link {
+                    peer: peer.clone(),
+                    core: self.core.clone(),
+                    metrics: self.metrics.clone(),
+                    patience: self.patience,
+                };
+                tokio::spawn(link.run(messages));
+                place.insert(Way {
+                    peer: peer.clone(),
+                    queue,
+                    full: false,
+                })
             }
-        });
+            (Entry::Vacant(_), None) => return Sent::Queued,
+        };
         if way.queue.try_send(message).is_ok() {
             way.full = false;
             return Sent::Queued;
         }
         self.metrics
             .messages_dropped
-            .get_or_create(&Peer { node: member.node })
+            .get_or_create(&Peer { node: way.peer.node })
             .inc();
         if std::mem::replace(&mut way.full, true) {
             Sent::DroppedAgain
@@ -186,12 +196,13 @@ impl Link {
         let mut next = Some(first);
         loop {
             match next.take() {
-                Some(Outgoing::AppendEntries(request)) => {
+                Some(Outgoing::AppendEntries(mut request)) => {
                     if stream.is_none() {
                         match self.open(client.clone()).await {
                             Ok(opened) => stream = Some(opened),
                             Err(why) => return End::Broken(why),
                         }
+                        request.bootstrap = self.bootstrap();
                     }
                     let Some((requests, responses)) = &mut stream else {
                         continue;
@@ -233,6 +244,13 @@ impl Link {
                 () = tokio::time::sleep(self.patience * IDLE_TIMEOUTS) => return End::Quiet,
             }
         }
+    }
+
+    /// For a peer that may not know yet that it belongs to the cluster.
+    fn bootstrap(&self) -> Vec<v1::Member> {
+        let own = self.core.published();
+        let bootstrap = own.bootstrap.as_deref();
+        bootstrap.map_or_else(Vec::new, |bootstrap| wire::members_to_wire(bootstrap.members()))
     }
 
     async fn open(&self, mut client: RaftClient<Channel>) -> Result<Stream, String> {

@@ -3,8 +3,9 @@
 //! `/status` is one object: `node`, `member_id` and `cluster_id` (16 hex digits, `null` while unformed), `role`, `term`,
 //! `leader` (`{node, member_id, client_address}` or `null`), `elected_by`, `commit_index`, `last_index`, `persisted_index`
 //! (operation indexes), `commit_log_index`, `last_log_index`, `running_hash` (16 hex digits), `members` (a list of
-//! `{node, member_id, peer_address, client_address, voter}`), `progress` (on the leader, a list of `{node, member_id,
-//! match_log_index, last_contact_milliseconds, in_flight_bytes}`), `replicator` (`{name, connected, last_index,
+//! `{node, member_id, peer_address, client_address, voter}`), `old_voters` (while a joint configuration is in force, a list of
+//! `{member_id, leaves}`; else empty), `configuration_version`, `progress` (on the leader, a list of `{node, member_id,
+//! match_log_index, last_contact_milliseconds, in_flight_bytes, caught_up}`), `replicator` (`{name, connected, last_index,
 //! commit_index, executed_index}`), `ready`, `reason`, `disk_full`, `version`.
 
 use std::sync::Arc;
@@ -66,6 +67,13 @@ fn to_json(status: &Status, replicator: &str, ready: &Answer) -> Value {
             "match_log_index": member.match_log_index,
             "last_contact_milliseconds": u64::try_from(member.last_contact.as_millis()).unwrap_or(u64::MAX),
             "in_flight_bytes": member.in_flight_bytes,
+            "caught_up": member.caught_up,
+        })
+    });
+    let old_voters = status.configuration.old_voters().iter().map(|voter| {
+        json!({
+            "member_id": voter.id.to_string(),
+            "leaves": voter.leaves,
         })
     });
     let leader = status.leader.as_ref().map(|leader| {
@@ -90,6 +98,8 @@ fn to_json(status: &Status, replicator: &str, ready: &Answer) -> Value {
         "last_log_index": status.last_log_index,
         "running_hash": format!("{:016x}", status.running_hash),
         "members": members.collect::<Vec<_>>(),
+        "old_voters": old_voters.collect::<Vec<_>>(),
+        "configuration_version": status.configuration.version,
         "progress": progress.collect::<Vec<_>>(),
         "replicator": {
             "name": replicator,

@@ -52,7 +52,28 @@ impl RaftService {
         error.into()
     }
 
+    /// A node that was added to a cluster hears of it from the leader. It takes its place before anything else, and until
+    /// that is on disk the leader is refused and tries again.
+    async fn accept_invitation(&self, request: &v1::AppendEntriesRequest) -> Result<(), Status> {
+        let own = self.core.published();
+        if own.cluster_id.is_some() || request.bootstrap.is_empty() {
+            return Ok(());
+        }
+        if let Some(cluster_id) = header::inviting_cluster(request.header.as_ref(), own.member_id) {
+            let bootstrap =
+                wire::members_from_wire(request.bootstrap.clone()).map_err(|error| self.malformed(error))?;
+            self.core
+                .input(Input::Invited {
+                    cluster_id,
+                    bootstrap,
+                })
+                .await;
+        }
+        Ok(())
+    }
+
     async fn take_append(&self, request: v1::AppendEntriesRequest) -> Result<MemberId, Status> {
+        self.accept_invitation(&request).await?;
         let (from, to) = self.check(request.header.as_ref())?;
         if request.heartbeat {
             let own = self.core.published();

@@ -3,7 +3,7 @@
 use raftlog_proto::{error, reason};
 use tonic::{Code, Status};
 
-use crate::node::{BootstrapRefusal, Leader, Refusal, TransferRefusal};
+use crate::node::{BootstrapRefusal, Leader, MembershipRefusal, Refusal, TransferRefusal};
 
 /// What a client is told about a proposal that failed.
 pub(crate) fn proposal(refusal: Refusal) -> Status {
@@ -69,6 +69,44 @@ pub(crate) fn transfer(refusal: TransferRefusal) -> Status {
     }
 }
 
+/// What the operator is told about a membership change that was not made.
+pub(crate) fn membership(refusal: MembershipRefusal) -> Status {
+    match refusal {
+        MembershipRefusal::NotLeader { leader } => no_leader(leader.as_ref()),
+        MembershipRefusal::NotNow(why) => error::status(
+            Code::Unavailable,
+            reason::NOT_APPENDED,
+            format!("{why}; try again later"),
+        ),
+        MembershipRefusal::OtherVersion(version) => error::status(
+            Code::FailedPrecondition,
+            reason::CONFIGURATION_CHANGED,
+            format!("configuration {version} is in force; look at it, and try again with its version"),
+        ),
+        MembershipRefusal::Invalid(why) => error::status(Code::InvalidArgument, reason::INVALID_CHANGE, why),
+        MembershipRefusal::NotCaughtUp(member) => error::status(
+            Code::FailedPrecondition,
+            reason::NOT_CAUGHT_UP,
+            format!(
+                "member {member} does not hold enough of the log to vote; wait until it does, or force it"
+            ),
+        ),
+        MembershipRefusal::WouldLoseQuorum { responsive, voters } => error::status(
+            Code::FailedPrecondition,
+            reason::WOULD_LOSE_QUORUM,
+            format!(
+                "only {responsive} of the {voters} voters that there would be answer the leader, which is no majority; \
+                 bring them back first, or force it"
+            ),
+        ),
+        MembershipRefusal::LeadershipLost => error::status(
+            Code::Aborted,
+            reason::LEADERSHIP_LOST,
+            "leadership was lost before the change was complete: the outcome is unknown; the same call again finds out",
+        ),
+    }
+}
+
 /// What a caller of Bootstrap is told.
 pub(crate) fn bootstrap(refusal: BootstrapRefusal) -> Status {
     match refusal {
@@ -89,6 +127,48 @@ pub(crate) fn bootstrap(refusal: BootstrapRefusal) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_refusal_of_a_change_has_its_code_and_reason() {
+        use MembershipRefusal as Refusal;
+        for (refusal, code, reason) in [
+            (
+                Refusal::NotLeader { leader: None },
+                Code::Unavailable,
+                reason::NO_LEADER,
+            ),
+            (Refusal::NotNow("busy"), Code::Unavailable, reason::NOT_APPENDED),
+            (
+                Refusal::OtherVersion(7),
+                Code::FailedPrecondition,
+                reason::CONFIGURATION_CHANGED,
+            ),
+            (
+                Refusal::Invalid("nobody left".into()),
+                Code::InvalidArgument,
+                reason::INVALID_CHANGE,
+            ),
+            (
+                Refusal::NotCaughtUp(raftlog_raft::ids::MemberId::new(1).unwrap()),
+                Code::FailedPrecondition,
+                reason::NOT_CAUGHT_UP,
+            ),
+            (
+                Refusal::WouldLoseQuorum {
+                    responsive: 1,
+                    voters: 3,
+                },
+                Code::FailedPrecondition,
+                reason::WOULD_LOSE_QUORUM,
+            ),
+            (Refusal::LeadershipLost, Code::Aborted, reason::LEADERSHIP_LOST),
+        ] {
+            let status = membership(refusal.clone());
+            assert_eq!(status.code(), code, "{refusal:?}");
+            assert_eq!(error::reason_of(&status).as_deref(), Some(reason), "{refusal:?}");
+            assert!(!status.message().contains('\n') && !status.message().is_empty());
+        }
+    }
 
     #[test]
     fn every_refusal_has_its_code_and_reason() {

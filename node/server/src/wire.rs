@@ -7,7 +7,9 @@ mod raft;
 mod replicator;
 mod status;
 
-pub(crate) use member::{leader_to_wire, members_from_wire, members_to_wire};
+pub(crate) use member::{
+    changes_from_wire, configuration_to_wire, leader_to_wire, members_from_wire, members_to_wire,
+};
 pub(crate) use raft::{
     append_entries_from_wire, append_entries_to_wire, append_response_from_wire, append_response_to_wire,
     request_vote_from_wire, request_vote_to_wire, timeout_now_from_wire, timeout_now_to_wire, vote_from_wire,

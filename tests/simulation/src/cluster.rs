@@ -379,6 +379,7 @@ impl Cluster {
             Output::Replicator(said) => self.say_to_replicator(number, said),
             Output::Stop(why) => panic!("seed {}: node {number} stops: {why}", self.options.seed),
             Output::Transferred { .. }
+            | Output::MembershipChanged { .. }
             | Output::ReadReady { .. }
             | Output::Bootstrapped { .. }
             | Output::Notice(_) => {}

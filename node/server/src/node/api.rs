@@ -13,6 +13,8 @@ use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
 use super::notice::Notice;
 
+pub use raftlog_raft::membership::change::{Change, MembershipChange};
+
 pub use raftlog_raft::effect::{ElectedBy, Proposal, Proposed, RequestId, StreamId};
 
 /// What a node is told once, at its start.
@@ -53,6 +55,15 @@ pub enum Input {
         id: RequestId,
         /// Absent: the most up-to-date voter.
         target: Option<NodeNumber>,
+    },
+    /// Change who belongs to the cluster; answered by [`Output::MembershipChanged`].
+    ChangeMembership(MembershipChange),
+    /// A leader says to this node that it is a member of its cluster, and with whom that was formed.
+    Invited {
+        /// The cluster's identity.
+        cluster_id: ClusterId,
+        /// Its first members.
+        bootstrap: Vec<Member>,
     },
     /// From when on is a read linearizable? Answered by [`Output::ReadReady`].
     ReadIndex {
@@ -244,6 +255,13 @@ pub enum Output {
         /// How.
         result: Result<Transferred, TransferRefusal>,
     },
+    /// A membership change is decided.
+    MembershipChanged {
+        /// Which.
+        id: RequestId,
+        /// The configuration in which it ended, or would.
+        result: Result<Configuration, MembershipRefusal>,
+    },
     /// A ReadIndex is decided.
     ReadReady {
         /// Which.
@@ -357,6 +375,33 @@ pub enum TransferRefusal {
     Failed(String),
 }
 
+/// Why a membership change was not made. Nothing was changed, except where it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MembershipRefusal {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, where it is known.
+        leader: Option<Leader>,
+    },
+    /// It cannot be made now; why, for people.
+    NotNow(&'static str),
+    /// Another configuration is in force than the caller expects: its version.
+    OtherVersion(LogIndex),
+    /// It makes no sense; why, for people.
+    Invalid(String),
+    /// That member does not hold enough of the log to be promoted.
+    NotCaughtUp(MemberId),
+    /// No majority of the new voters answers.
+    WouldLoseQuorum {
+        /// New voters that answer.
+        responsive: usize,
+        /// New voters.
+        voters: usize,
+    },
+    /// It was begun, and then leadership was lost: the outcome is unknown.
+    LeadershipLost,
+}
+
 /// Why a bootstrap was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootstrapRefusal {
@@ -453,6 +498,8 @@ pub struct MemberProgress {
     pub last_contact: Duration,
     /// Bytes of entries sent and not answered.
     pub in_flight_bytes: u64,
+    /// It answers, and holds all but what has just come: fit to be promoted.
+    pub caught_up: bool,
 }
 
 /// What a node knows of its replicator.

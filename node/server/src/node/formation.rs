@@ -86,12 +86,14 @@ impl Formation {
     /// What the answers of this round come to.
     pub(super) fn decide(&self) -> Decision {
         for report in self.reports.values() {
+            // An initial member that missed Bootstrap is listed, and so is one that was added since.
             if let PeerReport::Formed {
                 cluster_id,
+                member_ids,
                 bootstrap,
-                ..
             } = report
-                && bootstrap.iter().any(|member| member.id == self.me.id)
+                && member_ids.contains(&self.me.id)
+                && !bootstrap.is_empty()
             {
                 return Decision::Join(*cluster_id, bootstrap.clone());
             }

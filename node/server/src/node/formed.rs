@@ -7,14 +7,15 @@ use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::membership::Configuration;
+use raftlog_raft::membership::change::ChangeRefusal;
 use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
 use raftlog_storage::{Append, Wal, WalEvent};
 
 use super::RETRY_FULL_DISK;
 use super::api::{
-    Committed, FromReplicator, Leader, MemberProgress, Output, Proposal, Refusal, Role, Status, ToReplicator,
-    TransferRefusal, Transferred,
+    Committed, FromReplicator, Leader, MemberProgress, MembershipRefusal, Output, Proposal, Refusal, Role,
+    Status, ToReplicator, TransferRefusal, Transferred,
 };
 use super::feed::{Feed, Step, View};
 use super::notice::Notice;
@@ -185,6 +186,10 @@ impl Formed {
             Effect::Send(message) => outputs.push(Output::Send(message)),
             Effect::Answer(id, result) => outputs.push(self.answer(id, &result)),
             Effect::Transferred(id, result) => outputs.push(self.transferred(id, result)),
+            Effect::MembershipChanged(id, result) => {
+                let result = result.map_err(|refusal| self.change_refused(refusal));
+                outputs.push(Output::MembershipChanged { id, result });
+            }
             Effect::ReadReady(id, index) => match self.replicator_reads.remove(&id) {
                 Some(id) => outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index })),
                 None if id < REPLICATOR_READS => {
@@ -328,6 +333,22 @@ impl Formed {
         Output::Transferred { id, result }
     }
 
+    fn change_refused(&self, refusal: ChangeRefusal) -> MembershipRefusal {
+        match refusal {
+            ChangeRefusal::NotLeader { .. } => MembershipRefusal::NotLeader {
+                leader: self.leader(),
+            },
+            ChangeRefusal::NotNow(why) => MembershipRefusal::NotNow(why),
+            ChangeRefusal::OtherVersion(version) => MembershipRefusal::OtherVersion(version),
+            ChangeRefusal::Invalid(why) => MembershipRefusal::Invalid(why),
+            ChangeRefusal::NotCaughtUp(id) => MembershipRefusal::NotCaughtUp(id),
+            ChangeRefusal::WouldLoseQuorum { responsive, voters } => {
+                MembershipRefusal::WouldLoseQuorum { responsive, voters }
+            }
+            ChangeRefusal::LeadershipLost => MembershipRefusal::LeadershipLost,
+        }
+    }
+
     fn leader(&self) -> Option<Leader> {
         self.raft.leader().and_then(|id| self.leader_of(id))
     }
@@ -363,8 +384,7 @@ impl Formed {
         status.commit_log_index = raft.commit();
         status.last_log_index = log.last().index;
         status.running_hash = log.fold().running_hash;
-        status.is_member =
-            self.configuration.member(raft.id()).is_some() && self.configuration.version <= raft.commit();
+        status.is_member = raft.committed_configuration().member(raft.id()).is_some();
         status.progress = self.member_progress(now);
         status.replicator = self.feed.view();
         status.elected_by = raft.elected_by();
@@ -403,6 +423,7 @@ impl Formed {
             match_log_index: progress.matched,
             last_contact: now - progress.acknowledged_at,
             in_flight_bytes: u64::try_from(progress.in_flight_bytes()).unwrap_or(u64::MAX),
+            caught_up: self.raft.keeps_up(now, member_id),
         };
         self.raft.progress().map(of).collect()
     }

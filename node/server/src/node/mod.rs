@@ -29,10 +29,10 @@ use raftlog_storage::{Append, Disk, DiskError, OpId, OpenError, Outcome, Wal, Wa
 use rand_chacha::ChaCha8Rng;
 
 pub use api::{
-    BootstrapRefusal, Committed, ElectedBy, FromReplicator, Input, Leader, MemberProgress, NodeConfig,
-    Output, PeerReport, Place, Position, Progress, Proposal, Proposed, Refusal, ReplicatedOperation,
-    ReplicatorView, RequestId, Role, StartAction, Status, StreamId, ToReplicator, TransferRefusal,
-    Transferred,
+    BootstrapRefusal, Change, Committed, ElectedBy, FromReplicator, Input, Leader, MemberProgress,
+    MembershipChange, MembershipRefusal, NodeConfig, Output, PeerReport, Place, Position, Progress, Proposal,
+    Proposed, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, StartAction, Status, StreamId,
+    ToReplicator, TransferRefusal, Transferred,
 };
 pub use notice::Notice;
 
@@ -197,6 +197,20 @@ impl Node {
                 let result = Err(TransferRefusal::NotLeader { leader: None });
                 self.outputs.push(Output::Transferred { id, result });
             }
+            Input::ChangeMembership(change) => {
+                let (id, leader) = (change.id, None);
+                let result = Err(MembershipRefusal::NotLeader { leader });
+                self.outputs.push(Output::MembershipChanged { id, result });
+            }
+            Input::Invited {
+                cluster_id: cluster,
+                bootstrap: members,
+            } if unformed.joining.is_none() && !members.is_empty() => self.join(Joining {
+                cluster,
+                members,
+                forms: false,
+                asked_by: Vec::new(),
+            }),
             Input::ReadIndex { id } => self.outputs.push(Output::ReadReady {
                 id,
                 result: Err(no_leader),
@@ -220,9 +234,10 @@ impl Node {
             Input::Submit(proposals) => formed.submit(now, proposals),
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
+            Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
             Input::ReadIndex { id } => formed.raft().read_index(now, id),
             Input::Replicator(said) => formed.replicator_said(now, &said, &mut self.outputs),
-            Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } => {}
+            Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } | Input::Invited { .. } => {}
         }
     }
 
@@ -457,6 +472,7 @@ fn own_member(config: &NodeConfig, id: MemberId) -> Member {
 
 fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
     raftlog_raft::Config {
+        node: config.node,
         election_timeout_min: config.election_timeout_min,
         election_timeout_max: config.election_timeout_max,
         heartbeat_interval: config.heartbeat_interval,

@@ -30,7 +30,9 @@ pub(super) fn recover(
         take_in(visit, &mut log, &mut hard_state)
     })?;
     Identity::check_log(Some(identity), &recovery, &folder)?;
-    if recovery.suspect_tail && identity.bootstrap.iter().filter(|member| member.voter).count() == 1 {
+    let configuration = &log.fold().configuration;
+    let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
+    if recovery.suspect_tail && alone {
         return Err(OpenError::Identity(format!(
             "the end of the log in {folder} is damaged, and no other voter has a copy: operations that were acknowledged \
              may be lost; restore the folder from a copy, or start with an empty one and lose all"

@@ -12,6 +12,9 @@ pub(super) fn entry_to_wire(entry: Entry) -> v1::Entry {
     let kind = match entry.payload {
         Payload::Noop => Kind::Noop(v1::Noop {}),
         Payload::Operation(operation) => Kind::Operation(operation_to_wire(operation)),
+        Payload::Configuration(configuration) if configuration.is_joint() => {
+            Kind::JointConfiguration(configuration_to_wire(&configuration))
+        }
         Payload::Configuration(configuration) => Kind::Configuration(configuration_to_wire(&configuration)),
         Payload::SessionOpened => Kind::SessionOpened(v1::SessionOpened {}),
         Payload::ExecutionProgress { executed_through } => {
@@ -31,7 +34,9 @@ pub(super) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
     let payload = match entry.kind.ok_or(Malformed("entry: kind"))? {
         Kind::Noop(v1::Noop {}) => Payload::Noop,
         Kind::Operation(operation) => Payload::Operation(operation_from_wire(operation)?),
-        Kind::Configuration(configuration) => Payload::Configuration(configuration_from_wire(configuration)?),
+        Kind::Configuration(configuration) | Kind::JointConfiguration(configuration) => {
+            Payload::Configuration(configuration_from_wire(configuration)?)
+        }
         Kind::SessionOpened(v1::SessionOpened {}) => Payload::SessionOpened,
         Kind::ExecutionProgress(progress) => Payload::ExecutionProgress {
             executed_through: progress.executed_through,

@@ -2,13 +2,12 @@
 
 use raftlog_proto::v1;
 use raftlog_raft::ids::MemberId;
-use raftlog_raft::membership::{Configuration, Member};
+use raftlog_raft::membership::change::{Change, MEMBERS_MAX};
+use raftlog_raft::membership::{Configuration, Member, OldVoter};
 
 use super::Malformed;
 use crate::node::Leader;
 
-/// Most members of a configuration.
-const MEMBERS_MAX: usize = 64;
 /// Longest address.
 const ADDRESS_BYTES_MAX: usize = 512;
 
@@ -25,7 +24,15 @@ pub(crate) fn members_to_wire(members: &[Member]) -> Vec<v1::Member> {
         .collect()
 }
 
+/// The members that a cluster is formed with.
 pub(crate) fn members_from_wire(members: Vec<v1::Member>) -> Result<Vec<Member>, Malformed> {
+    distinct_members(members, |one, other| one.id == other.id || one.node == other.node)
+}
+
+fn distinct_members(
+    members: Vec<v1::Member>,
+    same: impl Fn(&Member, &Member) -> bool,
+) -> Result<Vec<Member>, Malformed> {
     if members.len() > MEMBERS_MAX {
         return Err(Malformed("members: too many"));
     }
@@ -34,11 +41,7 @@ pub(crate) fn members_from_wire(members: Vec<v1::Member>) -> Result<Vec<Member>,
         .map(member_from_wire)
         .collect::<Result<_, _>>()?;
     for (at, member) in members.iter().enumerate() {
-        if members
-            .iter()
-            .skip(at + 1)
-            .any(|other| other.id == member.id || other.node == member.node)
-        {
+        if members.iter().skip(at + 1).any(|other| same(member, other)) {
             return Err(Malformed("members: one is listed twice"));
         }
     }
@@ -66,14 +69,55 @@ pub(crate) fn configuration_to_wire(configuration: &Configuration) -> v1::Config
     v1::Configuration {
         version: configuration.version,
         members: members_to_wire(configuration.members()),
+        old_voters: configuration
+            .old_voters()
+            .iter()
+            .map(|voter| v1::OldVoter {
+                member_id: voter.id.get(),
+                leaves: voter.leaves,
+            })
+            .collect(),
     }
 }
 
 pub(crate) fn configuration_from_wire(configuration: v1::Configuration) -> Result<Configuration, Malformed> {
-    Ok(Configuration::new(
-        configuration.version,
-        members_from_wire(configuration.members)?,
-    ))
+    let v1::Configuration {
+        version,
+        members,
+        old_voters,
+    } = configuration;
+    // While a node that lost its disk is replaced, its number is there twice.
+    let members = distinct_members(members, |one, other| one.id == other.id)?;
+    if old_voters.is_empty() {
+        return Ok(Configuration::new(version, members));
+    }
+    let bad = Malformed("configuration: old_voters");
+    let old_voters = old_voters
+        .into_iter()
+        .map(|voter| MemberId::new(voter.member_id).map(|id| (id, voter.leaves)))
+        .map(|voter| voter.map(|(id, leaves)| OldVoter { id, leaves }))
+        .collect::<Option<Vec<OldVoter>>>()
+        .ok_or(bad.clone())?;
+    Configuration::joint(version, members, old_voters).ok_or(bad)
+}
+
+/// What a call of `ChangeMembership` asks for.
+pub(crate) fn changes_from_wire(changes: Vec<v1::MembershipChange>) -> Result<Vec<Change>, Malformed> {
+    if changes.is_empty() || changes.len() > MEMBERS_MAX {
+        return Err(Malformed("changes: 1 to 64 of them"));
+    }
+    changes.into_iter().map(change_from_wire).collect()
+}
+
+fn change_from_wire(change: v1::MembershipChange) -> Result<Change, Malformed> {
+    use v1::membership_change::Change as Wire;
+    let id = |id| MemberId::new(id).ok_or(Malformed("change: member_id"));
+    Ok(match change.change.ok_or(Malformed("change: kind"))? {
+        Wire::AddLearner(member) => Change::AddLearner(member_from_wire(member)?),
+        Wire::Promote(member) => Change::Promote(id(member)?),
+        Wire::Demote(member) => Change::Demote(id(member)?),
+        Wire::Remove(member) => Change::Remove(id(member)?),
+    })
 }
 
 pub(crate) fn leader_to_wire(leader: &Leader) -> v1::Leader {
@@ -103,6 +147,61 @@ mod tests {
         let wire = vec![member(1, 1), member(9, 2)];
         let core = members_from_wire(wire.clone()).unwrap();
         assert_eq!(members_to_wire(&core), wire);
+    }
+
+    #[test]
+    fn a_joint_configuration_survives_the_wire_or_is_refused() {
+        let old = |member_id, leaves| v1::OldVoter { member_id, leaves };
+        let wire = v1::Configuration {
+            version: 7,
+            // Node 1 is replaced.
+            members: vec![
+                v1::Member {
+                    voter: false,
+                    ..member(1, 1)
+                },
+                member(2, 2),
+                member(9, 1),
+            ],
+            old_voters: vec![old(1, true), old(2, false)],
+        };
+        let core = configuration_from_wire(wire.clone()).unwrap();
+        assert!(core.is_joint());
+        assert_eq!(configuration_to_wire(&core), wire);
+        for old_voters in [vec![old(0, false)], vec![old(3, true)], vec![old(2, true)]] {
+            let bad = v1::Configuration {
+                old_voters,
+                ..wire.clone()
+            };
+            assert!(configuration_from_wire(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn changes_are_read_or_refused() {
+        use v1::membership_change::Change as Wire;
+        let id = MemberId::new(5).unwrap();
+        let one = |change| vec![v1::MembershipChange { change }];
+        for (wire, core) in [
+            (Wire::Promote(5), Change::Promote(id)),
+            (Wire::Demote(5), Change::Demote(id)),
+            (Wire::Remove(5), Change::Remove(id)),
+            (
+                Wire::AddLearner(member(5, 5)),
+                Change::AddLearner(member_from_wire(member(5, 5)).unwrap()),
+            ),
+        ] {
+            assert_eq!(changes_from_wire(one(Some(wire))), Ok(vec![core]));
+        }
+        for bad in [
+            vec![],
+            one(None),
+            one(Some(Wire::Remove(0))),
+            one(Some(Wire::AddLearner(member(0, 5)))),
+            vec![v1::MembershipChange::default(); 65],
+        ] {
+            assert!(changes_from_wire(bad).is_err());
+        }
     }
 
     #[test]

@@ -135,6 +135,7 @@ pub(crate) fn append_entries_to_wire(
         round: append.round,
         heartbeat: append.heartbeat,
         minimum_election_timeout_micros: u64::try_from(micros).unwrap_or(u64::MAX),
+        bootstrap: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use raftlog_proto::v1;
 use raftlog_raft::ids::{ClusterId, MemberId};
 
 use super::Malformed;
-use super::member::{configuration_to_wire, leader_to_wire, members_from_wire};
+use super::member::{configuration_from_wire, configuration_to_wire, leader_to_wire, members_from_wire};
 use crate::config::Config;
 use crate::node::{PeerReport, Role, Status};
 use crate::readiness;
@@ -18,6 +18,7 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         match_log_index: member.match_log_index,
         last_contact_milliseconds: u64::try_from(member.last_contact.as_millis()).unwrap_or(u64::MAX),
         in_flight_bytes: member.in_flight_bytes,
+        caught_up: member.caught_up,
     });
     let replicator = v1::ReplicatorStatus {
         connected: status.replicator.connected,
@@ -77,10 +78,10 @@ pub(crate) fn peer_report(status: v1::NodeStatus) -> Result<PeerReport, Malforme
             client_address: status.client_address,
         });
     };
-    let members = members_from_wire(status.configuration.unwrap_or_default().members)?;
+    let configuration = configuration_from_wire(status.configuration.unwrap_or_default())?;
     Ok(PeerReport::Formed {
         cluster_id,
-        member_ids: members.iter().map(|member| member.id).collect(),
+        member_ids: configuration.members().iter().map(|member| member.id).collect(),
         bootstrap: members_from_wire(status.bootstrap.unwrap_or_default().members)?,
     })
 }
@@ -114,6 +115,7 @@ mod tests {
         let configuration = v1::Configuration {
             version: 0,
             members: vec![member],
+            old_voters: Vec::new(),
         };
         let formed = v1::NodeStatus {
             cluster_id: 5,
