@@ -8,7 +8,7 @@ use raftlog_client::Endpoint;
 use raftlog_proto::OPERATION_BYTES_MAX;
 use raftlog_telemetry::logging::LogFormat;
 
-use crate::output::Format;
+use crate::{member::Named, output::Format};
 
 /// Controls and uses clusters of the Raft Log Replicator.
 ///
@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Who leads
     #[command(subcommand)]
     Leader(LeaderCommand),
+    /// Who belongs to the cluster
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Measure operations per second and latency, beside the floor of this machine
     Bench(BenchArgs),
     /// Print a completion script for a shell
@@ -192,6 +195,65 @@ pub(crate) enum LeaderCommand {
         #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
         timeout: Duration,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// Show all members as the leader sees them
+    List {
+        /// How long to look for a leader
+        #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Add a node as a learner: it receives the log and does not count
+    Add {
+        /// Where the new node serves clients; it was started empty, and waits
+        #[arg(value_name = "HOST:PORT", value_parser = Endpoint::parse)]
+        node: Endpoint,
+        #[command(flatten)]
+        change: MemberChange,
+    },
+    /// Make a learner that has caught up a voter
+    Promote {
+        /// Node number, or member ID
+        #[arg(value_name = "MEMBER")]
+        member: Named,
+        #[command(flatten)]
+        change: MemberChange,
+    },
+    /// Remove a voter or a learner
+    Remove {
+        /// Node number, or member ID
+        #[arg(value_name = "MEMBER")]
+        member: Named,
+        #[command(flatten)]
+        change: MemberChange,
+    },
+    /// Let a new node take a voter's place: added, caught up, and exchanged in one step
+    Replace {
+        /// Node number or member ID of the voter that goes
+        #[arg(value_name = "MEMBER")]
+        member: Named,
+        /// Where the new node serves clients; where the old one did, if it lost its disk
+        #[arg(value_name = "HOST:PORT", value_parser = Endpoint::parse)]
+        with: Option<Endpoint>,
+        #[command(flatten)]
+        change: MemberChange,
+    },
+}
+
+/// What all commands take that change the membership.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct MemberChange {
+    /// Change nothing, and say what the quorum is before and would be after
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Even if who is promoted has not caught up, or no majority of the new voters answers
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How long it may take
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -328,6 +390,9 @@ mod tests {
             (&["client", "--client-id", "~1"], "~"),
             (&["client", "--interval", "0s"], "more than 0"),
             (&["completions", "tcsh"], "tcsh"),
+            (&["member", "remove", "x"], "16 hex digits"),
+            (&["member", "add", "6"], "6"),
+            (&["member", "promote"], "<MEMBER>"),
             (&["no-such-command"], "no-such-command"),
         ] {
             let message = parse(arguments).unwrap_err();

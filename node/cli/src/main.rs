@@ -13,6 +13,7 @@ mod demo;
 mod failure;
 mod health;
 mod leader;
+mod member;
 mod output;
 mod program;
 mod run;

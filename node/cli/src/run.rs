@@ -8,7 +8,7 @@ use crate::{
     args::{Arguments, Command, LeaderCommand, one_line},
     bench, completions, demo,
     failure::Failure,
-    health, leader, status, submit, test_client, watch,
+    health, leader, member, status, submit, test_client, watch,
 };
 
 /// Runs raftctl to its end.
@@ -50,6 +50,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Leader(LeaderCommand::Transfer { node, timeout }) => {
             leader::transfer(&common, node, timeout).await
         }
+        Command::Member(command) => member::run(&common, command).await,
         Command::Bench(bench) => bench::run(&common, &bench).await,
         Command::Completions { shell } => completions::print(shell),
     }

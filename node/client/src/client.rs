@@ -223,28 +223,10 @@ impl Client {
             repeatable: false,
         };
         let response = self
-            .call(call, |channel, remaining| {
-                let client = self.clone();
-                async move {
-                    let request = || {
-                        let mut request = Request::new(message);
-                        request.set_timeout(remaining);
-                        request
-                    };
-                    match ClusterClient::new(channel.clone())
-                        .transfer_leadership(request())
-                        .await
-                    {
-                        Err(status) if status.code() == Code::Unimplemented => {
-                            let elsewhere = client.peer_channel(channel, remaining).await?;
-                            ClusterClient::new(elsewhere).transfer_leadership(request()).await
-                        }
-                        answer => answer,
-                    }
-                }
+            .call_cluster(call, message, |mut cluster, request| async move {
+                cluster.transfer_leadership(request).await
             })
-            .await?
-            .0;
+            .await?;
         let leader = response.leader.ok_or_else(|| {
             Error::Failed(
                 "the transfer was answered without naming the new leader: look at `raftctl status`"
@@ -252,6 +234,57 @@ impl Client {
             )
         })?;
         Ok((leader, response.term))
+    }
+
+    /// Changes who belongs to the cluster, and answers the configuration in which the change ended, committed. Attempts are
+    /// repeated until one is answered or time is out: what is changed already is not changed again.
+    ///
+    /// Where a node serves the Cluster service elsewhere than at the endpoint, its own word on where is followed.
+    pub async fn change_membership(
+        &self,
+        request: v1::ChangeMembershipRequest,
+    ) -> Result<v1::Configuration, Error> {
+        let call = Call {
+            what: "change the membership",
+            timeout: self.options().timeout,
+            appends: !request.dry_run,
+            repeatable: true,
+        };
+        let response = self
+            .call_cluster(call, request, |mut cluster, request| async move {
+                cluster.change_membership(request).await
+            })
+            .await?;
+        Ok(response.configuration.unwrap_or_default())
+    }
+
+    /// Calls the service Cluster, where the endpoint serves it or says that it does.
+    async fn call_cluster<M, T, F>(
+        &self,
+        call: Call,
+        message: M,
+        method: impl Fn(ClusterClient<Channel>, Request<M>) -> F,
+    ) -> Result<T, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let (method, message) = (&method, &message);
+        let answer = self.call(call, |channel, remaining| async move {
+            let request = || {
+                let mut request = Request::new(message.clone());
+                request.set_timeout(remaining);
+                request
+            };
+            match method(ClusterClient::new(channel.clone()), request()).await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    let elsewhere = self.peer_channel(channel, remaining).await?;
+                    method(ClusterClient::new(elsewhere), request()).await
+                }
+                answer => answer,
+            }
+        });
+        Ok(answer.await?.0)
     }
 
     /// Calls one endpoint after the other until one answers or time is over. `attempt` gets a connection and the

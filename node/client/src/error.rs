@@ -22,7 +22,7 @@ pub enum Error {
     /// The cluster said no. Nothing was appended.
     #[error("{message}")]
     Refused {
-        /// The `google.rpc.ErrorInfo` reason, one of [`raftlog_proto::reason::NOTHING_APPENDED`].
+        /// The `google.rpc.ErrorInfo` reason, one of [`raftlog_proto::reason::NOTHING_APPENDED`] or of membership changes.
         reason: String,
         /// One line.
         message: String,
@@ -63,12 +63,17 @@ pub enum Class {
 
 /// Classifies a failed submission by its gRPC code and its `google.rpc.ErrorInfo` reason (empty: none was given).
 ///
-/// Only the six reasons of the contract promise that nothing was appended; a code alone never does.
+/// Only the six reasons of the contract, and those of membership changes, promise that nothing was appended; a code alone
+/// never does.
 pub fn classify(code: Code, reason: &str) -> Class {
     match reason {
         reason::NO_LEADER | reason::NOT_APPENDED | reason::BACKPRESSURE => Class::Retry,
-        reason::DISK_FULL | reason::SESSION_EXPIRED => Class::Refused,
-        reason::INVALID_OPERATION => Class::Invalid,
+        reason::DISK_FULL
+        | reason::SESSION_EXPIRED
+        | reason::CONFIGURATION_CHANGED
+        | reason::NOT_CAUGHT_UP
+        | reason::WOULD_LOSE_QUORUM => Class::Refused,
+        reason::INVALID_OPERATION | reason::INVALID_CHANGE => Class::Invalid,
         reason::SEQUENCE_FORGOTTEN => Class::Unknown { repeat: false },
         reason::LEADERSHIP_LOST | reason::FORWARD_BROKEN | reason::NOT_EXECUTED => {
             Class::Unknown { repeat: true }
@@ -186,6 +191,10 @@ mod tests {
             (reason::DISK_FULL, Class::Refused),
             (reason::SESSION_EXPIRED, Class::Refused),
             (reason::INVALID_OPERATION, Class::Invalid),
+            (reason::CONFIGURATION_CHANGED, Class::Refused),
+            (reason::NOT_CAUGHT_UP, Class::Refused),
+            (reason::WOULD_LOSE_QUORUM, Class::Refused),
+            (reason::INVALID_CHANGE, Class::Invalid),
             (reason::SEQUENCE_FORGOTTEN, Class::Unknown { repeat: false }),
             (reason::LEADERSHIP_LOST, Class::Unknown { repeat: true }),
             (reason::FORWARD_BROKEN, Class::Unknown { repeat: true }),

@@ -1,0 +1,197 @@
+//! `member list|add|promote|remove|replace`.
+
+mod cluster;
+mod list;
+mod named;
+mod plan;
+
+use std::time::{Duration, Instant};
+
+use raftlog_client::{Client, Endpoint, Options};
+use raftlog_proto::v1::{self, MembershipChange, NodeStatus, membership_change::Change};
+
+use crate::{
+    args::{Common, MemberChange, MemberCommand},
+    failure::Failure,
+    output::Output,
+};
+use cluster::{leader_status, status_of};
+pub(crate) use named::Named;
+use plan::{Changed, configuration_of};
+
+/// How often the leader is asked whether a new member has caught up.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+
+/// Looks at or changes who belongs to the cluster.
+pub(crate) async fn run(common: &Common, command: MemberCommand) -> Result<(), Failure> {
+    match command {
+        MemberCommand::List { timeout } => {
+            let status = leader_status(&client(common, timeout)?, timeout).await?;
+            list::print(common, &status)
+        }
+        MemberCommand::Add { node, change } => {
+            let work = Work::begin(common, change).await?;
+            let new = work.new_member(&node).await?;
+            work.change(vec![Change::AddLearner(new)]).await
+        }
+        MemberCommand::Promote { member, change } => {
+            let work = Work::begin(common, change).await?;
+            let id = member.find(work.members(), |member| !member.voter)?.member_id;
+            work.change(vec![Change::Promote(id)]).await
+        }
+        MemberCommand::Remove { member, change } => {
+            let work = Work::begin(common, change).await?;
+            let id = member.find(work.members(), |_| true)?.member_id;
+            work.change(vec![Change::Remove(id)]).await
+        }
+        MemberCommand::Replace { member, with, change } => {
+            let work = Work::begin(common, change).await?;
+            work.replace(&member, with).await
+        }
+    }
+}
+
+fn client(common: &Common, timeout: Duration) -> Result<Client, Failure> {
+    let options = Options {
+        timeout,
+        ..Options::default()
+    };
+    Ok(Client::new(common.endpoints.to_vec(), options)?)
+}
+
+/// One command that changes the membership: what the leader said when it began, and until when it may take.
+struct Work<'a> {
+    common: &'a Common,
+    arguments: MemberChange,
+    client: Client,
+    status: NodeStatus,
+    deadline: Instant,
+}
+
+impl<'a> Work<'a> {
+    async fn begin(common: &'a Common, arguments: MemberChange) -> Result<Self, Failure> {
+        let client = client(common, arguments.timeout)?;
+        let deadline = Instant::now() + arguments.timeout;
+        let status = leader_status(&client, arguments.timeout).await?;
+        Ok(Self {
+            common,
+            arguments,
+            client,
+            status,
+            deadline,
+        })
+    }
+
+    fn members(&self) -> &[v1::Member] {
+        self.status
+            .configuration
+            .as_ref()
+            .map_or(&[], |configuration| &configuration.members)
+    }
+
+    /// The member that the node there would be.
+    async fn new_member(&self, node: &Endpoint) -> Result<v1::Member, Failure> {
+        let status = status_of(&self.client, node).await?;
+        let ours = status.cluster_id == self.status.cluster_id;
+        if status.cluster_id != 0 && !ours {
+            return Err(Failure::failed(format!(
+                "node {} at {node} belongs to cluster {:016x}, not to this one: start it with an empty data folder",
+                status.node, status.cluster_id
+            )));
+        }
+        Ok(v1::Member {
+            member_id: status.member_id,
+            node: status.node,
+            peer_address: status.peer_address,
+            client_address: status.client_address,
+            voter: false,
+        })
+    }
+
+    /// Makes the changes, in one step, and says from what to what.
+    async fn change(self, changes: Vec<Change>) -> Result<(), Failure> {
+        let before = configuration_of(&self.status);
+        let force = self.arguments.force;
+        let after = self.call(before.version, changes, force).await?;
+        self.print(&before, &after)
+    }
+
+    async fn call(
+        &self,
+        expected_version: u64,
+        changes: Vec<Change>,
+        force: bool,
+    ) -> Result<v1::Configuration, Failure> {
+        let wrapped = changes
+            .into_iter()
+            .map(|change| MembershipChange { change: Some(change) });
+        let request = v1::ChangeMembershipRequest {
+            expected_version,
+            changes: wrapped.collect(),
+            force,
+            dry_run: self.arguments.dry_run,
+        };
+        Ok(self.client.change_membership(request).await?)
+    }
+
+    fn print(&self, before: &v1::Configuration, after: &v1::Configuration) -> Result<(), Failure> {
+        let changed = Changed::new(before, after, self.arguments.dry_run);
+        Output::stdout().whole(
+            self.common.output,
+            &changed,
+            || changed.text(),
+            || changed.after.version.to_string(),
+        )
+    }
+
+    /// Adds the new member, waits until it holds the log, and lets it take the old one's place in one step.
+    async fn replace(self, member: &Named, with: Option<Endpoint>) -> Result<(), Failure> {
+        let before = configuration_of(&self.status);
+        let old = member.find(self.members(), |member| member.voter)?.clone();
+        let at = match with {
+            Some(endpoint) => endpoint,
+            None => Endpoint::parse(&old.client_address).map_err(Failure::failed)?,
+        };
+        let new = self.new_member(&at).await?;
+        if new.member_id == old.member_id {
+            return Err(Failure::failed(format!(
+                "node {} at {at} still is member {:016x} itself: empty its data folder and start it, or name the node \
+                 that replaces it",
+                old.node, old.member_id
+            )));
+        }
+        let (new_id, old_id) = (new.member_id, old.member_id);
+        let add = Change::AddLearner(new);
+        let take_place = vec![Change::Promote(new_id), Change::Remove(old_id)];
+        if self.arguments.dry_run {
+            // Nobody can have caught up who is not added yet.
+            let all = std::iter::once(add).chain(take_place).collect();
+            let after = self.call(before.version, all, true).await?;
+            return self.print(&before, &after);
+        }
+        let added = self.call(before.version, vec![add], self.arguments.force).await?;
+        if !self.arguments.force {
+            self.wait_until_caught_up(new_id).await?;
+        }
+        let after = self.call(added.version, take_place, self.arguments.force).await?;
+        self.print(&before, &after)
+    }
+
+    async fn wait_until_caught_up(&self, id: u64) -> Result<(), Failure> {
+        loop {
+            let remaining = self.deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(Failure::failed(format!(
+                    "member {id:016x} was added as a learner and has not caught up in time: look at `raftctl member list`, \
+                     and run this again or take it back with `raftctl member remove {id:016x}`"
+                )));
+            }
+            let status = leader_status(&self.client, remaining).await?;
+            let progress = status.progress.iter().find(|progress| progress.member_id == id);
+            if progress.is_some_and(|progress| progress.caught_up) {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+}
