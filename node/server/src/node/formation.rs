@@ -233,6 +233,23 @@ mod tests {
         }
     }
 
+    /// Node 1 was added to a cluster of 2 and 3.
+    fn added() -> PeerReport {
+        PeerReport::Formed {
+            cluster_id: cluster(),
+            member_ids: (1..=3).map(|node| member(node).id).collect(),
+            bootstrap: vec![member(2), member(3)],
+        }
+    }
+
+    fn untold() -> PeerReport {
+        PeerReport::Formed {
+            cluster_id: cluster(),
+            member_ids: vec![member(1).id],
+            bootstrap: Vec::new(),
+        }
+    }
+
     fn formation(node: NodeNumber, reports: &[(NodeNumber, PeerReport)]) -> Formation {
         let peers = (1..=3).map(|node| (node, format!("node{node}:5002"))).collect();
         let mut formation = Formation::new(member(node), peers, Time(0));
@@ -272,6 +289,18 @@ mod tests {
                 2,
                 vec![(1, formed(&[1, 2, 3]))],
                 join.clone(),
+            ),
+            (
+                "formed, and lists this one since",
+                1,
+                vec![(2, added()), (3, PeerReport::Unreachable)],
+                Decision::Join(cluster(), vec![member(2), member(3)]),
+            ),
+            (
+                "formed, and does not tell with whom",
+                1,
+                vec![(2, untold())],
+                Decision::Wait,
             ),
             (
                 "formed, though others are not",

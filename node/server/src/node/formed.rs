@@ -42,6 +42,8 @@ pub(super) struct Formed {
     replicator_reads: BTreeMap<RequestId, u64>,
     last_replicator_read: RequestId,
     retry_full_disk: Time,
+    /// Whether some configuration has ever listed this member: if the committed one does not, it was removed.
+    pub(super) listed: bool,
     /// The end of the log was damaged, and the log was not told that all is back.
     suspect: bool,
 }
@@ -60,6 +62,7 @@ impl Formed {
             cluster,
             bootstrap: Arc::new(bootstrap),
             configuration: Arc::new(raft.configuration().clone()),
+            listed: raft.configuration().member(raft.id()).is_some(),
             suspect: raft.is_suspect(),
             raft,
             feed: Feed::new(cluster),
@@ -170,6 +173,7 @@ impl Formed {
         }
         if self.raft.configuration() != &*self.configuration {
             self.configuration = Arc::new(self.raft.configuration().clone());
+            self.listed |= self.configuration.member(self.raft.id()).is_some();
         }
     }
 
@@ -406,6 +410,15 @@ impl Formed {
                 "the end of its log was damaged; it does not vote until a leader has brought back what is committed"
                     .to_owned(),
             );
+        }
+        let committed = self.raft.committed_configuration();
+        if self.listed && committed.member(self.raft.id()).is_none() && self.raft.configuration() == committed
+        {
+            return Some(format!(
+                "was removed from the cluster with configuration {}: stop it for good, or start it with an empty data \
+                 folder and add it as a new member",
+                committed.version
+            ));
         }
         let held = self.raft.log().fold().operation_index;
         self.feed.waits_for().map(|index| {

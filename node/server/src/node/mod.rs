@@ -100,7 +100,9 @@ impl Node {
                 raft.set_suspect();
             }
             let bootstrap = Configuration::new(0, identity.bootstrap.clone());
-            State::Formed(Box::new(Formed::new(cluster, bootstrap, raft, 0)))
+            let mut formed = Formed::new(cluster, bootstrap, raft, 0);
+            formed.listed |= recovered.listed;
+            State::Formed(Box::new(formed))
         } else {
             let me = own_member(&config, identity.member);
             let formation = Formation::new(me, config.initial_peers.clone(), now);

@@ -11,6 +11,8 @@ use raftlog_storage::{Disk, OpenError, Visit, Wal, WalOptions};
 pub(super) struct Recovered {
     pub(super) log: Log,
     pub(super) hard_state: HardState,
+    /// Some configuration of this log lists this member.
+    pub(super) listed: bool,
     /// Acknowledged entries may be missing at the end.
     pub(super) suspect: bool,
 }
@@ -25,9 +27,12 @@ pub(super) fn recover(
     let fold = Fold::new(Configuration::new(0, identity.bootstrap.clone()));
     let mut log = Log::new(fold, recent_bytes_max);
     let mut hard_state = HardState::default();
+    let mut listed = log.fold().configuration.member(identity.member).is_some();
     let options = WalOptions::new(identity.member.get());
     let (wal, recovery) = Wal::open(disk, options, &mut |visit| {
-        take_in(visit, &mut log, &mut hard_state)
+        take_in(visit, &mut log, &mut hard_state)?;
+        listed |= log.fold().configuration.member(identity.member).is_some();
+        Ok(())
     })?;
     Identity::check_log(Some(identity), &recovery, &folder)?;
     let configuration = &log.fold().configuration;
@@ -43,6 +48,7 @@ pub(super) fn recover(
         Recovered {
             log,
             hard_state,
+            listed,
             suspect: recovery.suspect_tail,
         },
     ))

@@ -141,3 +141,109 @@ fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
     assert!(!suspect(&alone));
     assert!(!suspect(&Alone::start_with(alone.disk, BTreeMap::new())));
 }
+
+fn others() -> Vec<Member> {
+    let member = |node| Member {
+        id: MemberId::new(u64::from(node)).unwrap(),
+        node,
+        peer_address: format!("node{node}:5001"),
+        client_address: format!("node{node}:5001"),
+        voter: true,
+    };
+    vec![member(2), member(3)]
+}
+
+/// A node that waits, and hears from the leader of a cluster of nodes 2 and 3.
+struct Added {
+    alone: Alone,
+    log: Log,
+}
+
+impl Added {
+    fn invited() -> Self {
+        let mut alone = Alone::start_with(MemoryDisk::new(1 << 30), BTreeMap::new());
+        let invitation = Input::Invited {
+            cluster_id: ClusterId::new(9).unwrap(),
+            bootstrap: others(),
+        };
+        alone.node.handle(alone.now, invitation);
+        alone.run(Duration::from_millis(100));
+        let log = Log::new(Fold::new(Configuration::new(0, others())), 1 << 20);
+        Self { alone, log }
+    }
+
+    /// The leader appends and commits a configuration of these members.
+    fn hear(&mut self, members: Vec<Member>) {
+        let previous = self.log.last();
+        let configuration = Configuration::new(previous.index + 1, members);
+        let payload = Payload::Configuration(configuration);
+        let entry = self.log.fold().next_entry(previous.index + 1, 1, payload);
+        self.log.push(entry.clone());
+        let append = AppendEntries {
+            previous,
+            commit: entry.log_index,
+            round: entry.log_index,
+            entries: vec![entry],
+            heartbeat: false,
+            minimum_election_timeout: Duration::from_millis(1_500),
+            read_answers: Vec::new(),
+        };
+        let message = Message {
+            from: others()[0].id,
+            to: self.alone.node.member_id(),
+            term: 1,
+            body: Body::AppendEntries(append),
+        };
+        self.alone.node.handle(self.alone.now, Input::Message(message));
+        self.alone.run(Duration::from_millis(100));
+    }
+
+    fn status(&self) -> Status {
+        self.alone.node.status(self.alone.now)
+    }
+}
+
+#[test]
+fn a_node_that_was_added_takes_its_place_as_soon_as_it_hears_of_it() {
+    let mut added = Added::invited();
+    let status = added.status();
+    assert_eq!(status.cluster_id, ClusterId::new(9));
+    assert_eq!((status.role, status.is_member), (Role::Learner, false));
+    let mut me = own_member(&added.alone.node.config, status.member_id);
+    me.voter = false;
+    added.hear(others().into_iter().chain([me]).collect());
+    assert!(added.status().is_member);
+    assert_eq!(added.status().waiting_for, None);
+    let again = Alone::start_with(added.alone.disk, BTreeMap::new());
+    assert!(again.node.status(again.now).is_member, "it is on its disk");
+}
+
+#[test]
+fn a_node_that_was_removed_says_so_also_after_a_restart() {
+    let mut added = Added::invited();
+    let me = own_member(&added.alone.node.config, added.status().member_id);
+    added.hear(others().into_iter().chain([me]).collect());
+    added.hear(others());
+    let removed = |status: &Status| {
+        let waits = status.waiting_for.as_deref();
+        !status.is_member && waits.is_some_and(|why| why.contains("was removed"))
+    };
+    assert!(removed(&added.status()), "{:?}", added.status().waiting_for);
+    let mut again = Alone::start_with(added.alone.disk, BTreeMap::new());
+    again.run(Duration::from_mins(1));
+    let status = again.node.status(again.now);
+    assert!(removed(&status), "{:?}", status.waiting_for);
+    assert_eq!(status.term, 1, "it does not campaign");
+}
+
+#[test]
+fn a_node_that_belongs_to_a_cluster_heeds_no_other_invitation() {
+    let mut added = Added::invited();
+    let invitation = Input::Invited {
+        cluster_id: ClusterId::new(10).unwrap(),
+        bootstrap: others(),
+    };
+    added.alone.node.handle(added.alone.now, invitation);
+    added.alone.run(Duration::from_millis(100));
+    assert_eq!(added.status().cluster_id, ClusterId::new(9));
+}
