@@ -89,6 +89,7 @@ pub struct Cluster {
     nodes: BTreeMap<u32, Program>,
     replicators: BTreeMap<u32, Program>,
     ports: Ports,
+    options: Options,
     // Dropped after the programs that write into it.
     folder: TempDir,
     _turn: SemaphorePermit<'static>,
@@ -199,7 +200,7 @@ impl Cluster {
             let place = options.volumes.get(&node).map_or(folder.path(), PathBuf::as_path);
             nodes.insert(
                 node,
-                node_program(&ports, node, &peers, place, &options.node_flags),
+                node_program(&ports, node, ["--peer", &peers], place, &options.node_flags),
             );
             replicators.insert(
                 node,
@@ -210,9 +211,24 @@ impl Cluster {
             nodes,
             replicators,
             ports,
+            options,
             folder,
             _turn: turn,
         }
+    }
+
+    /// Starts one more node, with its replicator, which belongs to nothing and waits to be added. Gives its number.
+    pub fn start_another(&mut self) -> u32 {
+        let node = self.nodes.keys().max().map_or(1, |last| last + 1);
+        let (place, options) = (self.folder.path(), &self.options);
+        let address = local(self.port(node));
+        let flags = ["--advertise", &address];
+        let program = node_program(&self.ports, node, flags, place, &options.node_flags);
+        let replicator = replicator_program(&self.ports, node, place, &options.replicator_flags);
+        self.nodes.insert(node, program);
+        self.replicators.insert(node, replicator);
+        self.start_all();
+        node
     }
 
     /// Starts whatever is not running.
@@ -538,7 +554,8 @@ impl Cluster {
     }
 }
 
-fn node_program(ports: &Ports, node: u32, peers: &str, place: &Path, more: &[String]) -> Program {
+/// `belongs` is the flag that says to which cluster, or where it is reached.
+fn node_program(ports: &Ports, node: u32, belongs: [&str; 2], place: &Path, more: &[String]) -> Program {
     let mut flags = vec!["--id".into(), node.to_string()];
     flags.extend(["--listen".into(), local(client_port(ports, node))]);
     flags.extend(["--http-listen".into(), local(http_port(ports, node))]);
@@ -546,7 +563,7 @@ fn node_program(ports: &Ports, node: u32, peers: &str, place: &Path, more: &[Str
         "--replicator".into(),
         format!("http://{}", local(replicator_port(ports, node))),
     ]);
-    flags.extend(["--peer".into(), peers.to_owned()]);
+    flags.extend(belongs.map(str::to_owned));
     flags.extend(more.iter().cloned());
     Program::new(
         format!("node{node}"),

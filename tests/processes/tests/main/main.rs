@@ -13,6 +13,7 @@ mod folders;
 mod foreign_messages;
 mod garbage;
 mod images;
+mod members;
 mod original_story;
 mod outage;
 mod quorum;
