@@ -240,7 +240,7 @@ fn decode_operation(from: &mut Bytes) -> Result<Operation, DecodeError> {
     Ok(Operation { data, session })
 }
 
-fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
+pub(crate) fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
     out.put_u64_le(configuration.version);
     let count = u16::try_from(configuration.members().len()).expect("a configuration has few members");
     out.put_u16_le(count);
@@ -253,7 +253,7 @@ fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> {
+pub(crate) fn decode_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> {
     let version = get_u64(from)?;
     let count = get_u16(from)?;
     let mut members = Vec::new();
@@ -269,7 +269,7 @@ fn decode_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> 
     Ok(Configuration::new(version, members))
 }
 
-fn encode_old_voters(old_voters: &[OldVoter], out: &mut Vec<u8>) {
+pub(crate) fn encode_old_voters(old_voters: &[OldVoter], out: &mut Vec<u8>) {
     out.put_u16_le(u16::try_from(old_voters.len()).expect("a configuration has few members"));
     for voter in old_voters {
         out.put_u64_le(voter.id.get());
@@ -277,7 +277,7 @@ fn encode_old_voters(old_voters: &[OldVoter], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_joint_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> {
+pub(crate) fn decode_joint_configuration(from: &mut Bytes) -> Result<Configuration, DecodeError> {
     let configuration = decode_configuration(from)?;
     let mut old_voters = Vec::new();
     for _ in 0..get_u16(from)? {
@@ -290,12 +290,12 @@ fn decode_joint_configuration(from: &mut Bytes) -> Result<Configuration, DecodeE
     Configuration::joint(configuration.version, members, old_voters).ok_or(DecodeError::Field("old voters"))
 }
 
-fn put_text(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn put_text(text: &str, out: &mut Vec<u8>) {
     out.put_u16_le(u16::try_from(text.len()).expect("texts are bounded where they come in"));
     out.put_slice(text.as_bytes());
 }
 
-fn get_text(from: &mut Bytes) -> Result<String, DecodeError> {
+pub(crate) fn get_text(from: &mut Bytes) -> Result<String, DecodeError> {
     let length = usize::from(get_u16(from)?);
     if from.len() < length {
         return Err(DecodeError::Short);
@@ -303,7 +303,7 @@ fn get_text(from: &mut Bytes) -> Result<String, DecodeError> {
     String::from_utf8(from.split_to(length).to_vec()).map_err(|_| DecodeError::Field("text"))
 }
 
-fn get_flag(from: &mut Bytes, what: &'static str) -> Result<bool, DecodeError> {
+pub(crate) fn get_flag(from: &mut Bytes, what: &'static str) -> Result<bool, DecodeError> {
     match get_u8(from)? {
         0 => Ok(false),
         1 => Ok(true),
@@ -311,19 +311,19 @@ fn get_flag(from: &mut Bytes, what: &'static str) -> Result<bool, DecodeError> {
     }
 }
 
-fn get_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
+pub(crate) fn get_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
     from.try_get_u8().map_err(|_| DecodeError::Short)
 }
 
-fn get_u16(from: &mut Bytes) -> Result<u16, DecodeError> {
+pub(crate) fn get_u16(from: &mut Bytes) -> Result<u16, DecodeError> {
     from.try_get_u16_le().map_err(|_| DecodeError::Short)
 }
 
-fn get_u32(from: &mut Bytes) -> Result<u32, DecodeError> {
+pub(crate) fn get_u32(from: &mut Bytes) -> Result<u32, DecodeError> {
     from.try_get_u32_le().map_err(|_| DecodeError::Short)
 }
 
-fn get_u64(from: &mut Bytes) -> Result<u64, DecodeError> {
+pub(crate) fn get_u64(from: &mut Bytes) -> Result<u64, DecodeError> {
     from.try_get_u64_le().map_err(|_| DecodeError::Short)
 }
 

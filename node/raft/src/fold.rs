@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 
+use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::entry::{Entry, Payload};
+use crate::entry::{
+    DecodeError, Entry, Payload, decode_configuration, decode_joint_configuration, encode_configuration,
+    encode_old_voters, get_flag, get_u8, get_u64,
+};
 use crate::ids::{LogIndex, OperationIndex, Term};
 use crate::membership::Configuration;
 use crate::session::{self, Sessions};
@@ -20,6 +24,9 @@ pub fn running_hash(previous: u64, index: OperationIndex, term: Term, data: &[u8
     hash.update(data);
     hash.digest()
 }
+
+/// Version of the form that a fold has in snapshots.
+const FOLD_VERSION: u8 = 1;
 
 /// {last operation index, sessions, membership, running hash} of a log prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -179,6 +186,56 @@ impl Fold {
         undo
     }
 
+    /// Appends the form in a snapshot: little-endian, `version u8, operation_index u64, running_hash u64, executed_through u64`,
+    /// whether the configuration is joint (u8: 0 or 1), the configuration as in its entry, the sessions.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(FOLD_VERSION);
+        out.put_u64_le(self.operation_index);
+        out.put_u64_le(self.running_hash);
+        out.put_u64_le(self.executed_through);
+        let joint = self.configuration.is_joint();
+        out.put_u8(u8::from(joint));
+        encode_configuration(&self.configuration, out);
+        if joint {
+            encode_old_voters(self.configuration.old_voters(), out);
+        }
+        self.sessions.encode(out);
+    }
+
+    /// Reads what [`Fold::encode`] wrote of the log up to `at`. It may come from another member, so nothing in it is taken
+    /// for granted.
+    pub fn decode(mut from: Bytes, at: LogIndex) -> Result<Self, DecodeError> {
+        let from = &mut from;
+        if get_u8(from)? != FOLD_VERSION {
+            return Err(DecodeError::Field("version of a fold"));
+        }
+        let operation_index = get_u64(from)?;
+        let running_hash = get_u64(from)?;
+        let executed_through = get_u64(from)?;
+        if operation_index > at {
+            return Err(DecodeError::Field("operation index"));
+        }
+        let configuration = if get_flag(from, "joint flag")? {
+            decode_joint_configuration(from)?
+        } else {
+            decode_configuration(from)?
+        };
+        if configuration.version > at {
+            return Err(DecodeError::Field("configuration version"));
+        }
+        let sessions = Sessions::decode(from, at, operation_index)?;
+        if from.has_remaining() {
+            return Err(DecodeError::Long(from.remaining()));
+        }
+        Ok(Self {
+            operation_index,
+            running_hash,
+            configuration,
+            sessions,
+            executed_through,
+        })
+    }
+
     /// Takes back the latest [`Fold::apply`] that has not been taken back.
     pub fn revert(&mut self, undo: Undo) {
         self.operation_index = undo.operation_index;
@@ -200,6 +257,9 @@ mod tests {
 
     use super::*;
     use crate::entry::{Operation, SessionStamp};
+    use crate::ids::MemberId;
+    use crate::membership::{Member, OldVoter};
+    use crate::session::ANSWERS_PER_SESSION_MAX;
 
     fn payload() -> impl Strategy<Value = Payload> {
         let stamp =
@@ -221,7 +281,79 @@ mod tests {
         ]
     }
 
+    /// The fold of that many entries at most, and the log index it is at.
+    fn folded(payloads: Vec<Payload>) -> (Fold, LogIndex) {
+        let mut fold = Fold {
+            sessions: Sessions::with_limit(2),
+            ..Fold::new(configuration())
+        };
+        let mut at = 0;
+        for payload in payloads {
+            at += 1;
+            let entry = fold.next_entry(at, 1, payload);
+            fold.apply(&entry);
+        }
+        (fold, at)
+    }
+
+    fn configuration() -> Configuration {
+        let member = Member {
+            id: MemberId::new(7).unwrap(),
+            node: 1,
+            peer_address: "node1:5001".into(),
+            client_address: "node1:5001".into(),
+            voter: true,
+        };
+        Configuration::new(0, vec![member])
+    }
+
+    fn encoded(fold: &Fold) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        fold.encode(&mut bytes);
+        bytes
+    }
+
     proptest! {
+        #[test]
+        fn a_fold_survives_a_snapshot_and_goes_on_alike(
+            payloads in proptest::collection::vec(payload(), 0..80),
+            more in proptest::collection::vec(payload(), 0..20),
+        ) {
+            let (mut fold, mut at) = folded(payloads);
+            let mut restored = Fold::decode(encoded(&fold).into(), at).unwrap();
+            prop_assert_eq!(&restored, &fold);
+            for payload in more {
+                at += 1;
+                let entry = fold.next_entry(at, 2, payload);
+                prop_assert_eq!(restored.check(&entry), Ok(()));
+                fold.apply(&entry);
+                restored.apply(&entry);
+            }
+            prop_assert_eq!(restored, fold);
+        }
+
+        #[test]
+        fn what_is_no_fold_is_refused_and_never_panics(
+            payloads in proptest::collection::vec(payload(), 0..30),
+            cut in any::<proptest::sample::Index>(),
+            changed in any::<proptest::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let (fold, at) = folded(payloads);
+            let bytes = encoded(&fold);
+            prop_assert!(Fold::decode(Bytes::copy_from_slice(&bytes[..cut.index(bytes.len())]), at).is_err());
+            let mut long = bytes.clone();
+            long.push(byte);
+            prop_assert!(Fold::decode(long.into(), at).is_err());
+            // What was changed may be a fold, which then is the one that it is read as.
+            let mut other = bytes.clone();
+            let place = changed.index(other.len());
+            other[place] = byte;
+            if let Ok(fold) = Fold::decode(other.clone().into(), at) {
+                prop_assert_eq!(encoded(&fold), other);
+            }
+        }
+
         #[test]
         fn a_rewound_fold_is_the_fold_of_the_shorter_log(
             payloads in proptest::collection::vec(payload(), 1..60),
@@ -241,6 +373,69 @@ mod tests {
                 prop_assert_eq!(&fold, &folds[undos.len()]);
             }
         }
+    }
+
+    #[test]
+    fn a_joint_configuration_survives_a_snapshot() {
+        let old = Member {
+            id: MemberId::new(9).unwrap(),
+            voter: false,
+            ..configuration().members()[0].clone()
+        };
+        let leaving = OldVoter {
+            id: old.id,
+            leaves: true,
+        };
+        let members = [configuration().members(), &[old]].concat();
+        let fold = Fold::new(Configuration::joint(3, members, vec![leaving]).unwrap());
+        assert_eq!(Fold::decode(encoded(&fold).into(), 3), Ok(fold));
+    }
+
+    #[test]
+    fn a_full_session_survives_a_snapshot() {
+        let most = ANSWERS_PER_SESSION_MAX as u64 + 10;
+        let operation = |sequence| {
+            let stamp = SessionStamp {
+                client_id: "c".into(),
+                sequence,
+                acknowledged_through: 0,
+            };
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"x"),
+                session: Some(stamp),
+            })
+        };
+        let (fold, at) = folded((1..=most).map(operation).collect());
+        assert_eq!(Fold::decode(encoded(&fold).into(), at), Ok(fold));
+    }
+
+    /// Lengths in it are not believed: nothing is reserved for them, and each limit is checked.
+    #[test]
+    fn a_fold_that_contradicts_itself_is_refused() {
+        let (fold, at) = folded(vec![Payload::SessionOpened, Payload::Noop]);
+        let bytes = encoded(&fold);
+        let sessions = bytes.len() - (4 + 4 + 2 + "~1.1".len() + 8 + 8 + 2);
+        let with = |place: usize, value: &[u8]| {
+            let mut bytes = bytes.clone();
+            bytes[place..place + value.len()].copy_from_slice(value);
+            Fold::decode(bytes.into(), at).unwrap_err().to_string()
+        };
+        let last_use = sessions + 4 + 4 + 2 + "~1.1".len();
+        for (place, value, why) in [
+            (0, &[2][..], "bad version of a fold"),
+            (1, &[9], "bad operation index"),
+            (sessions, &[0, 0, 0, 0], "bad limit of sessions"),
+            (sessions, &[255; 4], "bad limit of sessions"),
+            (sessions + 4, &[255; 4], "bad number of sessions"),
+            (sessions + 4, &[2], "cut short"),
+            (last_use, &[0], "bad last use of a session"),
+            (last_use, &[9], "bad last use of a session"),
+            (last_use + 16, &[255; 2], "bad number of answers"),
+            (last_use + 16, &[1], "cut short"),
+        ] {
+            assert_eq!(with(place, value), why, "at {place}");
+        }
+        assert!(Fold::decode(bytes.into(), 0).is_err(), "it is of a longer log");
     }
 
     #[test]

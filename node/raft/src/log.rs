@@ -1,5 +1,6 @@
-//! The log as the core sees it: terms and operation indexes of everything, the entries of the recent part, and the fold at
-//! its end. Entries that are no longer here are read back from storage.
+//! The log as the core sees it: terms and operation indexes of everything beyond its base, the entries of the recent part, and
+//! the fold at its end. Entries that are no longer here are read back from storage; what is at or below the base is in a
+//! snapshot.
 
 use std::collections::VecDeque;
 
@@ -19,9 +20,33 @@ struct Span {
     operation_index: OperationIndex,
 }
 
+/// Where a log begins: after this entry, which was committed and is in a snapshot. The default is before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Base {
+    /// Index and term of the entry.
+    pub position: LogPosition,
+    /// Operations up to and with it.
+    pub operation_index: OperationIndex,
+    /// [`crate::fold::running_hash`] over them.
+    pub running_hash: u64,
+}
+
+impl Base {
+    /// After the entry at that position, up to which the log adds up to that fold.
+    pub fn new(position: LogPosition, fold: &Fold) -> Self {
+        Self {
+            position,
+            operation_index: fold.operation_index,
+            running_hash: fold.running_hash,
+        }
+    }
+}
+
 /// The log.
 #[derive(Debug)]
 pub struct Log {
+    base: Base,
+    /// Those of entries after the base.
     spans: Vec<Span>,
     last: LogPosition,
     /// The entries that end at `last`; all of those that are not settled, and as many more as fit.
@@ -37,19 +62,30 @@ pub struct Log {
 }
 
 impl Log {
-    /// An empty log over that fold, which keeps about so many bytes of settled entries in memory.
+    /// An empty log over the fold of a cluster's beginning, which keeps about so many bytes of settled entries in memory.
     pub fn new(fold: Fold, recent_bytes_max: usize) -> Self {
+        Self::over(LogPosition::default(), fold, recent_bytes_max)
+    }
+
+    /// A log of which a snapshot holds all up to `position`, where it adds up to that fold.
+    pub fn over(position: LogPosition, fold: Fold, recent_bytes_max: usize) -> Self {
         Self {
+            base: Base::new(position, &fold),
             spans: Vec::new(),
-            last: LogPosition::default(),
+            last: position,
             recent: VecDeque::new(),
             recent_bytes: 0,
             recent_bytes_max,
             fold,
             undo: VecDeque::new(),
-            settled: 0,
+            settled: position.index,
             unsettled_bytes: 0,
         }
+    }
+
+    /// After which entry it begins.
+    pub fn base(&self) -> &Base {
+        &self.base
     }
 
     /// Index and term of the last entry.
@@ -105,7 +141,7 @@ impl Log {
             "entries are appended one after the other"
         );
         assert!(entry.term >= self.last.term, "terms never go back along a log");
-        if self.last.term != entry.term || !entry.is_operation() {
+        if self.spans.is_empty() || self.last.term != entry.term || !entry.is_operation() {
             self.spans.push(Span {
                 first: entry.log_index,
                 term: entry.term,
@@ -151,7 +187,10 @@ impl Log {
             let index = entry.log_index - 1;
             self.last = LogPosition {
                 index,
-                term: self.spans.last().map_or(0, |span| span.term),
+                term: self
+                    .spans
+                    .last()
+                    .map_or(self.base.position.term, |span| span.term),
             };
         }
     }
@@ -178,6 +217,51 @@ impl Log {
         }
     }
 
+    /// A snapshot holds everything up to there: lets go of it. Nothing happens at or below the base.
+    pub fn compact_to(&mut self, base: Base) {
+        let index = base.position.index;
+        if index <= self.base.position.index {
+            return;
+        }
+        assert!(
+            index <= self.settled,
+            "only what is committed is compacted: {index} is beyond {}",
+            self.settled
+        );
+        let held = (self.term_at(index), self.operation_index_at(index));
+        assert_eq!(
+            held,
+            (Some(base.position.term), base.operation_index),
+            "a snapshot is of this very log"
+        );
+        self.drop_spans_through(index);
+        while let Some(entry) = self.recent.pop_front_if(|entry| entry.log_index <= index) {
+            self.recent_bytes -= entry.weight();
+        }
+        self.base = base;
+    }
+
+    /// Of a span that goes on behind `index` what is behind it stays.
+    fn drop_spans_through(&mut self, index: LogIndex) {
+        let begun = self.spans.partition_point(|span| span.first <= index);
+        let ends = self
+            .spans
+            .get(begun)
+            .map_or(self.last.index, |next| next.first - 1);
+        let mut gone = begun;
+        if let Some(span) = begun.checked_sub(1).and_then(|at| self.spans.get_mut(at))
+            && ends > index
+        {
+            // All of a span but its first entry are operations.
+            span.operation_index += index + 1 - span.first;
+            span.first = index + 1;
+            gone -= 1;
+        }
+        self.spans.drain(..gone);
+        // Spans come and go with terms and sessions: a log that was long gives its memory back.
+        self.spans.shrink_to(self.spans.len().saturating_mul(2));
+    }
+
     fn span_of(&self, index: LogIndex) -> Option<&Span> {
         let after = self.spans.partition_point(|span| span.first <= index);
         if index > self.last.index {
@@ -187,29 +271,31 @@ impl Log {
         }
     }
 
-    /// The term of the entry at that index; 0 at index 0; `None` beyond the log.
+    /// The term of the entry at that index, the base included (0 at index 0); `None` below the base and beyond the log.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        if index == 0 {
-            Some(0)
+        if index == self.base.position.index {
+            Some(self.base.position.term)
         } else {
             self.span_of(index).map(|span| span.term)
         }
     }
 
-    /// Operations up to and with that index, which is not beyond the log.
+    /// Operations up to and with that index, which is neither below the base nor beyond the log.
     pub fn operation_index_at(&self, index: LogIndex) -> OperationIndex {
         assert!(
-            index <= self.last.index,
-            "asked for {index} of a log that ends at {}",
+            (self.base.position.index..=self.last.index).contains(&index),
+            "asked for {index} of a log from {} to {}",
+            self.base.position.index,
             self.last.index
         );
-        self.span_of(index)
-            .map_or(0, |span| span.operation_index + (index - span.first))
+        self.span_of(index).map_or(self.base.operation_index, |span| {
+            span.operation_index + (index - span.first)
+        })
     }
 
-    /// The log index of that operation; `None` where the log has no such.
+    /// The log index of that operation; `None` where the log has no such, as at and below the base.
     pub fn log_index_of(&self, operation: OperationIndex) -> Option<LogIndex> {
-        if operation == 0 || operation > self.fold.operation_index {
+        if operation <= self.base.operation_index || operation > self.fold.operation_index {
             return None;
         }
         let next = self
@@ -232,9 +318,15 @@ impl Log {
         (other.term, other.index) >= (self.last.term, self.last.index)
     }
 
-    /// The highest index up to `index` whose term is at most `term`: where two logs may agree at best (Raft 5.3).
+    /// The highest index up to `index` whose term is at most `term`: where two logs may agree at best (Raft 5.3). Where that
+    /// is below the base, which nobody knows more of here, the index is too, and the term is 0.
     pub fn agreement_hint(&self, index: LogIndex, term: Term) -> LogPosition {
         let index = index.min(self.last.index);
+        let base = self.base.position;
+        if index < base.index || term < base.term {
+            let index = index.min(base.index.saturating_sub(1));
+            return LogPosition { index, term: 0 };
+        }
         let spans = self
             .spans
             .partition_point(|span| span.first <= index && span.term <= term);
@@ -314,6 +406,25 @@ mod tests {
         })
     }
 
+    /// A log and one that was compacted at an index up to which it is settled.
+    fn compacted(kinds: &[(Term, u8)], at: LogIndex) -> (Log, Log) {
+        let (mut whole, mut log) = (log_of(kinds), log_of(kinds));
+        let index = at.min(log.last().index);
+        whole.settle(index);
+        log.settle(index);
+        let hash = whole.entry(index).map_or(0, |entry| entry.running_hash);
+        let position = LogPosition {
+            index,
+            term: whole.term_at(index).unwrap(),
+        };
+        log.compact_to(Base {
+            position,
+            operation_index: whole.operation_index_at(index),
+            running_hash: hash,
+        });
+        (whole, log)
+    }
+
     proptest! {
         #[test]
         fn terms_and_operation_indexes_are_those_of_the_entries(kinds in kinds(), cut in 1..40u64) {
@@ -335,6 +446,68 @@ mod tests {
             prop_assert_eq!(log.log_index_of(operations + 1), None);
             prop_assert_eq!(log.fold().operation_index, operations);
             prop_assert_eq!(log.term_at(log.last().index + 1), None);
+        }
+
+        #[test]
+        fn a_compacted_log_answers_as_before_from_its_base_on(
+            kinds in kinds(), at in 0..40u64, more in kinds(), cut in 1..40u64,
+        ) {
+            let (mut whole, mut log) = compacted(&kinds, at);
+            let base = *log.base();
+            if cut <= whole.last().index && cut > whole.settled() {
+                whole.truncate(cut);
+                log.truncate(cut);
+            }
+            let term = whole.last().term;
+            for (step, kind) in more {
+                for log in [&mut whole, &mut log] {
+                    let next = log.fold().next_entry(log.last().index + 1, term + step, payload(kind));
+                    log.push(next);
+                }
+            }
+            prop_assert_eq!((log.last(), log.fold()), (whole.last(), whole.fold()));
+            prop_assert_eq!(log.recent_bytes(), log.recent.iter().map(Entry::weight).sum::<usize>());
+            for index in 0..whole.last().index + 2 {
+                let inside = index >= base.position.index;
+                prop_assert_eq!(log.term_at(index), whole.term_at(index).filter(|_| inside), "{}", index);
+                prop_assert_eq!(log.entry(index), whole.entry(index).filter(|_| index > base.position.index));
+                if inside && index <= whole.last().index {
+                    prop_assert_eq!(log.operation_index_at(index), whole.operation_index_at(index));
+                }
+                for term in 0..whole.last().term + 2 {
+                    let (hint, best) = (log.agreement_hint(index, term), whole.agreement_hint(index, term));
+                    if best.index >= base.position.index {
+                        prop_assert_eq!(hint, best);
+                    } else {
+                        prop_assert!(hint.index >= best.index && hint.index < base.position.index && hint.term == 0);
+                    }
+                }
+            }
+            for operation in 0..whole.fold().operation_index + 2 {
+                let beyond = operation > base.operation_index;
+                prop_assert_eq!(log.log_index_of(operation), whole.log_index_of(operation).filter(|_| beyond));
+            }
+        }
+
+        #[test]
+        fn a_log_over_a_base_is_that_of_the_entries_behind_it(kinds in kinds(), at in 0..40u64) {
+            let (whole, compacted) = compacted(&kinds, at);
+            let base = *compacted.base();
+            let mut fold = Fold::default();
+            for index in 1..=base.position.index {
+                fold.apply(whole.entry(index).unwrap());
+            }
+            let mut log = Log::over(base.position, fold, 1 << 20);
+            prop_assert_eq!(*log.base(), base);
+            for index in base.position.index + 1..=whole.last().index {
+                prop_assert_eq!(log.append(whole.entry(index).unwrap().clone()), Ok(()));
+            }
+            prop_assert_eq!((&log.spans, log.last(), log.settled()), (&compacted.spans, whole.last(), base.position.index));
+            prop_assert_eq!(log.fold(), whole.fold());
+            if log.last().index > base.position.index {
+                log.truncate(base.position.index + 1);
+                prop_assert_eq!(log.last(), base.position);
+            }
         }
 
         #[test]
@@ -369,5 +542,24 @@ mod tests {
         let mut log = log_of(&[(1, 2), (1, 2)]);
         log.settle(2);
         log.truncate(2);
+    }
+
+    #[test]
+    fn the_memory_of_what_is_compacted_is_given_back() {
+        let kinds: Vec<(Term, u8)> = (1..=1_000).map(|term| (term, 1)).collect();
+        let (whole, log) = compacted(&kinds, 990);
+        assert_eq!((whole.spans.len(), log.spans.len()), (1_000, 10));
+        assert!(log.spans.capacity() < 100);
+        assert_eq!(log.entries(991, 1_000, usize::MAX).unwrap().len(), 10);
+        assert_eq!(log.entries(990, 1_000, usize::MAX), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "only what is committed is compacted")]
+    fn what_is_not_settled_is_not_compacted() {
+        let mut log = log_of(&[(1, 2), (1, 2)]);
+        log.settle(1);
+        let position = LogPosition { index: 2, term: 1 };
+        log.compact_to(Base::new(position, &log.fold().clone()));
     }
 }

@@ -103,8 +103,9 @@ pub enum RoleName {
 impl Raft {
     /// A member as it comes back from its disk: everything in `log` and `hard_state` is on it.
     pub fn new(config: Config, hard_state: HardState, mut log: Log, random: ChaCha8Rng, now: Time) -> Self {
-        let commit = hard_state.commit.min(log.last().index);
-        log.settle(commit.max(log.settled()));
+        log.settle(hard_state.commit.min(log.last().index).max(log.settled()));
+        // A log that begins in a snapshot is settled that far, whatever the state knew.
+        let commit = log.settled();
         let durability = Durability::new(log.last().index);
         // Entries may have reached the disk before the state that follows them: a vote is of the state's term only.
         let term = hard_state.term.max(log.last().term);

@@ -6,7 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::entry::SessionStamp;
+use bytes::{BufMut, Bytes};
+
+use crate::entry::{
+    CLIENT_ID_BYTES_MAX, DecodeError, SessionStamp, get_text, get_u16, get_u32, get_u64, put_text,
+};
 use crate::ids::{LogIndex, OperationIndex, Term};
 
 /// Answers that one session remembers.
@@ -170,6 +174,60 @@ impl Sessions {
         undo
     }
 
+    /// Appends the form in a snapshot: `limit u32, count u32`, and in the order of their last use `client_id (length u16, UTF-8),
+    /// last_use u64, remembers_from u64, count u16`, with `sequence u64, operation_index u64` for each answer, ascending.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let number = |number: usize| u32::try_from(number).expect("sessions are bounded");
+        out.put_u32_le(number(self.limit));
+        out.put_u32_le(number(self.by_use.len()));
+        for id in self.by_use.values() {
+            let session = self.by_id.get(id).expect("what was used is there");
+            put_text(id, out);
+            out.put_u64_le(session.last_use);
+            out.put_u64_le(session.remembers_from);
+            out.put_u16_le(u16::try_from(session.answers.len()).expect("answers are bounded"));
+            for (sequence, index) in &session.answers {
+                out.put_u64_le(*sequence);
+                out.put_u64_le(*index);
+            }
+        }
+    }
+
+    /// Reads what [`Sessions::encode`] wrote, of a log up to `at` with that many operations. What it says of lengths is
+    /// believed only as far as there are bytes.
+    pub(crate) fn decode(
+        from: &mut Bytes,
+        at: LogIndex,
+        operations: OperationIndex,
+    ) -> Result<Self, DecodeError> {
+        let bad = |what| Err(DecodeError::Field(what));
+        let limit = usize::try_from(get_u32(from)?).unwrap_or(usize::MAX);
+        if !(1..=SESSIONS_MAX).contains(&limit) {
+            return bad("limit of sessions");
+        }
+        let count = usize::try_from(get_u32(from)?).unwrap_or(usize::MAX);
+        if count > limit {
+            return bad("number of sessions");
+        }
+        let mut sessions = Self::with_limit(limit);
+        for _ in 0..count {
+            let id: Arc<str> = get_text(from)?.into();
+            let session = Session::decode(from, operations)?;
+            let used = sessions.by_use.last_key_value().map_or(0, |(&last, _)| last);
+            if !(used + 1..=at).contains(&session.last_use) {
+                return bad("last use of a session");
+            }
+            if id.is_empty() || id.len() > CLIENT_ID_BYTES_MAX {
+                return bad("client ID");
+            }
+            sessions.by_use.insert(session.last_use, Arc::clone(&id));
+            if sessions.by_id.insert(id, session).is_some() {
+                return bad("second session of a client");
+            }
+        }
+        Ok(sessions)
+    }
+
     fn evict_oldest(&mut self) -> Option<(Arc<str>, Session)> {
         let (_, id) = self.by_use.pop_first()?;
         let session = self.by_id.remove(&id)?;
@@ -209,6 +267,30 @@ impl Sessions {
 }
 
 impl Session {
+    fn decode(from: &mut Bytes, operations: OperationIndex) -> Result<Self, DecodeError> {
+        let mut session = Self {
+            last_use: get_u64(from)?,
+            remembers_from: get_u64(from)?,
+            answers: BTreeMap::new(),
+        };
+        let count = usize::from(get_u16(from)?);
+        if count > ANSWERS_PER_SESSION_MAX {
+            return Err(DecodeError::Field("number of answers"));
+        }
+        for _ in 0..count {
+            let (sequence, index) = (get_u64(from)?, get_u64(from)?);
+            let ascends = session
+                .answers
+                .last_key_value()
+                .is_none_or(|(&last, _)| last < sequence);
+            if !ascends || session.has_forgotten(sequence) || !(1..=operations).contains(&index) {
+                return Err(DecodeError::Field("answer of a session"));
+            }
+            session.answers.insert(sequence, index);
+        }
+        Ok(session)
+    }
+
     fn has_forgotten(&self, sequence: u64) -> bool {
         sequence < self.remembers_from
     }

@@ -1309,3 +1309,12 @@ fn the_largest_stated_minimum_is_kept_across_restarts() {
         Duration::from_millis(1_500)
     );
 }
+
+#[test]
+fn a_member_whose_log_begins_in_a_snapshot_has_committed_that_far() {
+    let position = LogPosition { index: 7, term: 3 };
+    let log = Log::over(position, Fold::new(configuration(3)), 1 << 20);
+    let random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let raft = Raft::new(Config::new(id(1)), HardState::default(), log, random, Time(0));
+    assert_eq!((raft.commit(), raft.term(), raft.persisted_index()), (7, 3, 7));
+}
