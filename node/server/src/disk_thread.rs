@@ -62,6 +62,7 @@ fn name(op: &Op) -> &'static str {
         Op::Fill { .. } => "fill",
         Op::Read { .. } => "read",
         Op::Replace { .. } => "replace",
+        Op::Rename { .. } => "rename",
         Op::Remove { .. } => "remove",
         Op::List => "list",
         Op::Volume => "volume",

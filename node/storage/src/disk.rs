@@ -104,6 +104,16 @@ pub enum Op {
         /// All of its new content.
         data: Bytes,
     },
+    /// Write `head` over the first bytes of an existing file and sync it with its length; then give it the name `to`, in the
+    /// place of whatever had that name, and sync the folder.
+    Rename {
+        /// Which file.
+        file: FileName,
+        /// Its first bytes from now on.
+        head: Bytes,
+        /// Its name from now on.
+        to: FileName,
+    },
     /// Remove a file, if it is there, and sync the folder.
     Remove {
         /// Which file.
@@ -118,7 +128,7 @@ pub enum Op {
 /// What came of an [`Op`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Written, filled, created, replaced or removed, and synced.
+    /// Written, filled, created, replaced, renamed or removed, and synced.
     Done,
     /// Of [`Op::Read`].
     Data(Bytes),

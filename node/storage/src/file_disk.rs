@@ -145,6 +145,20 @@ impl FileDisk {
         self.handle.sync_all().map_err(Failure::sync)
     }
 
+    fn rename(&mut self, name: FileName, head: &Bytes, to: FileName) -> Result<(), Failure> {
+        let (path, new_path) = (self.path(name), self.path(to));
+        let file = self.file(name).map_err(Failure::before)?;
+        write_all(file, 0, std::slice::from_ref(head)).map_err(Failure::before)?;
+        file.sync_all().map_err(Failure::sync)?;
+        fs::rename(path, new_path).map_err(Failure::before)?;
+        // A handle of what had the new name would go on showing that.
+        self.files.remove(&to);
+        if let Some(file) = self.files.remove(&name) {
+            self.keep(to, file);
+        }
+        self.handle.sync_all().map_err(Failure::sync)
+    }
+
     fn remove(&mut self, name: FileName) -> Result<(), Failure> {
         self.files.remove(&name);
         match fs::remove_file(self.path(name)) {
@@ -186,6 +200,7 @@ impl FileDisk {
             Op::Fill { file, from, to } => format!("cannot fill {folder}/{file} from offset {from} to {to}"),
             Op::Read { file, offset, .. } => format!("cannot read {folder}/{file} at offset {offset}"),
             Op::Replace { file, .. } => format!("cannot replace {folder}/{file}"),
+            Op::Rename { file, to, .. } => format!("cannot make {folder}/{file} {folder}/{to}"),
             Op::Remove { file } => format!("cannot remove {folder}/{file}"),
             Op::List => format!("cannot list {folder}"),
             Op::Volume => format!("cannot tell the size of the volume of {folder}"),
@@ -206,6 +221,7 @@ impl Disk for FileDisk {
             Op::Fill { file, from, to } => self.fill(*file, *from, *to).map(done),
             Op::Read { file, offset, length } => self.read(*file, *offset, *length).map(Outcome::Data),
             Op::Replace { file, data } => self.replace(*file, data).map(done),
+            Op::Rename { file, head, to } => self.rename(*file, head, *to).map(done),
             Op::Remove { file } => self.remove(*file).map(done),
             Op::List => self.list().map(Outcome::Files).map_err(Failure::before),
             Op::Volume => self.volume().map(Outcome::Volume).map_err(Failure::before),

@@ -321,6 +321,8 @@ pub(crate) enum Item {
 
 /// Bytes before a record's body.
 pub(crate) const RECORD_HEAD: usize = 13;
+/// Bytes before a state.
+pub(crate) const STATE_HEAD: usize = 5;
 
 pub(crate) fn put_state(state: &[u8], out: &mut Vec<u8>) {
     out.put_u8(ITEM_STATE);

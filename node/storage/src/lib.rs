@@ -64,6 +64,19 @@
 //! | truncation | `2`, first index u64 that is no more |
 //! | record | `3`, index u64, length u32, the bytes |
 //!
+//! | `log-start`, where segments were dropped | bytes | |
+//! | --- | --- | --- |
+//! | | 8 | `raftlogs` |
+//! | | 4 | format version |
+//! | | 8 | owner |
+//! | | 8 | index through which records are no more |
+//! | | 8 | sequence of the first segment |
+//! | | 8 + 4 | sequence and CRC of the last batch before it |
+//! | | 8 | sequence of a batch that was on disk when this was written |
+//! | | 1 + 8 | 1 if there was a state before the first segment, its length |
+//! | | | the state |
+//! | | 4 | CRC-32 of the above |
+//!
 //! A batch that does not fit in what is left of its segment begins the next one; the chain goes on across segments. An
 //! [`Append`] is never spread over batches unless it is longer than a batch may be.
 //!
@@ -87,8 +100,24 @@
 //! write (not a sync) that finds no room, on file systems that copy on write: nothing was promised, nothing comes behind
 //! it, and the same bytes are written to the same place later.
 //!
+//! # Dropping the beginning
+//!
+//! [`Wal::compact`] says through which index records are needed no more. Segments that hold no others, all of them before the
+//! last batch on disk, are dropped: first `log-start` is put in the place of the one before, then up to two of the files wait
+//! to become new segments, and the others are removed. What it says makes up for what goes: the link that the chain
+//! continues, the last state, and a batch that was on disk, so that a log which ends before that one is known to be
+//! damaged. Records of the first segments that remain, but are at or below the index, are passed over when opening.
+//!
+//! A dropped file becomes a segment by its new head, a sync, and its new name. All stamps in it are older than any batch that
+//! will be written to it, so what it held serves as well as zeros do, and its room costs no filling. A segment that lost its name
+//! to a crash counts for nothing, as no batch has spoken of it.
+//!
+//! The index may be beyond the last record, as after a snapshot from elsewhere. Then appends wait until `log-start` is on
+//! disk: no record is ever behind a gap that nothing explains.
+//!
 //! # Opening
 //!
+//! Segments before the first that `log-start` names count for nothing: one that was dropped, and neither used again nor removed.
 //! Batches are read in order for as long as each follows the one before: owner, segment, sequence, CRC of the batch before and
 //! its own CRC all fit. What is behind the last one was written after it, so one batch at most was under way there. The
 //! rest of the segment and all later ones are looked at sector by sector:
@@ -106,7 +135,7 @@
 //!
 //! What cannot be found is a loss that leaves all that the remaining batches speak of:
 //!
-//! - the log removed as a whole, or its first segment cut before the second sector of its first batch;
+//! - a log without `log-start` removed as a whole, or its first segment cut before the second sector of its first batch;
 //! - a cut right behind a batch that used up its room to the last sector;
 //! - the removal of all segments behind a batch that was written before the next one was prepared, which takes a batch about
 //!   as long as what is filled ahead, or a disk that fills more slowly than it is written to;
@@ -116,7 +145,7 @@
 //! Then segments that the last batch does not speak of are removed, sectors with later stamps are filled with zeros (so that
 //! no sector of a dropped batch can ever complete a new one of the same sequence), and the last batch is written over itself
 //! and synced: the process may have died between its write and its sync. The same is done with the head of the segment that
-//! was prepared, so that what is filled is durable before a batch says so. Only then does anything recovered count as
+//! was prepared, so that what is filled is durable before a batch says so, and with `log-start`. Only then does anything recovered count as
 //! persisted. Dying at any point of this changes nothing but that it is done again.
 //!
 //! A suspect tail may have been acknowledged. The file `suspect-tail` is put in place before the batch is dropped, and every
@@ -126,8 +155,11 @@
 //!
 //! [`Wal::read`] finds records by an index with a place for every 64 KiB of log. A batch read back is checked as when opening;
 //! one that is damaged is [`Fatal`]. What was truncated is never returned: a truncation always begins a new place, and a place
-//! answers only for indexes below the next one's.
+//! answers only for indexes below the next one's. The first record of a segment has a place too, so that the segments before can
+//! go. What was compacted is not read: the answer has no records, also where reading was under way.
 
+mod beginning;
+mod compaction;
 mod disk;
 mod error;
 mod file_disk;

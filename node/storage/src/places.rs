@@ -14,7 +14,7 @@ pub(crate) struct Position {
 struct Place {
     first: u64,
     at: Position,
-    /// A truncation lies between this place and the one before: they must not be joined.
+    /// A truncation lies between this place and the one before, or the beginning of a segment: they must not be joined.
     fixed: bool,
 }
 
@@ -53,8 +53,12 @@ impl Places {
         self.since = self.since.saturating_add(bytes as u64);
     }
 
-    /// A record of the batch at `at`.
+    /// A record of the batch at `at`. The first of a segment gets a place of its own, for the segments before may go.
     pub(crate) fn record(&mut self, index: u64, at: Position) {
+        self.due |= self
+            .ascending
+            .last()
+            .is_none_or(|last| last.at.segment < at.segment);
         if !self.due && self.since < self.stride_bytes {
             return;
         }
@@ -82,6 +86,12 @@ impl Places {
         let keep = self.ascending.partition_point(|place| place.first < from);
         self.ascending.truncate(keep);
         self.due = true;
+    }
+
+    /// All segments before that one are no more.
+    pub(crate) fn drop_before(&mut self, segment: u64) {
+        let gone = self.ascending.partition_point(|place| place.at.segment < segment);
+        self.ascending.drain(..gone);
     }
 
     /// From where to read on to find that record.
@@ -147,6 +157,24 @@ mod tests {
         with_batches(&mut places, [(4, 2), (5, 3)]);
         assert_eq!((places.find(1).unwrap().sequence, places.bound(1)), (1, 2));
         assert_eq!((places.find(3).unwrap().sequence, places.bound(3)), (4, u64::MAX));
+    }
+
+    #[test]
+    fn what_is_left_is_found_without_the_segments_before() {
+        let mut places = Places::bounded(1 << 20, 2);
+        for (segment, index) in [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5)] {
+            places.batch(512);
+            let at = Position { segment, ..at(index) };
+            places.record(index, at);
+        }
+        for (first, index, sequence) in [(2, 3, Some(3)), (2, 4, Some(3)), (3, 4, None), (3, 5, Some(5))] {
+            places.drop_before(first);
+            assert_eq!(
+                places.find(index).map(|at| at.sequence),
+                sequence,
+                "record {index}"
+            );
+        }
     }
 
     #[test]

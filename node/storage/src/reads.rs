@@ -55,6 +55,8 @@ struct Reading<R> {
     needed: usize,
     /// Bytes asked for by the operation in flight.
     asked: Option<usize>,
+    /// The file of the operation in flight is no more: what comes of it says nothing.
+    void: bool,
 }
 
 impl<R> Reading<R> {
@@ -91,6 +93,7 @@ impl<R: Record> Reads<R> {
             previous_crc: None,
             needed: SECTOR,
             asked: None,
+            void: false,
         };
         let before = self.readings.insert(id, reading);
         assert!(before.is_none(), "read {id} is under way already");
@@ -106,6 +109,34 @@ impl<R: Record> Reads<R> {
         }
     }
 
+    /// Records up to `through` are no more: reads that still want one end with what they have.
+    pub(crate) fn compact(&mut self, through: u64) {
+        for reading in self
+            .readings
+            .values_mut()
+            .filter(|reading| reading.next <= through)
+        {
+            reading.last = reading.next - 1;
+        }
+    }
+
+    /// All before that segment are no more: what is to be read next is looked up again.
+    pub(crate) fn drop_before(&mut self, segment: u64) {
+        for reading in self.readings.values_mut() {
+            if reading.at.is_some_and(|at| at.segment < segment) {
+                reading.at = None;
+                reading.previous_crc = None;
+                reading.needed = SECTOR;
+                reading.void = reading.asked.is_some();
+            }
+        }
+    }
+
+    /// Whether what comes of that read's operation in flight says nothing.
+    pub(crate) fn is_void(&self, id: u64) -> bool {
+        self.readings.get(&id).is_some_and(|reading| reading.void)
+    }
+
     pub(crate) fn next_op(&mut self, view: &View<'_>) -> Option<(u64, Op)> {
         let in_flight = self
             .readings
@@ -119,10 +150,10 @@ impl<R: Record> Reads<R> {
             .readings
             .iter_mut()
             .find(|(_, reading)| reading.asked.is_none())?;
-        // All may have been truncated by now: then any place does, as the answer needs an operation to come with.
+        // All may be gone by now: then any place does, as the answer needs an operation to come with.
         let at = reading.at.or_else(|| view.places.find(reading.next));
         let at = at.unwrap_or(Position {
-            segment: 1,
+            segment: view.room.current(),
             offset: 0,
             sequence: 0,
         });
@@ -152,6 +183,9 @@ impl<R: Record> Reads<R> {
     ) -> Result<Progress<R>, Damage> {
         let reading = self.readings.get_mut(&id).expect("a read in flight is known");
         let asked = reading.asked.take().expect("an operation was in flight");
+        if std::mem::take(&mut reading.void) && !reading.is_done(first_live) {
+            return Ok(Progress::More);
+        }
         let mut data = data.as_ref();
         let mut begins = true;
         while !reading.is_done(first_live) {

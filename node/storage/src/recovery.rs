@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::beginning::{self, Beginning};
+use crate::compaction::{Compaction, Origins};
 use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
 use crate::error::OpenError;
 use crate::format::{
@@ -14,7 +16,7 @@ use crate::format::{
 use crate::options::WalOptions;
 use crate::places::{Places, Position};
 use crate::record::Record;
-use crate::room::Segment;
+use crate::room::{SPARES_MAX, Segment};
 use crate::wal::{Recovery, SUSPECT, Visit};
 
 /// Read from a file at a time, in bytes, unless a batch is longer.
@@ -25,9 +27,12 @@ const READ_BYTES: usize = 1 << 20;
 pub(crate) struct Recovered {
     pub(crate) link: Link,
     pub(crate) segments: BTreeMap<u64, Segment>,
+    /// Dropped segments to become new ones, with their bytes.
+    pub(crate) spares: BTreeMap<u64, u64>,
     /// The segment of the last batch; 0 if there is none. At most one comes after it.
     pub(crate) current: u64,
     pub(crate) places: Places,
+    pub(crate) compaction: Compaction,
     pub(crate) recovery: Recovery,
 }
 
@@ -46,8 +51,14 @@ pub(crate) fn recover<R: Record>(
         buffer: Bytes::new(),
         at: None,
     };
-    let found = files.list()?;
-    let mut chain = Chain::new(options.index_stride_bytes, visit);
+    let beginning = Beginning::load(files.disk, options.owner)?;
+    let found = files.list(beginning.segment)?;
+    let mut chain = Chain::new(options.index_stride_bytes, &beginning, visit);
+    chain.begin().map_err(|problem| OpenError::Corrupt {
+        file: format!("{}/{}", files.folder, beginning::FILE),
+        offset: 0,
+        problem,
+    })?;
     for (&sequence, &(_, head)) in &found.segments {
         if !chain.enters(&mut files, &found, sequence)? {
             break;
@@ -57,10 +68,12 @@ pub(crate) fn recover<R: Record>(
         };
         chain.read_segment(&mut files, &found, sequence, head)?;
     }
+    chain.check_end(&files, &beginning)?;
     let Chain {
         link,
         mut segments,
         places,
+        origins,
         mut recovery,
         last,
         durable,
@@ -104,6 +117,11 @@ pub(crate) fn recover<R: Record>(
     if let Some((at, bytes)) = last {
         files.rewrite(at, bytes)?;
     }
+    if beginning != Beginning::default() {
+        // It may have been renamed into place without the folder having been synced.
+        files.execute(&beginning.store(options.owner))?;
+    }
+    let spares = files.spares(&found)?;
     recovery.batches = link.sequence;
     recovery.segments = segments.len();
     recovery.bytes = segments.values().map(|segment| segment.used).sum();
@@ -114,8 +132,10 @@ pub(crate) fn recover<R: Record>(
     Ok(Recovered {
         link,
         segments,
+        spares,
         current: end.current,
         places,
+        compaction: Compaction::new(beginning, origins),
         recovery,
     })
 }
@@ -124,6 +144,8 @@ pub(crate) fn recover<R: Record>(
 #[derive(Debug)]
 struct Found {
     segments: BTreeMap<u64, (u64, Option<SegmentHead>)>,
+    /// Segments before the first, with their lengths: dropped ones that are not removed yet.
+    dropped: BTreeMap<u64, u64>,
     suspect: bool,
 }
 
@@ -151,25 +173,46 @@ impl Files<'_> {
         }
     }
 
-    fn list(&mut self) -> Result<Found, OpenError> {
+    /// What is there of a log that begins with the segment `first`.
+    fn list(&mut self, first: u64) -> Result<Found, OpenError> {
         let files = match self.execute(&Op::List)? {
             Outcome::Files(files) => files,
             other => unreachable!("files were asked for, not {other:?}"),
         };
         let suspect = files.iter().any(|file| file.name == SUSPECT.to_string());
-        let lengths: BTreeMap<u64, u64> = files
+        let mut dropped: BTreeMap<u64, u64> = files
             .iter()
             .filter_map(|file| Some((FileName::parse_segment(&file.name)?, file.bytes)))
             .collect();
+        let lengths = dropped.split_off(&first);
         let mut segments = BTreeMap::new();
-        for (expected, (sequence, bytes)) in (1..).zip(lengths) {
+        for (expected, (sequence, bytes)) in (first..).zip(lengths) {
             if sequence != expected {
                 let problem = format!("it is missing, but {} is there", FileName::segment(sequence));
                 return Err(self.corrupt(expected, 0, problem));
             }
             segments.insert(sequence, (bytes, self.segment_head(sequence)?));
         }
-        Ok(Found { segments, suspect })
+        Ok(Found {
+            segments,
+            dropped,
+            suspect,
+        })
+    }
+
+    /// Keeps a few of the dropped segments, and removes the others.
+    fn spares(&mut self, found: &Found) -> Result<BTreeMap<u64, u64>, OpenError> {
+        let mut spares = BTreeMap::new();
+        for (&sequence, &bytes) in found.dropped.iter().rev() {
+            let bytes = bytes / SECTOR_BYTES * SECTOR_BYTES;
+            if spares.len() < SPARES_MAX && bytes > 0 {
+                spares.insert(sequence, bytes);
+            } else {
+                let file = FileName::segment(sequence);
+                self.execute(&Op::Remove { file })?;
+            }
+        }
+        Ok(spares)
     }
 
     /// The head of a segment; `None` where it was not written whole, or is damaged.
@@ -300,6 +343,7 @@ struct Chain<'a, R> {
     link: Link,
     segments: BTreeMap<u64, Segment>,
     places: Places,
+    origins: Origins,
     recovery: Recovery,
     /// The last batch, and the bytes it takes.
     last: Option<(Position, usize)>,
@@ -309,16 +353,51 @@ struct Chain<'a, R> {
 }
 
 impl<'a, R: Record> Chain<'a, R> {
-    fn new(index_stride_bytes: u64, visit: &'a mut dyn FnMut(Visit<R>) -> Result<(), String>) -> Self {
+    fn new(
+        index_stride_bytes: u64,
+        beginning: &Beginning,
+        visit: &'a mut dyn FnMut(Visit<R>) -> Result<(), String>,
+    ) -> Self {
+        let recovery = Recovery {
+            compacted_through: beginning.through,
+            last_index: beginning.through,
+            state: beginning.state.clone(),
+            ..Recovery::default()
+        };
         Self {
-            link: Link::default(),
+            link: beginning.link,
             segments: BTreeMap::new(),
             places: Places::new(index_stride_bytes),
-            recovery: Recovery::default(),
+            origins: Origins::new(beginning),
+            recovery,
             last: None,
             durable: Durable::default(),
             visit,
         }
+    }
+
+    /// Tells the state that was left by what was dropped.
+    fn begin(&mut self) -> Result<(), String> {
+        let state = self.recovery.state.clone();
+        state.map_or(Ok(()), |state| (self.visit)(Visit::State(state)))
+    }
+
+    /// Refuses a log that ends before a batch that the file about its beginning says was on disk.
+    fn check_end(&self, files: &Files<'_>, beginning: &Beginning) -> Result<(), OpenError> {
+        if self.link.sequence >= beginning.synced {
+            return Ok(());
+        }
+        let last = self.segments.last_key_value();
+        let (segment, offset) = last.map_or((beginning.segment, SECTOR_BYTES), |(&last, segment)| {
+            (last, segment.used)
+        });
+        let problem = format!(
+            "batch {} is damaged or missing, but batch {} was on disk when the segments before {} were dropped",
+            self.link.sequence + 1,
+            beginning.synced,
+            FileName::segment(beginning.segment)
+        );
+        Err(files.corrupt(segment, offset, problem))
     }
 
     /// Whether the log goes on in that segment.
@@ -378,6 +457,7 @@ impl<'a, R: Record> Chain<'a, R> {
     }
 
     fn read_batch(&mut self, at: Position, head: &BatchHead, payload: Bytes) -> Result<(), String> {
+        self.origins.batch(at.segment, self.link);
         self.places.batch(head.framed_bytes());
         for item in format::items(payload) {
             self.read_item(at, item?)?;
@@ -393,6 +473,7 @@ impl<'a, R: Record> Chain<'a, R> {
         match item {
             Item::State(state) => {
                 recovery.state = Some(state.clone());
+                self.origins.state(&state);
                 (self.visit)(Visit::State(state))
             }
             Item::Truncate(from) => {
@@ -402,7 +483,12 @@ impl<'a, R: Record> Chain<'a, R> {
                         recovery.last_index
                     ));
                 }
-                recovery.last_index = from.max(1) - 1;
+                // What was dropped is no more, whatever became of it before.
+                let from = from.max(recovery.compacted_through + 1);
+                if from > recovery.last_index {
+                    return Ok(());
+                }
+                recovery.last_index = from - 1;
                 if from <= recovery.first_index {
                     recovery.first_index = 0;
                 }
@@ -410,8 +496,13 @@ impl<'a, R: Record> Chain<'a, R> {
                 (self.visit)(Visit::Truncate(from))
             }
             Item::Record { index, body } => {
+                self.origins.record(index);
+                if index <= recovery.compacted_through && index > 0 {
+                    return Ok(());
+                }
                 let first = recovery.first_index == 0;
-                if !first && Some(index) != recovery.last_index.checked_add(1) || index == 0 {
+                let begins = first && recovery.compacted_through == 0;
+                if !begins && Some(index) != recovery.last_index.checked_add(1) || index == 0 {
                     return Err(format!("record {index} does not follow {}", recovery.last_index));
                 }
                 if first {

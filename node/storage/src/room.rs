@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::format::{Durable, SECTOR_BYTES};
 
+/// Dropped segments that are kept to become new ones; more are removed.
+pub(crate) const SPARES_MAX: usize = 2;
 /// Room is filled ahead in this many steps.
 const FILL_STEPS: u64 = 4;
 
@@ -31,10 +33,20 @@ pub(crate) struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Filling {
     pub(crate) segment: u64,
-    /// The segment has to be made.
-    pub(crate) create: bool,
+    pub(crate) making: Making,
     pub(crate) from: u64,
     pub(crate) to: u64,
+}
+
+/// How a piece comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Making {
+    /// The segment is there.
+    Fill,
+    /// The segment has to be made.
+    Create,
+    /// A dropped segment becomes this one as it is: what it held before serves as well as zeros.
+    Recycle(u64),
 }
 
 /// All segments, of which the current one is written to and the one after it is prepared.
@@ -45,13 +57,18 @@ pub(crate) struct Room {
     current: u64,
     segment_bytes: u64,
     fill_ahead_bytes: u64,
-    filling: bool,
+    /// The segment that a piece is being filled of.
+    filling: Option<u64>,
+    /// Dropped segments and their bytes.
+    spares: BTreeMap<u64, u64>,
 }
 
 impl Room {
-    /// `segments` are on disk for good; `current` is the one that is written to, and at most one comes after it.
+    /// `segments` are on disk for good; `current` is the one that is written to, and at most one comes after it. `spares`
+    /// are dropped ones, with their bytes.
     pub(crate) fn new(
         segments: BTreeMap<u64, Segment>,
+        spares: BTreeMap<u64, u64>,
         current: u64,
         segment_bytes: u64,
         fill_ahead_bytes: u64,
@@ -61,7 +78,8 @@ impl Room {
             current,
             segment_bytes,
             fill_ahead_bytes,
-            filling: false,
+            filling: None,
+            spares,
         }
     }
 
@@ -115,13 +133,16 @@ impl Room {
 
     /// The next piece to fill, where a batch of at least `bytes` waits (0: none does). One at a time.
     pub(crate) fn next_filling(&mut self, bytes: u64) -> Option<Filling> {
-        if self.filling {
+        if self.filling.is_some() {
             return None;
         }
         let filling = self
             .filling_of_current(bytes)
             .or_else(|| self.filling_of_next(bytes));
-        self.filling = filling.is_some();
+        self.filling = filling.map(|filling| filling.segment);
+        if let Some(Making::Recycle(spare)) = filling.map(|filling| filling.making) {
+            self.spares.remove(&spare);
+        }
         filling
     }
 
@@ -140,7 +161,7 @@ impl Room {
         let to = self.step(segment.filled, needed, goal, segment.capacity)?;
         Some(Filling {
             segment: self.current,
-            create: false,
+            making: Making::Fill,
             from: segment.filled,
             to,
         })
@@ -160,19 +181,28 @@ impl Room {
         let ahead = self.fill_ahead_bytes.saturating_sub(left);
         let goal = needed.max(SECTOR_BYTES + ahead).min(capacity);
         let step = self.step(filled, needed, goal, capacity);
+        let spare = self.spares.last_key_value().filter(|_| next.is_none());
+        if let Some((&spare, &bytes)) = spare {
+            return Some(Filling {
+                segment: sequence,
+                making: Making::Recycle(spare),
+                from: 0,
+                to: bytes,
+            });
+        }
         match next {
             None => {
                 let to = step.unwrap_or((filled + self.step_bytes()).min(capacity));
                 Some(Filling {
                     segment: sequence,
-                    create: true,
+                    making: Making::Create,
                     from: 0,
                     to,
                 })
             }
             Some(_) => Some(Filling {
                 segment: sequence,
-                create: false,
+                making: Making::Fill,
                 from: filled,
                 to: step?,
             }),
@@ -189,21 +219,51 @@ impl Room {
 
     /// That piece is on disk, or could not be filled.
     pub(crate) fn filled(&mut self, filling: Filling, done: bool) {
-        self.filling = false;
+        self.filling = None;
         if !done {
+            if let Making::Recycle(spare) = filling.making {
+                self.spares.insert(spare, filling.to);
+            }
             return;
         }
         let fresh = Segment {
             used: SECTOR_BYTES,
             filled: 0,
-            capacity: self.segment_bytes,
+            capacity: self.capacity(filling),
         };
         self.segments.entry(filling.segment).or_insert(fresh).filled = filling.to;
     }
 
-    /// Size that new segments get.
-    pub(crate) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes
+    /// What a new segment may grow to: a recycled one may be larger than they are today.
+    pub(crate) fn capacity(&self, filling: Filling) -> u64 {
+        self.segment_bytes.max(filling.to)
+    }
+
+    /// All before that segment are dropped: kept as spares, but for those returned, which are to be removed.
+    pub(crate) fn drop_before(&mut self, first: u64) -> Vec<u64> {
+        let kept = self.segments.split_off(&first);
+        let dropped = std::mem::replace(&mut self.segments, kept);
+        self.spares.extend(
+            dropped
+                .into_iter()
+                .map(|(sequence, segment)| (sequence, segment.filled)),
+        );
+        let surplus = self.spares.len().saturating_sub(SPARES_MAX);
+        std::iter::from_fn(|| self.spares.pop_first())
+            .take(surplus)
+            .map(|(sequence, _)| sequence)
+            .collect()
+    }
+
+    /// The first segment that something is or may be written to.
+    pub(crate) fn busy(&self) -> u64 {
+        self.filling
+            .map_or(self.current, |filling| filling.min(self.current))
+    }
+
+    /// The segment that is written to; 0 before the first.
+    pub(crate) fn current(&self) -> u64 {
+        self.current
     }
 
     /// That segment; empty if it is not there.
@@ -218,7 +278,8 @@ impl Room {
 
     /// Bytes of all files.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.segments.values().map(|segment| segment.filled).sum()
+        let segments = self.segments.values().map(|segment| segment.filled);
+        segments.chain(self.spares.values().copied()).sum()
     }
 }
 
@@ -230,7 +291,7 @@ mod tests {
     const AHEAD: u64 = 8 * 512;
 
     fn room() -> Room {
-        Room::new(BTreeMap::new(), 0, CAPACITY, AHEAD)
+        Room::new(BTreeMap::new(), BTreeMap::new(), 0, CAPACITY, AHEAD)
     }
 
     fn fill(room: &mut Room, bytes: u64) -> Filling {
@@ -246,7 +307,7 @@ mod tests {
         let step = AHEAD / FILL_STEPS;
         let create = Filling {
             segment: 1,
-            create: true,
+            making: Making::Create,
             from: 0,
             to: 512 + step,
         };
@@ -322,5 +383,50 @@ mod tests {
         let filling = room.next_filling(512).unwrap();
         room.filled(filling, false);
         assert_eq!((room.slot(512), room.next_filling(512)), (None, Some(filling)));
+    }
+
+    #[test]
+    fn dropped_segments_become_new_ones() {
+        let mut room = room();
+        let mut recycled = Vec::new();
+        for _ in 0..2000 {
+            if let Some(slot) = room.slot(512) {
+                room.take(slot, 512);
+            }
+            if let Some(filling) = room.next_filling(512) {
+                if let Making::Recycle(spare) = filling.making {
+                    recycled.push((spare, filling.segment));
+                }
+                room.filled(filling, true);
+            }
+            let removed = room.drop_before(room.busy());
+            assert!(removed.is_empty(), "each is used before another is dropped");
+        }
+        assert!(recycled.len() > 20 && recycled.iter().all(|(spare, segment)| spare + 2 == *segment));
+        assert!(room.disk_bytes() <= 3 * CAPACITY);
+    }
+
+    #[test]
+    fn few_dropped_segments_are_kept() {
+        let whole = Segment {
+            used: CAPACITY,
+            filled: CAPACITY,
+            capacity: CAPACITY,
+        };
+        let segments = (1..=6).map(|sequence| (sequence, whole)).collect();
+        let mut room = Room::new(segments, BTreeMap::new(), 6, CAPACITY, AHEAD);
+        assert_eq!(room.drop_before(6), [1, 2, 3]);
+        assert_eq!(room.disk_bytes(), 3 * CAPACITY);
+        let filling = room.next_filling(512).unwrap();
+        assert_eq!(
+            (filling.segment, filling.making, filling.to),
+            (7, Making::Recycle(5), CAPACITY)
+        );
+        room.filled(filling, false);
+        assert_eq!(
+            room.next_filling(512),
+            Some(filling),
+            "the disk had no room; it is there again"
+        );
     }
 }

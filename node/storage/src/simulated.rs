@@ -75,7 +75,7 @@ impl MemoryDisk {
         self.files.values().map(|file| file.shown.len() as u64).sum()
     }
 
-    /// The next write, fill, creation, replacement or removal fails in that way, without having had an effect.
+    /// The next write, fill, creation, replacement, renaming or removal fails in that way, without having had an effect.
     pub fn fail_next(&mut self, kind: DiskErrorKind) {
         self.fail_next = Some(kind);
     }
@@ -161,6 +161,16 @@ impl MemoryDisk {
                     file.write(position(*from), &zeros);
                 }
             }
+            Op::Rename { file, head, .. } => {
+                let part = head.get(..part_of(head.len(), random)).unwrap_or_default();
+                if let Some(file) = self.files.get_mut(file) {
+                    file.write(0, part);
+                }
+                if coin(random) {
+                    // As below.
+                    let _ = self.change(op);
+                }
+            }
             Op::Replace { .. } | Op::Remove { .. } => {
                 if coin(random) {
                     // It fails only for want of room, and then it has not happened.
@@ -204,6 +214,16 @@ impl MemoryDisk {
             Op::Replace { file, data } => {
                 self.reserve(*file, data.len(), op)?;
                 self.files.insert(*file, MemoryFile::durable(data.to_vec()));
+            }
+            Op::Rename { file, head, to } => {
+                let mut content = self
+                    .files
+                    .remove(file)
+                    .ok_or_else(|| error(DiskErrorKind::Missing, op))?;
+                content.write(0, head);
+                content.sync();
+                content.linked = true;
+                self.files.insert(*to, content);
             }
             Op::Remove { file } => {
                 self.files.remove(file);
@@ -329,6 +349,7 @@ fn error(kind: DiskErrorKind, op: &Op) -> DiskError {
         Op::Create { file, .. } => format!("cannot create {file}"),
         Op::Fill { file, from, .. } => format!("cannot fill {file} from offset {from}"),
         Op::Replace { file, .. } => format!("cannot replace {file}"),
+        Op::Rename { file, to, .. } => format!("cannot make {file} {to}"),
         Op::Remove { file } => format!("cannot remove {file}"),
         Op::List => "cannot list the files".to_owned(),
         Op::Volume => "cannot tell the size of the volume".to_owned(),

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::compaction::{Compaction, Synced};
 use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
 use crate::error::{Fatal, OpenError};
-use crate::format::{self, Link, SegmentHead, framed_bytes, payload_room};
+use crate::format::{self, Link, STATE_HEAD, SegmentHead, framed_bytes, payload_room};
 use crate::options::{Sizes, WalOptions};
 use crate::places::{Places, Position};
 use crate::queue::{Change, Encoded, Queue};
 use crate::reads::{Progress, Reads, View};
 use crate::record::Record;
 use crate::recovery::{self, Recovered};
-use crate::room::{Filling, Room};
+use crate::room::{Filling, Making, Room};
 
 /// Number of an append: 1, 2, 3, ... since the log was opened.
 pub type Ticket = u64;
@@ -64,8 +65,10 @@ pub enum Visit<R> {
 pub struct Recovery {
     /// Index of the first record; 0 if there is none.
     pub first_index: u64,
-    /// Index of the last record; 0 if there never was one.
+    /// Index of the last record, dropped or not; 0 if there never was one.
     pub last_index: u64,
+    /// Records up to this index were dropped by [`Wal::compact`]; 0 if none were.
+    pub compacted_through: u64,
     /// The last state.
     pub state: Option<Bytes>,
     /// Batches in the log. 0: nothing was ever made durable.
@@ -87,7 +90,7 @@ pub enum WalEvent<R> {
     /// This append and all before it survive a power failure.
     Persisted(Ticket),
     /// Answers [`Wal::read`]. Fewer records than asked for where `max_bytes` ended it, or where the rest was truncated or
-    /// not on disk meanwhile; none only where all were truncated.
+    /// not on disk meanwhile, or compacted; none only where all were truncated, or the first was compacted.
     Read {
         /// The caller's number.
         id: u64,
@@ -107,6 +110,8 @@ enum Purpose {
     Fill(Filling),
     Read(u64),
     Repair,
+    Begin,
+    Remove,
 }
 
 /// Whether the disk had room when it was last asked.
@@ -136,6 +141,8 @@ struct Flight {
     progress: Written,
     /// It found no room before.
     was_held: bool,
+    /// Where it is.
+    at: Position,
     done: Option<Ticket>,
     through: u64,
 }
@@ -151,6 +158,8 @@ pub struct Wal<R> {
     places: Places,
     queue: Queue,
     flight: Option<Flight>,
+    synced: Synced,
+    compaction: Compaction,
     reads: Reads<R>,
     in_flight: BTreeMap<OpId, Purpose>,
     disk_room: DiskRoom,
@@ -181,8 +190,10 @@ impl<R: Record> Wal<R> {
         let Recovered {
             link,
             segments,
+            spares,
             current,
             places,
+            compaction,
             recovery,
         } = recovery::recover(disk, options, sizes.segment, visit)?;
         let wal = Self {
@@ -190,10 +201,15 @@ impl<R: Record> Wal<R> {
             folder: disk.folder(),
             sizes,
             link,
-            room: Room::new(segments, current, sizes.segment, sizes.fill_ahead),
+            room: Room::new(segments, spares, current, sizes.segment, sizes.fill_ahead),
             places,
             queue: Queue::default(),
             flight: None,
+            synced: Synced {
+                segment: current,
+                sequence: link.sequence,
+            },
+            compaction,
             reads: Reads::default(),
             in_flight: BTreeMap::new(),
             disk_room: DiskRoom::Enough,
@@ -218,8 +234,9 @@ impl<R: Record> Wal<R> {
         }
         for record in &append.records {
             let index = record.index();
+            let anywhere = self.is_empty() && self.compaction.through() == 0;
             assert!(
-                index == self.last_index + 1 || (self.is_empty() && index > 0),
+                index == self.last_index + 1 || (anywhere && index > 0),
                 "record {index} does not follow {}",
                 self.last_index
             );
@@ -234,6 +251,11 @@ impl<R: Record> Wal<R> {
     }
 
     fn truncate(&mut self, from: u64) {
+        let compacted = self.compaction.through();
+        assert!(
+            from > compacted || compacted == 0,
+            "records up to {compacted} were compacted: the log cannot be cut at {from}"
+        );
         self.last_index = from.max(1) - 1;
         self.places.truncate(from);
         self.reads.truncate(from);
@@ -242,8 +264,32 @@ impl<R: Record> Wal<R> {
         }
     }
 
+    /// Records up to `through` are needed no more: from now on they are not read, and [`Wal::first_index`] is beyond them.
+    /// When that is on disk, segments that hold no others are dropped: a few become new segments, the others are removed.
+    /// The last state stays, whatever segment it was in.
+    ///
+    /// With `through` beyond the last record all of them are dropped and the next one has the index `through + 1`, as
+    /// after a snapshot from elsewhere. What is appended after this call is never on disk without it.
+    ///
+    /// Ask again from time to time: only segments that nothing is written to are dropped. What is below an earlier
+    /// `through` has no effect.
+    pub fn compact(&mut self, through: u64) {
+        if through == 0 || through < self.compaction.through() {
+            return;
+        }
+        self.compaction.wish(through, self.last_index);
+        if through >= self.last_index {
+            self.first_index = 0;
+            self.last_index = through;
+        } else if !self.is_empty() {
+            self.first_index = self.first_index.max(through + 1);
+        }
+        self.reads.compact(through);
+    }
+
     /// Asks for the records from `first` to `last`, at least one, and no more once they have `max_bytes`. Records that are
-    /// not on disk yet, and requests for none that are there, are answered at once; otherwise [`WalEvent::Read`] follows.
+    /// not on disk yet are answered at once, and so, with none, are requests whose first record is not there (compacted, or
+    /// beyond the last); otherwise [`WalEvent::Read`] follows.
     pub fn read(&mut self, id: u64, first: u64, last: u64, max_bytes: usize) -> Option<Vec<R>> {
         let last = last.min(self.last_index);
         if self.is_empty() || first < self.first_index || first > last {
@@ -268,6 +314,7 @@ impl<R: Record> Wal<R> {
             .or_else(|| self.next_fill())
             .or_else(|| self.next_read())
             .or_else(|| self.next_repair())
+            .or_else(|| self.next_compaction())
     }
 
     fn hand_out(&mut self, purpose: Purpose, op: Op) -> (OpId, Op) {
@@ -294,6 +341,9 @@ impl<R: Record> Wal<R> {
 
     /// Puts what is queued, as far as it fits, into a batch.
     fn build_batch(&mut self) -> Option<Flight> {
+        if self.compaction.holds_appends() {
+            return None;
+        }
         let slot = self.room.slot(self.waiting_bytes()?)?;
         let room = payload_room(slot.bytes).expect("a slot has room for a sector");
         let taken = self.queue.take(room, self.sizes.batch);
@@ -302,6 +352,7 @@ impl<R: Record> Wal<R> {
             segment: slot.segment,
         };
         let payload: Vec<Bytes> = taken.items.iter().map(|item| item.bytes.clone()).collect();
+        self.compaction.origins.batch(slot.segment, self.link);
         let framed = format::frame(place, self.link, self.room.durable(slot.segment), &payload);
         self.link = framed.link;
         self.room.take(slot, framed.bytes.len() as u64);
@@ -320,6 +371,7 @@ impl<R: Record> Wal<R> {
             },
             progress: Written::Ready,
             was_held: false,
+            at,
             done: taken.done,
             through: taken.through,
         })
@@ -329,9 +381,18 @@ impl<R: Record> Wal<R> {
         self.places.batch(bytes);
         for item in items {
             match item.change {
-                Change::State => {}
+                Change::State => {
+                    let state = item
+                        .bytes
+                        .get(STATE_HEAD..)
+                        .expect("a state comes behind its head");
+                    self.compaction.origins.state(state);
+                }
                 Change::Truncate(from) => self.places.truncate(from),
-                Change::Record(index) => self.places.record(index, at),
+                Change::Record(index) => {
+                    self.places.record(index, at);
+                    self.compaction.origins.record(index);
+                }
             }
         }
     }
@@ -347,24 +408,27 @@ impl<R: Record> Wal<R> {
         }
         let filling = self.room.next_filling(self.waiting_bytes().unwrap_or(0))?;
         let file = FileName::segment(filling.segment);
-        let op = if filling.create {
-            let capacity = self.room.segment_bytes();
-            let head = SegmentHead {
-                owner: self.owner,
-                sequence: filling.segment,
-                capacity,
-            };
-            Op::Create {
+        let head = SegmentHead {
+            owner: self.owner,
+            sequence: filling.segment,
+            capacity: self.room.capacity(filling),
+        };
+        let op = match filling.making {
+            Making::Create => Op::Create {
                 file,
                 head: head.encode(),
                 length: filling.to,
-            }
-        } else {
-            Op::Fill {
+            },
+            Making::Recycle(spare) => Op::Rename {
+                file: FileName::segment(spare),
+                head: head.encode(),
+                to: file,
+            },
+            Making::Fill => Op::Fill {
                 file,
                 from: filling.from,
                 to: filling.to,
-            }
+            },
         };
         Some(self.hand_out(Purpose::Fill(filling), op))
     }
@@ -385,6 +449,26 @@ impl<R: Record> Wal<R> {
         Some(self.hand_out(Purpose::Repair, Op::Remove { file: SUSPECT }))
     }
 
+    fn next_compaction(&mut self) -> Option<(OpId, Op)> {
+        if let Some(segment) = self.compaction.next_removal() {
+            let file = FileName::segment(segment);
+            return Some(self.hand_out(Purpose::Remove, Op::Remove { file }));
+        }
+        // Even on a full disk: it is what makes room.
+        let beginning = self.compaction.next_beginning(self.synced, self.room.busy())?;
+        Some(self.hand_out(Purpose::Begin, beginning.store(self.owner)))
+    }
+
+    /// The log begins with a later segment, durably: those before are dropped.
+    fn begun(&mut self) -> Vec<WalEvent<R>> {
+        let first = self.compaction.written();
+        let surplus = self.room.drop_before(first);
+        self.compaction.remove(surplus);
+        self.places.drop_before(first);
+        self.reads.drop_before(first);
+        self.has_room().into_iter().collect()
+    }
+
     /// What came of an operation. An error is final: the log may no longer be used.
     pub fn complete(
         &mut self,
@@ -399,6 +483,12 @@ impl<R: Record> Wal<R> {
             (Purpose::Write, Ok(_)) => Ok(self.written()),
             (Purpose::Fill(filling), Ok(_)) => Ok(self.filled(filling)),
             (Purpose::Read(read), Ok(Outcome::Data(data))) => self.has_read(read, &data),
+            (Purpose::Read(read), Err(_)) if self.reads.is_void(read) => self.has_read(read, &Bytes::new()),
+            (Purpose::Begin, Ok(_)) => Ok(self.begun()),
+            (Purpose::Remove, Ok(_)) => {
+                self.compaction.removed();
+                Ok(Vec::new())
+            }
             (Purpose::Repair, Ok(_)) => {
                 self.suspect = false;
                 Ok(vec![WalEvent::Repaired])
@@ -414,6 +504,10 @@ impl<R: Record> Wal<R> {
                 self.room.filled(filling, false);
                 Ok(self.is_full())
             }
+            (Purpose::Begin, Err(error)) if error.kind == DiskErrorKind::Full => {
+                self.compaction.hold();
+                Ok(self.is_full())
+            }
             (Purpose::Read(_), Ok(other)) => unreachable!("data was asked for, not {other:?}"),
             (_, Err(error)) => Err(Fatal(format!(
                 "{error}: what is on disk is unknown until the next start; check the disk and start again"
@@ -424,6 +518,10 @@ impl<R: Record> Wal<R> {
     fn written(&mut self) -> Vec<WalEvent<R>> {
         let flight = self.flight.take().expect("a batch was in flight");
         self.queue.persisted(flight.through);
+        self.synced = Synced {
+            segment: flight.at.segment,
+            sequence: flight.at.sequence,
+        };
         let mut events: Vec<_> = flight.done.map(WalEvent::Persisted).into_iter().collect();
         // Writing into what is filled says nothing of the room beyond, unless it was this batch that found none.
         if flight.was_held {
@@ -473,6 +571,7 @@ impl<R: Record> Wal<R> {
 
     /// After [`WalEvent::Full`]: ask the disk for room again, at the next [`Wal::next_op`].
     pub fn retry(&mut self) {
+        self.compaction.retry();
         if self.disk_room == DiskRoom::Full {
             self.disk_room = DiskRoom::Trying;
         }
@@ -481,6 +580,11 @@ impl<R: Record> Wal<R> {
     /// The caller has what a suspect tail lost, from others: forget about it. [`WalEvent::Repaired`] follows.
     pub fn repaired(&mut self) {
         self.repairing = self.suspect;
+    }
+
+    /// Records up to this index were dropped by [`Wal::compact`]; 0 if none were.
+    pub fn compacted_through(&self) -> u64 {
+        self.compaction.through()
     }
 
     /// Whether it holds no record.
@@ -493,7 +597,7 @@ impl<R: Record> Wal<R> {
         self.first_index
     }
 
-    /// Index of the last record, on disk or not; 0 if there never was one.
+    /// Index of the last record, on disk or not, dropped or not; 0 if there never was one.
     pub fn last_index(&self) -> u64 {
         self.last_index
     }
@@ -513,7 +617,7 @@ impl<R: Record> Wal<R> {
         self.disk_room != DiskRoom::Enough
     }
 
-    /// Bytes that the segments take on disk.
+    /// Bytes that the segments take on disk, with the dropped ones that are to become new ones.
     pub fn disk_bytes(&self) -> u64 {
         self.room.disk_bytes()
     }

@@ -5,57 +5,23 @@
 //!
 //! `STORAGE_SEED=<seed> cargo test -p raftlog-storage --test crash` replays one run; `STORAGE_RUNS=<n>` makes it that many.
 
+mod numbered;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{
-    Append, BATCH_BYTES_MAX, Disk, DiskError, DiskErrorKind, Op, OpId, Outcome, Record, Recovery, Ticket,
-    Visit, Wal, WalEvent, WalOptions,
+    Append, BATCH_BYTES_MAX, Disk, DiskError, DiskErrorKind, Op, OpId, Outcome, Recovery, Ticket, Visit, Wal,
+    WalEvent, WalOptions,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use numbered::Numbered;
+
 const OWNER: u64 = 0xabcd;
 const ROOMY: u64 = 1 << 30;
-
-#[derive(Clone, PartialEq, Eq)]
-struct Numbered {
-    index: u64,
-    data: Bytes,
-}
-
-impl fmt::Debug for Numbered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "record {} of {} bytes beginning {:?}",
-            self.index,
-            self.data.len(),
-            self.data.slice(..self.data.len().min(4))
-        )
-    }
-}
-
-impl Record for Numbered {
-    fn index(&self) -> u64 {
-        self.index
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.index.to_le_bytes());
-        out.extend_from_slice(&self.data);
-    }
-
-    fn decode(mut from: Bytes) -> Result<Self, String> {
-        if from.len() < 8 {
-            return Err("cut short".to_owned());
-        }
-        let index = u64::from_le_bytes(from.split_to(8).as_ref().try_into().map_err(|_| "cut short")?);
-        Ok(Self { index, data: from })
-    }
-}
 
 /// One step of history, and the append it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
