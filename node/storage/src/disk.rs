@@ -12,6 +12,7 @@ pub struct FileName(Name);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Name {
     Segment(u64),
+    Snapshot(u64),
     Named(&'static str),
 }
 
@@ -41,6 +42,18 @@ impl FileName {
         Self(Name::Segment(sequence))
     }
 
+    /// The snapshot at that log index: `snapshot-` and 16 hex digits.
+    pub(crate) const fn snapshot(index: u64) -> Self {
+        Self(Name::Snapshot(index))
+    }
+
+    /// The index of the snapshot that a listed file is; `None` for any other file.
+    pub(crate) fn parse_snapshot(name: &str) -> Option<u64> {
+        let digits = name.strip_prefix("snapshot-")?;
+        let index = u64::from_str_radix(digits, 16).ok()?;
+        (Self::snapshot(index).to_string() == name).then_some(index)
+    }
+
     /// The sequence of the segment that a listed file is; `None` for any other file.
     pub(crate) fn parse_segment(name: &str) -> Option<u64> {
         let digits = name.strip_prefix("log-")?;
@@ -53,6 +66,7 @@ impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Name::Segment(sequence) => write!(f, "log-{sequence:016x}"),
+            Name::Snapshot(index) => write!(f, "snapshot-{index:016x}"),
             Name::Named(name) => f.write_str(name),
         }
     }

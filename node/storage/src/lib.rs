@@ -1,5 +1,5 @@
 //! The write-ahead log of nodes and replicators: a pure core that hands out [`Op`]s for a [`Disk`] and takes back what came
-//! of them. [`FileDisk`] is the only place that touches real files.
+//! of them. [`FileDisk`] is the only place that touches real files. Snapshots lie beside the log: [`snapshots`].
 //!
 //! ```
 //! use raftlog_raft::entry::{Entry, Payload};
@@ -174,6 +174,7 @@ mod recovery;
 mod room;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
+pub mod snapshots;
 mod wal;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, FileInfo, FileName, Op, Outcome};
