@@ -436,3 +436,43 @@ impl Drop for Tmpfs {
         assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
     }
 }
+
+/// What is dropped of a log on real files becomes new segments, also across starts.
+#[test]
+fn a_log_on_real_files_is_bounded() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut index = 0;
+    for _ in 0..3 {
+        let (mut disk, mut wal, recovery, visits) = open(folder.path()).expect("it opens");
+        assert_eq!(recovery.last_index, index);
+        assert_eq!(visits.len() as u64, index - recovery.compacted_through);
+        for _ in 0..20 {
+            let records: Vec<Entry> = (index + 1..=index + 200).map(entry).collect();
+            index += 200;
+            wal.append(Append {
+                records,
+                ..Append::default()
+            });
+            wal.compact(index - 200);
+            drive(&mut wal, &mut disk);
+        }
+        assert_eq!(wal.first_index(), index - 199);
+        wal.read(1, index - 199, index, usize::MAX);
+        let read: Vec<Entry> = (index - 199..=index).map(entry).collect();
+        assert_eq!(
+            drive(&mut wal, &mut disk),
+            [WalEvent::Read { id: 1, records: read }]
+        );
+    }
+    let segments: Vec<String> = fs::read_dir(folder.path())
+        .expect("a folder")
+        .map(|file| file.expect("a file").file_name().into_string().expect("a name"))
+        .filter(|name| name.starts_with("log-0"))
+        .collect();
+    assert!(segments.len() <= 5, "{segments:?}");
+    assert!(
+        segments.iter().all(|name| name.as_str() > "log-0000000000000003"),
+        "{segments:?}"
+    );
+    assert!(folder.path().join("log-start").exists());
+}

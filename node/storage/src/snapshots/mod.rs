@@ -50,7 +50,7 @@ pub const SNAPSHOTS_MAX: usize = 2;
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// The most data that a snapshot may have.
 pub const DATA_BYTES_MAX: u64 = 1 << 50;
-/// Data that were received and are not on disk yet; beyond it [`Refused::Busy`].
+/// Data that were received and are not on disk yet; beyond it [`Refused::Busy`]. A longer piece is taken if nothing else waits.
 pub const PENDING_BYTES_MAX: usize = 4 << 20;
 /// Reads that are not answered yet; beyond it [`Refused::Busy`].
 pub const READS_MAX: usize = 64;
