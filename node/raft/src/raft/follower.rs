@@ -162,6 +162,10 @@ impl Raft {
         if index != verified + 1 || term > self.term {
             return Err(format!("entry {index} of term {term} after {verified}"));
         }
+        if index <= self.log.base().position.index {
+            // It is committed, and in a snapshot.
+            return Ok(());
+        }
         let held = self.log.term_at(index);
         if held == Some(term) {
             return Ok(());

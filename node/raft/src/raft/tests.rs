@@ -1310,11 +1310,49 @@ fn the_largest_stated_minimum_is_kept_across_restarts() {
     );
 }
 
-#[test]
-fn a_member_whose_log_begins_in_a_snapshot_has_committed_that_far() {
+/// A member whose log begins after entry 7, of term 3.
+fn after_a_snapshot() -> Raft {
     let position = LogPosition { index: 7, term: 3 };
     let log = Log::over(position, Fold::new(configuration(3)), 1 << 20);
     let random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    let raft = Raft::new(Config::new(id(1)), HardState::default(), log, random, Time(0));
+    Raft::new(Config::new(id(1)), HardState::default(), log, random, Time(0))
+}
+
+#[test]
+fn a_member_whose_log_begins_in_a_snapshot_has_committed_that_far() {
+    let raft = after_a_snapshot();
     assert_eq!((raft.commit(), raft.term(), raft.persisted_index()), (7, 3, 7));
+}
+
+/// A leader that does not know how far a follower is sends what the follower has in a snapshot, again.
+#[test]
+fn entries_that_are_in_a_snapshot_are_passed_over() {
+    let mut raft = after_a_snapshot();
+    let entry = |log_index| Entry {
+        log_index,
+        term: 3,
+        operation_index: 0,
+        running_hash: 0,
+        payload: Payload::Noop,
+    };
+    let request = AppendEntries {
+        previous: LogPosition { index: 4, term: 2 },
+        entries: (5..=9).map(entry).collect(),
+        commit: 8,
+        round: 1,
+        heartbeat: false,
+        minimum_election_timeout: Duration::from_millis(1_500),
+        read_answers: Vec::new(),
+    };
+    let message = Message {
+        from: id(2),
+        to: id(1),
+        term: 3,
+        body: Body::AppendEntries(request),
+    };
+    raft.message(Time(1), message);
+    let effects = raft.flush(Time(1));
+    let refused = |effect: &Effect| matches!(effect, Effect::Notice(Notice::EntriesRefused { .. }));
+    assert!(!effects.iter().any(refused), "{effects:?}");
+    assert_eq!((raft.log().last().index, raft.commit()), (9, 8));
 }
