@@ -141,7 +141,7 @@ impl Client {
         let call = Call {
             what: "open a session",
             timeout: self.options().timeout,
-            appends: false,
+            stake: Stake::None,
             repeatable: true,
         };
         let response = self
@@ -182,7 +182,7 @@ impl Client {
         let call = Call {
             what: "submit the operation",
             timeout: self.options().timeout,
-            appends: true,
+            stake: Stake::Log,
             repeatable,
         };
         let (response, target) = self
@@ -219,7 +219,7 @@ impl Client {
         let call = Call {
             what: "transfer leadership",
             timeout: self.options().timeout,
-            appends: false,
+            stake: Stake::None,
             repeatable: false,
         };
         let response = self
@@ -247,7 +247,11 @@ impl Client {
         let call = Call {
             what: "change the membership",
             timeout: self.options().timeout,
-            appends: !request.dry_run,
+            stake: if request.dry_run {
+                Stake::None
+            } else {
+                Stake::Membership
+            },
             repeatable: true,
         };
         let response = self
@@ -298,7 +302,7 @@ impl Client {
         let mut attempts = Attempts::new(
             self.options().backoff,
             self.targets().count(),
-            call.appends,
+            call.stake != Stake::None,
             call.repeatable,
         );
         loop {
@@ -448,10 +452,28 @@ pub(crate) struct Call {
     /// Completes "cannot ...".
     pub(crate) what: &'static str,
     pub(crate) timeout: Duration,
-    /// Whether it appends an operation, so that it matters to the caller whether it did.
-    pub(crate) appends: bool,
+    pub(crate) stake: Stake,
     /// Whether an attempt whose outcome is unknown may be repeated.
     pub(crate) repeatable: bool,
+}
+
+/// What a call may have changed, so that it matters to the caller whether it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stake {
+    None,
+    Log,
+    Membership,
+}
+
+impl Stake {
+    /// Said of a call that failed without a trace.
+    fn untouched(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Log => "; nothing was appended",
+            Self::Membership => "; nothing was changed",
+        }
+    }
 }
 
 impl Call {
@@ -459,51 +481,47 @@ impl Call {
     pub(crate) fn give_up(&self, verdict: Verdict, target: &Endpoint, last: Failed) -> Error {
         let Failed { reason, message, .. } = last;
         let (what, seconds) = (self.what, self.timeout.as_secs_f64());
-        let appended_nothing = if self.appends {
-            "nothing was appended, "
-        } else {
-            ""
-        };
+        let untouched = self.stake.untouched();
+        let and = if untouched.is_empty() { ";" } else { "," };
         match verdict {
-            Verdict::Invalid => Error::Invalid(format!(
-                "cannot {what}: {target}: {message}; nothing was appended"
-            )),
+            Verdict::Invalid => Error::Invalid(format!("cannot {what}: {target}: {message}{untouched}")),
             Verdict::Refused => Error::Refused {
                 message: format!(
-                    "cannot {what}: {target}: {message}; {appended_nothing}{}",
+                    "cannot {what}: {target}: {message}{untouched}{and} {}",
                     remedy(&reason)
                 ),
                 reason,
             },
             Verdict::TimedOut if reason == reason::BACKPRESSURE => Error::Refused {
                 message: format!(
-                    "cannot {what}: still refused after {seconds} s; last {target}: {message}; {appended_nothing}{}",
+                    "cannot {what}: still refused after {seconds} s; last {target}: {message}{untouched}{and} {}",
                     remedy(&reason)
                 ),
                 reason,
             },
             Verdict::TimedOut => Error::NoLeader(format!(
-                "cannot {what}: no leader could be reached within {seconds} s; last {target}: {message}; \
-                 {appended_nothing}see `raftctl status`"
+                "cannot {what}: no leader could be reached within {seconds} s; last {target}: {message}{untouched}{and} \
+                 see `raftctl status`"
             )),
-            Verdict::NoNode => Error::NoLeader(format!(
-                "cannot {what}: {target} is {message}{}",
-                if self.appends {
-                    "; nothing was appended"
-                } else {
-                    ""
-                }
-            )),
-            Verdict::Unknown if self.appends => Error::Unknown {
-                message: format!(
-                    "cannot {what}: outcome unknown; last {target}: {message}; it may have been appended, \
-                 look before submitting it again"
-                ),
-                reason,
-            },
-            Verdict::Unknown => Error::Failed(format!(
-                "cannot {what}: {target}: {message}; see `raftctl status`"
-            )),
+            Verdict::NoNode => Error::NoLeader(format!("cannot {what}: {target} is {message}{untouched}")),
+            Verdict::Unknown => self.unknown(target, &message, reason),
+        }
+    }
+
+    fn unknown(&self, target: &Endpoint, message: &str, reason: String) -> Error {
+        let what = self.what;
+        let look = match self.stake {
+            Stake::None => {
+                return Error::Failed(format!(
+                    "cannot {what}: {target}: {message}; see `raftctl status`"
+                ));
+            }
+            Stake::Log => "it may have been appended, look before submitting it again",
+            Stake::Membership => "it may have been changed, see `raftctl member list`",
+        };
+        Error::Unknown {
+            message: format!("cannot {what}: outcome unknown; last {target}: {message}; {look}"),
+            reason,
         }
     }
 }
@@ -513,6 +531,9 @@ fn remedy(reason: &str) -> &'static str {
         reason::DISK_FULL => "make room on the leader's volume and submit again",
         reason::SESSION_EXPIRED => "open a new session and submit again",
         reason::BACKPRESSURE => "submit again, slower",
+        reason::CONFIGURATION_CHANGED | reason::NOT_CAUGHT_UP | reason::WOULD_LOSE_QUORUM => {
+            "see `raftctl member list`"
+        }
         _ => "submit again later",
     }
 }

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::{
-    client::{Call, Client, Failed, check_operation, operations},
+    client::{Call, Client, Failed, Stake, check_operation, operations},
     endpoint::Endpoint,
     error::{Class, Error},
     retry::{Attempts, Failure, Step},
@@ -139,7 +139,7 @@ impl Driver {
         Call {
             what: "submit the operations that have no answer yet",
             timeout,
-            appends: true,
+            stake: Stake::Log,
             repeatable: true,
         }
     }
