@@ -396,10 +396,23 @@ impl Core {
             }
             Body::Vote { pre_vote, granted } => {
                 if let Some(answer) = self.votes.remove(&(to, pre_vote)) {
-                    let _ = answer.send(wire::vote_to_wire(cluster, (from, to, term), pre_vote, granted));
+                    let mut vote = wire::vote_to_wire(cluster, (from, to, term), pre_vote, granted);
+                    vote.removed_by = self.removed_by(to);
+                    let _ = answer.send(vote);
                 }
             }
             Body::AppendEntriesResponse(response) => self.respond(cluster, (from, to, term), response),
+        }
+    }
+
+    /// The version of the committed configuration if that does not list this member; 0 otherwise.
+    fn removed_by(&self, member: MemberId) -> u64 {
+        let configuration = &self.status.configuration;
+        let committed = configuration.version <= self.status.commit_log_index;
+        if committed && configuration.member(member).is_none() {
+            configuration.version
+        } else {
+            0
         }
     }
 

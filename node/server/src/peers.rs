@@ -10,7 +10,6 @@ use raftlog_proto::MESSAGE_BYTES_MAX;
 use raftlog_proto::v1::{self, raft_client::RaftClient};
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::membership::{Configuration, Member};
-use raftlog_raft::message::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -149,7 +148,8 @@ struct Link {
     patience: Duration,
 }
 
-type Call = Result<Option<Message>, String>;
+/// What a call brought: a message, or that this member was removed by the configuration of that version.
+type Call = Result<Vec<Input>, String>;
 
 impl Link {
     async fn run(self, mut queue: mpsc::Receiver<Outgoing>) {
@@ -233,11 +233,12 @@ impl Link {
                     }
                 }
                 Some(call) = calls.join_next() => match call {
-                    Ok(Ok(Some(message))) => {
-                        backoff.reset();
-                        self.core.input(Input::Message(message)).await;
+                    Ok(Ok(inputs)) => {
+                        for input in inputs {
+                            backoff.reset();
+                            self.core.input(input).await;
+                        }
                     }
-                    Ok(Ok(None)) => {}
                     Ok(Err(why)) => return End::Broken(why),
                     Err(error) => return End::Broken(error.to_string()),
                 },
@@ -327,7 +328,7 @@ async fn request_vote(
     let asked = request.header.unwrap_or_default();
     let response = match tokio::time::timeout(patience, client.request_vote(request)).await {
         // A voter that says nothing in time has not voted.
-        Err(_) => return Ok(None),
+        Err(_) => return Ok(Vec::new()),
         Ok(Err(status)) => return unanswered(&status),
         Ok(Ok(response)) => response.into_inner(),
     };
@@ -336,9 +337,13 @@ async fn request_vote(
         let from = header::check(response.header.as_ref(), ClusterId::new(asked.cluster_id), own).ok()?;
         (from.get() == asked.to_member).then(|| wire::vote_from_wire(from, own, &response))
     });
-    checked
-        .map(Some)
-        .ok_or_else(|| "a vote of another member or cluster".into())
+    let vote = checked.ok_or("a vote of another member or cluster")?;
+    let mut inputs = vec![Input::Message(vote)];
+    if response.removed_by > 0 {
+        let version = response.removed_by;
+        inputs.push(Input::Removed { version });
+    }
+    Ok(inputs)
 }
 
 async fn timeout_now(
@@ -348,7 +353,7 @@ async fn timeout_now(
 ) -> Call {
     match tokio::time::timeout(patience, client.timeout_now(request)).await {
         Ok(Err(status)) => unanswered(&status),
-        _ => Ok(None),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -358,6 +363,6 @@ fn unanswered(status: &tonic::Status) -> Call {
     if status.source().is_some() {
         Err(connect::root_cause(status))
     } else {
-        Ok(None)
+        Ok(Vec::new())
     }
 }

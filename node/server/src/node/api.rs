@@ -65,6 +65,11 @@ pub enum Input {
         /// Its first members.
         bootstrap: Vec<Member>,
     },
+    /// A voter says that its committed configuration of that version does not list this member.
+    Removed {
+        /// Log index of the configuration's entry.
+        version: LogIndex,
+    },
     /// From when on is a read linearizable? Answered by [`Output::ReadReady`].
     ReadIndex {
         /// Who asks.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::{Entry, Payload};
-use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
 use raftlog_raft::time::Time;
@@ -44,6 +44,8 @@ pub(super) struct Formed {
     retry_full_disk: Time,
     /// Whether some configuration has ever listed this member: if the committed one does not, it was removed.
     pub(super) listed: bool,
+    /// The latest configuration, as far as others have said, that does not list this member.
+    removed_by: LogIndex,
     /// The end of the log was damaged, and the log was not told that all is back.
     suspect: bool,
 }
@@ -63,6 +65,7 @@ impl Formed {
             bootstrap: Arc::new(bootstrap),
             configuration: Arc::new(raft.configuration().clone()),
             listed: raft.configuration().member(raft.id()).is_some(),
+            removed_by: 0,
             suspect: raft.is_suspect(),
             raft,
             feed: Feed::new(cluster),
@@ -85,6 +88,21 @@ impl Formed {
 
     pub(super) fn bootstrap(&self) -> &Configuration {
         &self.bootstrap
+    }
+
+    /// A voter's committed configuration does not list this member. That is no reason to do anything but to say so: the voter
+    /// may be behind, where this member was added since.
+    pub(super) fn removed(&mut self, version: LogIndex) {
+        self.removed_by = self.removed_by.max(version);
+    }
+
+    /// The version of the configuration that removed this member, if one did.
+    fn gone_since(&self) -> Option<LogIndex> {
+        let (configuration, committed) = (self.raft.configuration(), self.raft.committed_configuration());
+        let gone = self.listed && committed.member(self.raft.id()).is_none() && configuration == committed;
+        let own = gone.then_some(committed.version);
+        let told = (self.removed_by > configuration.version).then_some(self.removed_by);
+        told.or(own)
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -411,13 +429,10 @@ impl Formed {
                     .to_owned(),
             );
         }
-        let committed = self.raft.committed_configuration();
-        if self.listed && committed.member(self.raft.id()).is_none() && self.raft.configuration() == committed
-        {
+        if let Some(version) = self.gone_since() {
             return Some(format!(
-                "was removed from the cluster with configuration {}: stop it for good, or start it with an empty data \
-                 folder and add it as a new member",
-                committed.version
+                "was removed from the cluster with configuration {version}: stop it for good, or start it with an empty \
+                 data folder and add it as a new member"
             ));
         }
         let held = self.raft.log().fold().operation_index;

@@ -237,6 +237,7 @@ impl Node {
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
+            Input::Removed { version } => formed.removed(version),
             Input::ReadIndex { id } => formed.raft().read_index(now, id),
             Input::Replicator(said) => formed.replicator_said(now, &said, &mut self.outputs),
             Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } | Input::Invited { .. } => {}

@@ -247,3 +247,25 @@ fn a_node_that_belongs_to_a_cluster_heeds_no_other_invitation() {
     added.alone.run(Duration::from_millis(100));
     assert_eq!(added.status().cluster_id, ClusterId::new(9));
 }
+
+#[test]
+fn a_node_that_was_removed_while_it_was_away_says_so_once_a_voter_tells() {
+    let mut added = Added::invited();
+    let me = own_member(&added.alone.node.config, added.status().member_id);
+    let all = || others().into_iter().chain([me.clone()]).collect();
+    added.hear(all());
+    let told = |added: &mut Added, version| {
+        added
+            .alone
+            .node
+            .handle(added.alone.now, Input::Removed { version });
+        added
+            .status()
+            .waiting_for
+            .is_some_and(|why| why.contains("configuration 2"))
+    };
+    assert!(!told(&mut added, 1), "the voter is not ahead of it");
+    assert!(told(&mut added, 2));
+    added.hear(all());
+    assert_eq!(added.status().waiting_for, None, "it was added again");
+}

@@ -70,6 +70,7 @@ pub(crate) fn vote_to_wire(
         term,
         granted,
         pre_vote,
+        removed_by: 0,
     }
 }
 
