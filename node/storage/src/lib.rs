@@ -127,7 +127,7 @@
 //! | no later stamp | a clean end | |
 //! | the next batch, a sector of it unwritten | it was never synced | dropped |
 //! | the next batch, all sectors written, a CRC that does not fit | a torn or a damaged one: nobody knows | dropped; [`Recovery::suspect_tail`] |
-//! | anywhere the head of a batch later than the next | the next was synced once, for only then is another written | refused as corrupt |
+//! | anywhere the head of a batch later than the next, or any sector of the one after it | the next was synced once, for only then is another written | refused as corrupt |
 //!
 //! A log whose end was cut off would look like one that ended cleanly. So each batch says how long its segment and the last
 //! one were on disk before it was written, which is beyond its own end, and mostly beyond many batches to come. A file that

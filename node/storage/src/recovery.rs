@@ -575,7 +575,8 @@ impl End {
     }
 
     /// Looks at every sector of that range of a segment. Returns the range of those that bear a later stamp than the log's
-    /// last batch; a whole head of a batch later than the next is proof that the next was synced once.
+    /// last batch. One of a batch later than the next is proof that the next was synced once: a whole head, or the stamp of the
+    /// batch right after the next, as others may be damage themselves.
     fn scan(
         &self,
         files: &mut Files<'_>,
@@ -595,8 +596,9 @@ impl End {
                     } else {
                         ReadHead::None
                     };
-                    if let ReadHead::Good(head) = head {
-                        self.check_later(files, (segment, at), &head, end, stale_in_current)?;
+                    let whole = matches!(head, ReadHead::Good(_));
+                    if sequence == self.link.sequence + 2 || whole {
+                        self.check_later(files, (segment, at), sequence, end, stale_in_current)?;
                     }
                     stale = Some((stale.map_or(at, |(from, _)| from), at + SECTOR_BYTES));
                 }
@@ -607,17 +609,17 @@ impl End {
         Ok(stale)
     }
 
-    /// Refuses where the head at `at` is later than that of the next batch, which must have been synced before.
+    /// Refuses where the sector at `at` is of a later batch than the next one, which must have been synced before.
     fn check_later(
         &self,
         files: &Files<'_>,
         at: (u64, u64),
-        head: &BatchHead,
+        sequence: u64,
         end: u64,
         stale_in_current: bool,
     ) -> Result<(), OpenError> {
         let next = self.link.sequence + 1;
-        if head.link.sequence <= next {
+        if sequence <= next {
             return Ok(());
         }
         // The next batch was in the current segment, or else the first of the one after.
@@ -629,8 +631,7 @@ impl End {
             after
         };
         let problem = format!(
-            "batch {next} is damaged or missing, but batch {} follows at offset {} of {}",
-            head.link.sequence,
+            "batch {next} is damaged or missing, but batch {sequence} follows at offset {} of {}",
             at.1,
             FileName::segment(at.0)
         );

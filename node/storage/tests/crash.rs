@@ -780,6 +780,24 @@ fn a_tail_that_was_not_written_whole_is_dropped_without_suspicion() {
     }
 }
 
+/// Regression: without the head of the last batch, the one before it passed for one that was never synced, and both were
+/// dropped though they may have been acknowledged.
+#[test]
+fn a_page_lost_over_the_last_two_batches_is_refused() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, ..) = open(&mut disk);
+    for _ in 1..=3 {
+        append_large(&mut wal, 2000, 1);
+        drive(&mut wal, &mut disk);
+    }
+    // Each batch takes 5 sectors, behind the segment's head: the last of the second and the first of the third.
+    disk.overwrite(disk.names()[0], 10 * 512, &[0; 1024]);
+    refuses(
+        &mut disk,
+        "offset 3072: batch 2 is damaged or missing, but batch 3 follows at offset 6144",
+    );
+}
+
 #[test]
 fn the_past_of_a_recycled_segment_stays_past() {
     let mut random = ChaCha8Rng::seed_from_u64(2);
