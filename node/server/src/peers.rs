@@ -366,3 +366,45 @@ fn unanswered(status: &tonic::Status) -> Call {
         Ok(Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::readiness::tests::follower;
+
+    fn configuration(version: u64, members: &[u64]) -> Arc<Configuration> {
+        let member = |&id: &u64| Member {
+            id: MemberId::new(id).unwrap(),
+            node: 1,
+            // Nobody is there.
+            peer_address: "127.0.0.1:1".into(),
+            client_address: "127.0.0.1:1".into(),
+            voter: true,
+        };
+        Arc::new(Configuration::new(version, members.iter().map(member).collect()))
+    }
+
+    #[tokio::test]
+    async fn whoever_has_just_left_is_still_told_and_nobody_else() {
+        let (commands, _core) = mpsc::channel(100);
+        let (_publisher, published) = watch::channel(Arc::new(follower()));
+        let core = Handle::new(commands, published);
+        let metrics = Metrics::new(&mut Registry::default());
+        let mut peers = Peers::new(core, metrics, Duration::from_secs(1));
+        let mut linked = |configuration: &Arc<Configuration>| -> Vec<u64> {
+            peers.follow(configuration);
+            for id in 1..=4 {
+                let message = Outgoing::TimeoutNow(v1::TimeoutNowRequest::default());
+                peers.send(MemberId::new(id).unwrap(), message);
+            }
+            peers.links.keys().map(|id| id.get()).collect()
+        };
+        assert_eq!(linked(&configuration(1, &[1, 2])), [1, 2]);
+        assert_eq!(linked(&configuration(2, &[1, 3])), [1, 2, 3], "2 is told");
+        assert_eq!(linked(&configuration(3, &[1])), [1, 3], "and then 3");
+        assert_eq!(linked(&configuration(4, &[1])), [1]);
+    }
+}
