@@ -123,7 +123,9 @@ fn judge(nodes: &[NodeView]) -> Health {
     };
     let ready = views.iter().filter(|view| view.ready).count();
     let problems = problems(nodes, &views, leader_node, term);
-    let available = leader_node.is_some() && ready > voters / 2;
+    // A learner is ready, too, and counts for nothing.
+    let counted = views.iter().filter(|view| view.ready && view.role != "learner");
+    let available = leader_node.is_some() && counted.count() > voters / 2;
     Health {
         healthy: problems.is_empty(),
         available,
@@ -293,6 +295,13 @@ mod tests {
             (health.healthy, health.available, health.leader),
             (true, false, Some(1))
         );
+    }
+
+    #[test]
+    fn learners_make_no_majority() {
+        let learner = |node| changed(node, |view| view.role = "learner");
+        let nodes = [healthy(1), healthy(2), unreachable(3), learner(4), learner(5)];
+        assert!(!judge(&nodes).available, "two of five voters");
     }
 
     #[test]
