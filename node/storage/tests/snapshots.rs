@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::snapshots::{
-    CHUNK_BYTES, Damage, METADATA_BYTES_MAX, Manifest, PENDING_BYTES_MAX, READS_MAX, Refused, SNAPSHOTS_MAX,
-    SnapshotEvent, Snapshots, Whole,
+    CHUNK_BYTES, DATA_BYTES_MAX, Damage, METADATA_BYTES_MAX, Manifest, PENDING_BYTES_MAX, READS_MAX, Refused,
+    SNAPSHOTS_MAX, SnapshotEvent, Snapshots, Whole,
 };
 use raftlog_storage::{Disk, DiskError, DiskErrorKind, FileDisk, FileName, Op, OpId, Outcome};
 use rand::{Rng, RngExt, SeedableRng};
@@ -669,6 +669,38 @@ fn damage_is_told_by_file_and_offset() {
     version.overwrite(file, 8, &9_u32.to_le_bytes());
     let refused = open(&mut version).expect_err("it is refused");
     assert!(refused.contains("has format version 9"), "{refused}");
+}
+
+#[test]
+fn a_length_beyond_the_file_is_not_believed() {
+    let mut random = ChaCha8Rng::seed_from_u64(10);
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut snapshots, _) = open(&mut disk).unwrap();
+    let mut huge = made(9, 1_000, true, &mut random);
+    huge.manifest.whole.bytes = DATA_BYTES_MAX;
+    assert_eq!(snapshots.begin(huge.manifest.clone(), true), Ok(0));
+    drive(&mut snapshots, &mut disk);
+    // It goes on, though nothing of it is there yet; under a name it is damaged.
+    let (mut snapshots, _) = open(&mut disk).unwrap();
+    assert_eq!(snapshots.begin(huge.manifest.clone(), true), Ok(0));
+    let over = Manifest {
+        whole: Whole {
+            bytes: DATA_BYTES_MAX + 1,
+            crc: 0,
+        },
+        ..huge.manifest.clone()
+    };
+    assert_eq!(snapshots.begin(over, true), Err(Refused::Long));
+    let head = disk.content(INCOMING).unwrap().to_vec();
+    snapshots.abandon();
+    save(&mut snapshots, &mut disk, &made(9, 10, false, &mut random));
+    disk.overwrite(disk.names()[0], 0, &head);
+    let (snapshots, damages) = open(&mut disk).unwrap();
+    assert!(
+        damages[0].problem.contains("the file is cut short"),
+        "{damages:?}"
+    );
+    assert_eq!(snapshots.newest(), None);
 }
 
 #[test]

@@ -214,6 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_not_believed() {
+        for bytes in [DATA_BYTES_MAX + 1, u64::MAX] {
+            let whole = Whole { bytes, crc: 1 };
+            let read = decode_start(&encode_start(&manifest(), Some(whole)));
+            assert_eq!(
+                read,
+                ReadHead::Bad(0, "it has more data than a snapshot may have")
+            );
+        }
+        let mut long = encode_head(&manifest(), None).to_vec();
+        long[28..32].copy_from_slice(&u32::MAX.to_le_bytes());
+        let crc = crc32fast::hash(&long[..COVERED]);
+        long[COVERED..COVERED + 4].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(
+            decode_start(&long.into()),
+            ReadHead::Bad(512, "its metadata are cut short")
+        );
+    }
+
+    #[test]
     fn a_chunk_is_of_one_place_in_one_snapshot() {
         let place = Place {
             index: 9,
