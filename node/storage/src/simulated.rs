@@ -4,7 +4,7 @@
 //! durable ([`Disk::execute`]); what was under way at a crash is given to [`MemoryDisk::kill`] or
 //! [`MemoryDisk::power_failure`]. All choices come from the generator that is handed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rand::Rng;
@@ -30,6 +30,8 @@ struct MemoryFile {
     durable_length: usize,
     /// What durable sectors hold where that differs from what is shown.
     unsynced: BTreeMap<usize, Vec<u8>>,
+    /// Of the unsynced sectors those that no sync writes any more, since one has failed: only writing them again helps.
+    given_up: BTreeSet<usize>,
     /// The folder names it, even after a power failure.
     linked: bool,
 }
@@ -53,6 +55,17 @@ impl MemoryDisk {
             self.begin(op, random);
         }
         self.fail_next = None;
+    }
+
+    /// The operation fails, as a write or a sync does whose device reports an error. Some of it has happened and is shown; and
+    /// the operating system takes what it could not write for written, so that a later sync does nothing about it.
+    pub fn fail(&mut self, op: &Op, random: &mut dyn Rng) {
+        self.begin(op, random);
+        if let Op::Write { file, .. } | Op::Fill { file, .. } | Op::Create { file, .. } = op
+            && let Some(file) = self.files.get_mut(file)
+        {
+            file.given_up = file.unsynced.keys().copied().collect();
+        }
     }
 
     /// The machine loses its power while these operations are under way. Of everything that is not synced, any subset of
@@ -280,6 +293,7 @@ impl MemoryFile {
             durable_length: shown.len(),
             shown,
             unsynced: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             linked: true,
         }
     }
@@ -296,6 +310,7 @@ impl MemoryFile {
                 .get(start..(start + SECTOR).min(self.shown.len()))
                 .unwrap_or_default();
             self.unsynced.entry(sector).or_insert_with(|| before.to_vec());
+            self.given_up.remove(&sector);
         }
         if self.shown.len() < end {
             self.shown.resize(end, 0);
@@ -306,7 +321,8 @@ impl MemoryFile {
     }
 
     fn sync(&mut self) {
-        self.unsynced.clear();
+        let given_up = &self.given_up;
+        self.unsynced.retain(|sector, _| given_up.contains(sector));
         self.durable_length = self.shown.len();
     }
 
@@ -319,8 +335,11 @@ impl MemoryFile {
         };
         // A disk that wrote none, or all but one, is as likely as one in between.
         let keeps = below(random, 5);
+        let given_up = std::mem::take(&mut self.given_up);
         for (sector, before) in std::mem::take(&mut self.unsynced) {
-            let keep = if keeps < 4 {
+            let keep = if given_up.contains(&sector) {
+                false
+            } else if keeps < 4 {
                 below(random, 4) < keeps
             } else {
                 below(random, 32) > 0
@@ -377,4 +396,49 @@ fn below(random: &mut dyn Rng, bound: usize) -> usize {
 
 fn position(offset: u64) -> usize {
     usize::try_from(offset).expect("a disk in memory is small")
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    const FILE: FileName = FileName::named("file");
+
+    fn write(sector: u64, byte: u8) -> Op {
+        Op::Write {
+            file: FILE,
+            offset: sector * 512,
+            data: vec![vec![byte; SECTOR].into()],
+        }
+    }
+
+    /// A later sync reports success for pages whose write has failed before: only writing them again puts them on disk.
+    #[test]
+    fn what_failed_to_be_written_is_not_written_by_a_later_sync() {
+        for seed in 0..50 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut disk = MemoryDisk::new(1 << 20);
+            let head = vec![1; SECTOR * 2].into();
+            let length = 2 * SECTOR as u64;
+            disk.execute(&Op::Create {
+                file: FILE,
+                head,
+                length,
+            })
+            .unwrap();
+            disk.fail(&write(0, 2), &mut random);
+            disk.execute(&write(1, 3)).unwrap();
+            let mut again = disk.clone();
+            disk.power_failure(&[], &mut random);
+            let content = disk.content(FILE).unwrap();
+            assert_eq!((content[0], content[SECTOR]), (1, 3), "seed {seed}");
+
+            again.execute(&write(0, 2)).unwrap();
+            again.power_failure(&[], &mut random);
+            assert_eq!(again.content(FILE).unwrap()[0], 2, "seed {seed}: written again");
+        }
+    }
 }
