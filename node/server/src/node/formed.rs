@@ -82,6 +82,10 @@ impl Formed {
         &mut self.raft
     }
 
+    pub(super) fn watch(&self) -> &Raft {
+        &self.raft
+    }
+
     pub(super) fn cluster(&self) -> ClusterId {
         self.cluster
     }

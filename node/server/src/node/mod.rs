@@ -136,6 +136,14 @@ impl Node {
         }
     }
 
+    /// Its consensus, for whoever watches it; absent while it belongs to no cluster.
+    pub fn raft(&self) -> Option<&Raft> {
+        match &self.state {
+            State::Unformed(_) => None,
+            State::Formed(formed) => Some(formed.watch()),
+        }
+    }
+
     /// When [`Input::Tick`] is due.
     pub fn deadline(&self) -> Time {
         match &self.state {
