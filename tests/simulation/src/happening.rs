@@ -1,64 +1,177 @@
 //! What can happen, in the order of virtual time.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher};
 
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::Member;
-use raftlog_raft::message::Message;
+use raftlog_raft::message::{Body, Message};
 use raftlog_raft::time::Time;
-use raftlog_replicator::core::Event;
-use raftlog_server::node::{FromReplicator, PeerReport};
-use raftlog_storage::{Op, OpId};
+use raftlog_server::node::{Committed, PeerReport, Refusal, RequestId};
 
-/// One thing that happens to one pod, or to the client. Those of a process that died meanwhile are dropped: `life` counts a
-/// pod's starts.
+use crate::client::ClientNumber;
+use crate::fault::Fault;
+
+/// One thing that happens.
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// The node's deadline may have come.
     Tick,
-    /// A message arrives.
-    Message(ClusterId, Message),
-    /// The node's disk is done with an operation.
-    NodeDisk(OpId, Op),
-    /// The replicator's disk is done with an operation.
-    ReplicatorDisk(OpId, Op),
-    /// A peer wants to know what this node is.
-    Asked { by: NodeNumber },
+    /// A message arrives on that connection.
+    Message {
+        from: NodeNumber,
+        epoch: u64,
+        cluster: ClusterId,
+        message: Message,
+    },
+    /// The node learns that the connection to that one is broken.
+    LinkBroken(NodeNumber),
+    /// The disk is done with its first operation.
+    Disk,
+    /// A peer, in that life of it, wants to know what this node is.
+    Asked { by: NodeNumber, life: u64 },
     /// A peer says what it is.
     Report(NodeNumber, PeerReport),
     /// A peer bootstraps this node.
     Bootstrap(ClusterId, MemberId, Vec<Member>),
-    /// The replicator says something to its node.
-    ToNode(FromReplicator),
-    /// Something happens to the replicator.
-    ToReplicator(Event),
+    /// The next thing that the other end of the stream said.
+    Said,
     /// The executor is done up to there.
     Executed(OperationIndex),
+    /// The time that the replicator asked for has passed.
+    Wake,
     /// The node opens a stream to its replicator.
     Connect,
-    /// The client tries its current operation here.
-    Submit { attempt: u64 },
-    /// The power goes off.
-    PowerFailure,
-    /// The pod starts.
+    /// A client submits an operation.
+    Submit(RequestId),
+    /// A client asks for a read.
+    Read(RequestId),
+    /// A process starts.
     Start,
+    /// The power of the pod fails.
+    PowerFails,
+    /// The pod goes on.
+    Resume,
+    /// A disk has room again.
+    Room,
+    /// A client may want something.
+    Wish(ClientNumber),
+    /// A client hears what became of its request.
+    Answered(RequestId, Result<Committed, Refusal>),
+    /// A client has waited long enough for an answer.
+    Impatient(RequestId),
+    /// A read was answered.
+    HasRead(OperationIndex),
+    /// A fault of that kind is due.
+    Fault(Fault),
+    /// A partition ends.
+    Mend(Vec<(NodeNumber, NodeNumber)>),
+    /// Faults end; from now on there has to be progress.
+    Heal,
+}
+
+/// Whom something happens to. What was on its way to a process that died is lost with it: `life` counts its starts, and is
+/// absent where it does not matter who receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Node(NodeNumber, Option<u64>),
+    Replicator(NodeNumber, Option<u64>),
+    Pod(NodeNumber),
+    World,
+}
+
+/// Something on the agenda.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) target: Target,
+    pub(crate) happening: Happening,
 }
 
 /// What is going to happen, by time and then by the order in which it was decided.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
-    entries: BTreeMap<(Time, u64), (NodeNumber, u64, Happening)>,
+    entries: BTreeMap<(Time, u64), Entry>,
     decided: u64,
 }
 
 impl Agenda {
-    pub(crate) fn add(&mut self, at: Time, pod: NodeNumber, life: u64, happening: Happening) {
+    pub(crate) fn add(&mut self, at: Time, target: Target, happening: Happening) {
         self.decided += 1;
-        self.entries.insert((at, self.decided), (pod, life, happening));
+        self.entries
+            .insert((at, self.decided), Entry { target, happening });
     }
 
-    pub(crate) fn next(&mut self) -> Option<(Time, NodeNumber, u64, Happening)> {
-        let ((at, _), (pod, life, happening)) = self.entries.pop_first()?;
-        Some((at, pod, life, happening))
+    pub(crate) fn next(&mut self) -> Option<(Time, Entry)> {
+        let ((at, _), entry) = self.entries.pop_first()?;
+        Some((at, entry))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+impl Entry {
+    /// What a trace holds of it.
+    pub(crate) fn hash(&self, trace: &mut impl Hasher) {
+        self.target.hash(trace);
+        std::mem::discriminant(&self.happening).hash(trace);
+        match &self.happening {
+            Happening::Message { from, message, .. } => {
+                from.hash(trace);
+                message.term.hash(trace);
+                hash_body(&message.body, trace);
+            }
+            Happening::LinkBroken(other)
+            | Happening::Asked { by: other, .. }
+            | Happening::Report(other, _) => {
+                other.hash(trace);
+            }
+            Happening::Bootstrap(cluster, member, _) => (cluster, member).hash(trace),
+            Happening::Executed(index) | Happening::HasRead(index) => index.hash(trace),
+            Happening::Submit(id) | Happening::Read(id) | Happening::Impatient(id) => id.hash(trace),
+            Happening::Answered(id, result) => {
+                id.hash(trace);
+                result
+                    .as_ref()
+                    .map(|committed| committed.log_index)
+                    .ok()
+                    .hash(trace);
+            }
+            Happening::Fault(fault) => fault.name().hash(trace),
+            Happening::Mend(directions) => directions.hash(trace),
+            Happening::Wish(client) => client.hash(trace),
+            Happening::Tick
+            | Happening::Disk
+            | Happening::Said
+            | Happening::Wake
+            | Happening::Connect
+            | Happening::Start
+            | Happening::PowerFails
+            | Happening::Resume
+            | Happening::Room
+            | Happening::Heal => {}
+        }
+    }
+}
+
+fn hash_body(body: &Body, trace: &mut impl Hasher) {
+    std::mem::discriminant(body).hash(trace);
+    match body {
+        Body::RequestVote(request) => (request.pre_vote, request.last.index, request.last.term).hash(trace),
+        Body::Vote { pre_vote, granted } => (pre_vote, granted).hash(trace),
+        Body::AppendEntries(request) => {
+            (
+                request.previous.index,
+                request.commit,
+                request.round,
+                request.entries.len(),
+            )
+                .hash(trace);
+        }
+        Body::AppendEntriesResponse(response) => {
+            (response.round, response.matched, response.received).hash(trace);
+        }
+        Body::TimeoutNow => {}
     }
 }

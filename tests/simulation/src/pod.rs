@@ -1,61 +1,80 @@
-//! One pod: a node and its replicator with a disk each, and what the outside has seen of it.
+//! One pod: a node and its replicator with a disk each, the stream between the two, and a clock.
 
-use raftlog_raft::ids::OperationIndex;
+use std::collections::VecDeque;
+
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Replicator, StreamId};
-use raftlog_server::node::Node;
-use raftlog_storage::Op;
-use raftlog_storage::simulated::MemoryDisk;
+use raftlog_server::node::{FromReplicator, Node, ToReplicator};
 
-/// An execution as the outside saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Executed {
-    /// How often the pod had been started by then.
-    pub life: u64,
-    /// Operation index.
-    pub index: OperationIndex,
-    /// The operation.
-    pub data: String,
-}
+use crate::clock::Clock;
+use crate::disk::QueuedDisk;
+use crate::happening::Entry;
 
 /// A pod.
 #[derive(Debug)]
 pub(crate) struct Pod {
-    /// How often it was started.
-    pub(crate) life: u64,
-    /// Both processes, while they run.
-    pub(crate) running: Option<Running>,
-    pub(crate) node_disk: MemoryDisk,
-    pub(crate) replicator_disk: MemoryDisk,
-    pub(crate) executed: Vec<Executed>,
+    pub(crate) clock: Clock,
+    /// How often each process was started.
+    pub(crate) node_life: u64,
+    pub(crate) replicator_life: u64,
+    pub(crate) node: Option<NodeProcess>,
+    pub(crate) replicator: Option<Replicator>,
+    pub(crate) node_disk: QueuedDisk,
+    pub(crate) replicator_disk: QueuedDisk,
+    pub(crate) stream: Stream,
+    /// What happened while the pod was suspended, in its order; absent while it is not.
+    pub(crate) suspended: Option<VecDeque<Entry>>,
+    /// Until then it fails soon after each start.
+    pub(crate) crash_loops_until: Time,
+    pub(crate) executor_slow_until: Time,
+    /// Its node's disk was lost or damaged: the others have to do without it.
+    pub(crate) is_impaired: bool,
+    /// It is not to be started again.
+    pub(crate) is_given_up: bool,
 }
 
-/// Both processes of a pod.
+/// The process of a node.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct NodeProcess {
     pub(crate) node: Node,
-    pub(crate) replicator: Replicator,
-    /// Until when a tick is on the agenda.
+    /// When the next tick is on the agenda, in true time.
     pub(crate) tick_at: Time,
-    /// The open stream between the two.
-    pub(crate) stream: Option<StreamId>,
+    /// Whether it was suspect when last looked at.
+    pub(crate) was_suspect: bool,
+}
+
+/// The stream between node and replicator; in both directions what was said first is heard first.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) id: Option<StreamId>,
     pub(crate) connecting: bool,
-    /// Operations that each disk works on, in their order, and when the last of them is done.
-    pub(crate) node_under_way: Vec<Op>,
-    pub(crate) replicator_under_way: Vec<Op>,
-    pub(crate) node_disk_free: Time,
-    pub(crate) replicator_disk_free: Time,
+    pub(crate) to_replicator: VecDeque<ToReplicator>,
+    pub(crate) to_node: VecDeque<FromReplicator>,
 }
 
 impl Pod {
-    pub(crate) fn new() -> Self {
-        const VOLUME_BYTES: u64 = 1 << 30;
+    pub(crate) fn new(clock: Clock, volume_bytes: u64) -> Self {
         Self {
-            life: 0,
-            running: None,
-            node_disk: MemoryDisk::new(VOLUME_BYTES),
-            replicator_disk: MemoryDisk::new(VOLUME_BYTES),
-            executed: Vec::new(),
+            clock,
+            node_life: 0,
+            replicator_life: 0,
+            node: None,
+            replicator: None,
+            node_disk: QueuedDisk::new(volume_bytes),
+            replicator_disk: QueuedDisk::new(volume_bytes),
+            stream: Stream::default(),
+            suspended: None,
+            crash_loops_until: Time(0),
+            executor_slow_until: Time(0),
+            is_impaired: false,
+            is_given_up: false,
         }
+    }
+
+    /// Whether its node belongs to a cluster.
+    pub(crate) fn is_formed(&self) -> bool {
+        self.node
+            .as_ref()
+            .is_some_and(|process| process.node.cluster_id().is_some())
     }
 }

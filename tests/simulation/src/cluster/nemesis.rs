@@ -1,0 +1,385 @@
+//! What goes wrong, and how all that ends.
+
+use std::time::Duration;
+
+use raftlog_raft::ids::NodeNumber;
+use raftlog_server::node::Input;
+use rand::RngExt;
+use rand::seq::SliceRandom as _;
+
+use super::Cluster;
+use super::processes::Process;
+use crate::coverage::Seen;
+use crate::fault::Fault;
+use crate::happening::{Happening, Target};
+
+impl Cluster {
+    /// The next fault of that kind comes about its mean time from now.
+    pub(super) fn expect_fault(&mut self, fault: Fault) {
+        let Some(&mean) = self.options.faults.get(&fault) else {
+            return;
+        };
+        let at = self.soon(mean * 2);
+        self.agenda.add(at, Target::World, Happening::Fault(fault));
+    }
+
+    pub(super) fn bring_about(&mut self, fault: Fault) {
+        if self.has_healed() {
+            return;
+        }
+        self.expect_fault(fault);
+        let number = self.any_pod();
+        self.tell(|| format!("FAULT {} (pod {number})", fault.name()));
+        match fault {
+            Fault::PowerFailure => self.fail_power(number, Duration::from_secs(20)),
+            Fault::PowerFailureOfAll => self.fail_power_of_all(),
+            Fault::NodeKill => self.kill_and_restart(number, Process::Node),
+            Fault::ReplicatorKill => self.kill_and_restart(number, Process::Replicator),
+            Fault::CrashLoop => {
+                self.count(Seen::CrashLooped);
+                self.pod(number).crash_loops_until = self.soon(Duration::from_mins(1));
+                self.fail_power(number, Duration::from_secs(2));
+            }
+            Fault::Partition => self.partition(number),
+            Fault::LinkBreak => {
+                let other = self.any_pod();
+                if other != number {
+                    self.count(Seen::LinkBroken);
+                    self.break_link(number, other);
+                }
+            }
+            Fault::Suspension => self.suspend(number),
+            Fault::ClockJump => self.jump_clock(number),
+            Fault::ClockDrift => {
+                self.count(Seen::ClockDrifted);
+                let (now, rate) = (self.now, self.any_rate());
+                self.pod(number).clock.drift(now, rate);
+                self.settle(number);
+            }
+            Fault::DiskStall => self.stall_disk(number),
+            Fault::DiskFull => self.fill_disk(number),
+            Fault::WriteError => {
+                self.count(Seen::WriteFailed);
+                self.a_disk(number).fail_next();
+            }
+            Fault::Rot => self.rot(number),
+            Fault::Wipe => self.wipe(number),
+            Fault::SlowExecutor => {
+                self.count(Seen::ReplicatorSlowed);
+                self.pod(number).executor_slow_until = self.soon(Duration::from_mins(1));
+            }
+            Fault::Transfer => self.transfer(number),
+        }
+    }
+
+    pub(super) fn happen_to_pod(&mut self, number: NodeNumber, happening: &Happening) {
+        match happening {
+            Happening::PowerFails => self.fail_power(number, Duration::from_secs(2)),
+            Happening::Resume => {
+                let later = self.pod(number).suspended.take();
+                for entry in later.into_iter().flatten() {
+                    self.happen(entry);
+                }
+            }
+            Happening::Room => {
+                let volume = self.options.volume_bytes;
+                let pod = self.pod(number);
+                pod.node_disk.content.resize(volume);
+                pod.replicator_disk.content.resize(volume);
+            }
+            _ => {}
+        }
+    }
+
+    fn a_disk(&mut self, number: NodeNumber) -> &mut crate::disk::QueuedDisk {
+        let of_node = self.random.random_bool(0.7);
+        let pod = self.pod(number);
+        if of_node {
+            &mut pod.node_disk
+        } else {
+            &mut pod.replicator_disk
+        }
+    }
+
+    fn fail_power(&mut self, number: NodeNumber, away_max: Duration) {
+        self.count(Seen::PowerFailed);
+        self.power_fails(number);
+        self.start_soon(number, away_max);
+    }
+
+    fn fail_power_of_all(&mut self) {
+        self.count(Seen::AllPowerFailed);
+        for number in 1..=self.options.nodes {
+            self.power_fails(number);
+            self.start_soon(number, Duration::from_secs(3));
+        }
+    }
+
+    /// A pod in a crash loop does not stay up for long.
+    pub(super) fn crash_again(&mut self, number: NodeNumber) {
+        if self.now < self.pods[&number].crash_loops_until {
+            let at = self.soon(Duration::from_secs(2));
+            self.agenda.add(at, Target::Pod(number), Happening::PowerFails);
+        }
+    }
+
+    fn kill_and_restart(&mut self, number: NodeNumber, process: Process) {
+        let away_max = Duration::from_secs([1, 10, 60][self.random.random_range(0..3)]);
+        match process {
+            Process::Node => {
+                self.count(Seen::NodeKilled);
+                self.kill_node(number, false);
+            }
+            Process::Replicator => {
+                self.count(Seen::ReplicatorKilled);
+                self.kill_replicator(number, false);
+            }
+        }
+        self.start_one_soon(number, process, away_max);
+    }
+
+    fn partition(&mut self, number: NodeNumber) {
+        let pods: Vec<NodeNumber> = (1..=self.options.nodes).collect();
+        let (kind, side): (_, Vec<NodeNumber>) = if self.random.random_bool(0.5) {
+            (Seen::Isolated, vec![number])
+        } else {
+            let mut shuffled = pods.clone();
+            shuffled.shuffle(&mut self.random);
+            shuffled.truncate(pods.len() / 2);
+            (Seen::Partitioned, shuffled)
+        };
+        let ways = self.random.random_range(0..3);
+        let mut cut = Vec::new();
+        for &inside in &side {
+            for &outside in pods.iter().filter(|pod| !side.contains(pod)) {
+                cut.extend((ways != 1).then_some((inside, outside)));
+                cut.extend((ways != 2).then_some((outside, inside)));
+            }
+        }
+        self.count(kind);
+        if ways > 0 {
+            self.count(Seen::OneWay);
+        }
+        self.tell(|| format!("cut {cut:?}"));
+        self.network.cut(&cut);
+        let at = self.soon(Duration::from_secs(40));
+        self.agenda.add(at, Target::World, Happening::Mend(cut));
+    }
+
+    fn suspend(&mut self, number: NodeNumber) {
+        let longest = [1, 5, 30][self.random.random_range(0..3)];
+        let at = self.soon(Duration::from_secs(longest));
+        if self.pods[&number].suspended.is_none() {
+            self.count(Seen::Suspended);
+            self.pod(number).suspended = Some(std::collections::VecDeque::new());
+            self.agenda.add(at, Target::Pod(number), Happening::Resume);
+        }
+    }
+
+    fn jump_clock(&mut self, number: NodeNumber) {
+        self.count(Seen::ClockJumped);
+        let ahead = self.span(Duration::from_secs(10));
+        let now = self.now;
+        self.pod(number).clock.jump(now, ahead);
+        self.settle(number);
+    }
+
+    fn stall_disk(&mut self, number: NodeNumber) {
+        self.count(Seen::DiskStalled);
+        let until = self.soon(self.options.election_timeout * 6);
+        self.a_disk(number).stall(until);
+    }
+
+    fn fill_disk(&mut self, number: NodeNumber) {
+        self.count(Seen::DiskFilled);
+        let disk = self.a_disk(number);
+        let used = disk.content.used_bytes();
+        disk.content.resize(used);
+        let at = self.soon(Duration::from_mins(1));
+        self.agenda.add(at, Target::Pod(number), Happening::Room);
+    }
+
+    /// Whether that node may lose what it has on disk: all belong to the cluster, and a majority keeps what it has.
+    fn may_be_impaired(&mut self, number: NodeNumber) -> bool {
+        let impaired = self.pods.values().filter(|pod| pod.is_impaired).count();
+        let minority = (self.pods.len() - 1) / 2;
+        let was_impaired = self.pods[&number].is_impaired;
+        let all_formed = self.pods.values().all(|pod| pod.is_formed() || pod.is_impaired);
+        let may = all_formed && (was_impaired || impaired < minority);
+        self.pod(number).is_impaired |= may;
+        may
+    }
+
+    /// A few bytes rot; that is found out when the process starts again.
+    fn rot(&mut self, number: NodeNumber) {
+        let of_replicator = self.random.random_bool(0.3);
+        if !of_replicator && !self.may_be_impaired(number) {
+            return;
+        }
+        self.count(Seen::Rotted);
+        self.power_fails(number);
+        for _ in 0..self.random.random_range(1..=3) {
+            self.rot_a_byte(number, of_replicator);
+        }
+        self.start_soon(number, Duration::from_secs(5));
+    }
+
+    fn rot_a_byte(&mut self, number: NodeNumber, of_replicator: bool) {
+        let Some(pod) = self.pods.get_mut(&number) else {
+            return;
+        };
+        let disk = if of_replicator {
+            &mut pod.replicator_disk
+        } else {
+            &mut pod.node_disk
+        };
+        let names = disk.content.names();
+        if names.is_empty() {
+            return;
+        }
+        let file = names[self.random.random_range(0..names.len())];
+        let content = disk.content.content(file).unwrap_or_default();
+        let written = content
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        if written > 0 {
+            // The end is what matters most, and the rest is long.
+            let from = if self.random.random_bool(0.5) {
+                written.saturating_sub(1_024)
+            } else {
+                0
+            };
+            let offset = self.random.random_range(from..written);
+            disk.content.rot(file, offset);
+            disk.is_damaged = true;
+        }
+    }
+
+    fn wipe(&mut self, number: NodeNumber) {
+        if self.random.random_bool(0.5) {
+            self.kill_replicator(number, true);
+            self.wipe_replicator(number);
+            self.start_one_soon(number, Process::Replicator, Duration::from_secs(5));
+        } else if self.may_be_impaired(number) {
+            self.kill_node(number, true);
+            self.wipe_node(number);
+            self.start_one_soon(number, Process::Node, Duration::from_secs(5));
+        }
+    }
+
+    /// The folder is empty from now on: who starts there is somebody else.
+    pub(super) fn wipe_node(&mut self, number: NodeNumber) {
+        self.count(Seen::NodeWiped);
+        let pod = self.pod(number);
+        pod.is_impaired = true;
+        pod.node_disk.content.wipe();
+        pod.node_disk.is_damaged = false;
+    }
+
+    pub(super) fn wipe_replicator(&mut self, number: NodeNumber) {
+        self.count(Seen::ReplicatorWiped);
+        let pod = self.pod(number);
+        pod.replicator_disk.content.wipe();
+        pod.replicator_disk.is_damaged = false;
+    }
+
+    /// Somebody asks a node to hand leadership over; mostly it is the one that leads.
+    fn transfer(&mut self, number: NodeNumber) {
+        let leads = |number: &NodeNumber| {
+            let process = self.pods[number].node.as_ref();
+            process
+                .and_then(|process| process.node.raft())
+                .is_some_and(|raft| raft.role() == raftlog_raft::RoleName::Leader)
+        };
+        let leader = (1..=self.options.nodes).find(leads).unwrap_or(number);
+        let target = if self.random.random_bool(0.7) {
+            Some(self.any_pod())
+        } else {
+            None
+        };
+        let now = self.shown(leader);
+        if let Some(process) = &mut self.pod(leader).node {
+            let transfer = Input::TransferLeadership { id: 0, target };
+            process.node.handle(now, transfer);
+            self.count(Seen::TransferAsked);
+            self.settle(leader);
+        }
+    }
+
+    /// Faults end for a majority. Whoever is not part of it may stay away, cut off, or shout without hearing.
+    pub(super) fn heal(&mut self) {
+        self.tell(|| "faults end".to_owned());
+        for number in 1..=self.options.nodes {
+            self.heal_pod(number);
+        }
+        self.choose_core();
+        self.network = std::mem::take(&mut self.network).healed();
+        (
+            self.options.lost_of,
+            self.options.duplicated_of,
+            self.options.late_of,
+        ) = (0, 0, 0);
+        let rest: Vec<NodeNumber> = self
+            .pods
+            .keys()
+            .copied()
+            .filter(|number| !self.core.contains(number))
+            .collect();
+        for number in rest {
+            self.leave_out(number);
+        }
+        self.last_wishes();
+    }
+
+    fn heal_pod(&mut self, number: NodeNumber) {
+        let volume = self.options.volume_bytes;
+        let now = self.now;
+        let pod = self.pod(number);
+        pod.crash_loops_until = now;
+        pod.executor_slow_until = now;
+        pod.node_disk.heal(volume);
+        pod.replicator_disk.heal(volume);
+        if self.pods[&number].suspended.is_some() {
+            self.happen_to_pod(number, &Happening::Resume);
+        }
+        self.start_soon(number, Duration::from_secs(2));
+    }
+
+    /// All that were never impaired, less some where a majority remains. Until all belong to the cluster nobody can be spared.
+    fn choose_core(&mut self) {
+        let mut sound: Vec<NodeNumber> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| !pod.is_impaired)
+            .map(|(&number, _)| number)
+            .collect();
+        let everybody_belongs =
+            self.members.len() >= self.pods.len() && self.pods.values().all(super::Pod::is_formed);
+        if everybody_belongs {
+            sound.shuffle(&mut self.random);
+            let majority = self.pods.len() / 2 + 1;
+            let kept = self.random.random_range(majority.min(sound.len())..=sound.len());
+            sound.truncate(kept);
+        }
+        self.core = sound.into_iter().collect();
+    }
+
+    fn leave_out(&mut self, number: NodeNumber) {
+        let way = self.random.random_range(0..4);
+        let others = (1..=self.options.nodes).filter(|&other| other != number);
+        let cut: Vec<_> = match way {
+            0 => {
+                self.power_fails(number);
+                self.pod(number).is_given_up = true;
+                return;
+            }
+            1 => others.map(|other| (other, number)).collect(),
+            2 => others
+                .flat_map(|other| [(other, number), (number, other)])
+                .collect(),
+            _ => return,
+        };
+        self.network.cut(&cut);
+    }
+}

@@ -1,0 +1,347 @@
+//! What happens to a node, and what comes of it.
+
+use std::time::Duration;
+
+use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
+use raftlog_raft::ids::NodeNumber;
+use raftlog_raft::message::{Body, Message};
+use raftlog_raft::time::Time;
+use raftlog_server::node::{
+    Input, Notice, Output, PeerReport, Proposal, RequestId, StartAction, ToReplicator,
+};
+use raftlog_storage::Op;
+
+use super::processes::{Process, address};
+use super::{Cluster, violation};
+use crate::coverage::Seen;
+use crate::disk::Completion;
+use crate::happening::{Happening, Target};
+
+impl Cluster {
+    pub(super) fn happen_to_node(&mut self, number: NodeNumber, happening: Happening) {
+        if matches!(happening, Happening::Start) {
+            return self.start_node(number);
+        }
+        let now = self.shown(number);
+        let Some(process) = &mut self.pod(number).node else {
+            return;
+        };
+        let node = &mut process.node;
+        match happening {
+            Happening::Tick => {
+                process.tick_at = Time::NEVER;
+                if node.deadline() <= now {
+                    node.handle(now, Input::Tick);
+                }
+                self.observe_bounds(number);
+            }
+            Happening::Message {
+                from,
+                epoch,
+                cluster,
+                message,
+            } if node.cluster_id() == Some(cluster) && node.member_id() == message.to => {
+                self.receive(number, from, epoch, message);
+            }
+            Happening::LinkBroken(other) => {
+                let ids = self.members.iter().filter(|(_, number)| **number == other);
+                let ids: Vec<_> = ids.map(|(&id, _)| id).collect();
+                if let Some(process) = &mut self.pod(number).node {
+                    for id in ids {
+                        process.node.handle(now, Input::PeerStreamBroken(id));
+                    }
+                }
+            }
+            Happening::Disk => self.node_disk_done(number),
+            Happening::Asked { by, life } => self.answer_peer(number, by, life),
+            Happening::Report(node_number, report) => {
+                let node_report = Input::PeerReport {
+                    node: node_number,
+                    report,
+                };
+                node.handle(now, node_report);
+            }
+            Happening::Bootstrap(cluster_id, to_member, members) => {
+                let bootstrap = Input::Bootstrap {
+                    id: 0,
+                    cluster_id,
+                    to_member,
+                    members,
+                };
+                node.handle(now, bootstrap);
+            }
+            Happening::Said => {
+                if let Some(said) = self.pod(number).stream.to_node.pop_front()
+                    && let Some(process) = &mut self.pod(number).node
+                {
+                    process.node.handle(now, Input::Replicator(said));
+                }
+            }
+            Happening::Connect => self.connect(number),
+            Happening::Submit(id) => self.submit(number, id),
+            Happening::Read(id) => node.handle(now, Input::ReadIndex { id }),
+            _ => {}
+        }
+        self.settle(number);
+    }
+
+    fn receive(&mut self, number: NodeNumber, from: NodeNumber, epoch: u64, message: Message) {
+        let now = self.shown(number);
+        if !self.network.is_current(from, number, epoch) {
+            return self.count(Seen::MessageLost);
+        }
+        self.count(Seen::MessageDelivered);
+        if let Some(process) = &mut self.pod(number).node {
+            process.node.handle(now, Input::Message(message));
+        }
+    }
+
+    fn node_disk_done(&mut self, number: NodeNumber) {
+        let (now, shown) = (self.now, self.shown(number));
+        let Some(pod) = self.pods.get_mut(&number) else {
+            return;
+        };
+        match pod.node_disk.complete(now, &mut self.random) {
+            Completion::Done(id, result) => {
+                if let Some(process) = &mut pod.node {
+                    process.node.handle(shown, Input::Disk(id, result));
+                }
+            }
+            Completion::Later(at) => {
+                let target = Target::Node(number, Some(pod.node_life));
+                self.agenda.add(at, target, Happening::Disk);
+            }
+            Completion::Nothing => {}
+        }
+    }
+
+    fn submit(&mut self, number: NodeNumber, id: RequestId) {
+        let now = self.shown(number);
+        let proposed = self.requests.get(&id).and_then(crate::client::Request::proposed);
+        if let (Some(proposed), Some(process)) = (proposed, &mut self.pod(number).node) {
+            let proposal = Proposal {
+                id,
+                stream: None,
+                proposed,
+            };
+            process.node.handle(now, Input::Submit(vec![proposal]));
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, number: NodeNumber, output: Output) {
+        match output {
+            Output::Disk(id, op) => {
+                match &op {
+                    Op::Read { .. } => self.count(Seen::EntriesReadBack),
+                    Op::Create { .. } => self.count(Seen::SegmentBegun),
+                    _ => {}
+                }
+                let takes = self.span(self.options.disk_max);
+                let now = self.now;
+                let pod = self.pod(number);
+                let at = pod.node_disk.submit(id, op, now, takes);
+                let target = Target::Node(number, Some(pod.node_life));
+                self.agenda.add(at, target, Happening::Disk);
+            }
+            Output::Send(message) => self.send(number, &message),
+            Output::Answer { id, result } => self.node_answers(id, result),
+            Output::Transferred { result, .. } => self.count(match result {
+                Ok(_) => Seen::TransferDone,
+                Err(_) => Seen::TransferRefused,
+            }),
+            Output::ReadReady { id, result } => self.read_ready(id, result.ok(), Seen::ReadByNode),
+            Output::AskPeer { node, .. } => {
+                let life = self.pods[&number].node_life;
+                self.call(number, node, None, Happening::Asked { by: number, life });
+            }
+            Output::SendBootstrap {
+                node,
+                cluster_id,
+                to_member,
+                members,
+                ..
+            } => self.call(
+                number,
+                node,
+                None,
+                Happening::Bootstrap(cluster_id, to_member, members),
+            ),
+            Output::Replicator(said) => self.say_to_replicator(number, said),
+            Output::Notice(notice) => self.notice(number, &notice),
+            Output::Stop(why) => self.node_stops(number, &why),
+            Output::Bootstrapped { .. } | Output::MembershipChanged { .. } => {}
+        }
+    }
+
+    /// A message goes out on the connection of the two, if there is one.
+    fn send(&mut self, from: NodeNumber, message: &Message) {
+        let Some(&to) = self.members.get(&message.to) else {
+            return;
+        };
+        let Some(cluster) = self.formed else { return };
+        self.count_message(message);
+        let Some(epoch) = self.network.epoch(from, to, self.now) else {
+            return self.count(Seen::MessageLost);
+        };
+        let times = if self.one_in(self.options.duplicated_of) {
+            self.count(Seen::MessageDuplicated);
+            2
+        } else {
+            1
+        };
+        for _ in 0..times {
+            let message = message.clone();
+            let happening = Happening::Message {
+                from,
+                epoch,
+                cluster,
+                message,
+            };
+            self.call(from, to, None, happening);
+        }
+    }
+
+    /// Something on its way in the network, if it is not lost.
+    pub(super) fn call(&mut self, from: NodeNumber, to: NodeNumber, life: Option<u64>, happening: Happening) {
+        if self.network.is_cut(from, to) {
+            return self.count(Seen::MessageCut);
+        }
+        if self.one_in(self.options.lost_of) {
+            return self.count(Seen::MessageLost);
+        }
+        let mut max = self.options.delay_max;
+        if self.one_in(self.options.late_of) {
+            self.count(Seen::MessageLate);
+            max *= 20;
+        }
+        let at = self.soon(max);
+        self.agenda.add(at, Target::Node(to, life), happening);
+    }
+
+    fn count_message(&mut self, message: &Message) {
+        match &message.body {
+            Body::Vote {
+                pre_vote: true,
+                granted: false,
+            } => self.count(Seen::PreVoteRefused),
+            Body::Vote {
+                pre_vote: false,
+                granted,
+            } => self.count(if *granted {
+                Seen::VoteGranted
+            } else {
+                Seen::VoteRefused
+            }),
+            Body::AppendEntriesResponse(response) if response.conflict.is_some() => {
+                self.count(Seen::Conflicted);
+            }
+            _ => {}
+        }
+    }
+
+    fn answer_peer(&mut self, number: NodeNumber, by: NodeNumber, life: u64) {
+        let now = self.shown(number);
+        let Some(process) = &self.pods[&number].node else {
+            return;
+        };
+        let status = process.node.status(now);
+        let report = match (status.cluster_id, &status.bootstrap) {
+            (Some(cluster_id), Some(bootstrap)) => PeerReport::Formed {
+                cluster_id,
+                member_ids: status
+                    .configuration
+                    .members()
+                    .iter()
+                    .map(|member| member.id)
+                    .collect(),
+                bootstrap: bootstrap.members().to_vec(),
+            },
+            _ => PeerReport::Unformed {
+                member_id: status.member_id,
+                peer_address: address(number),
+                client_address: address(number),
+            },
+        };
+        self.call(number, by, Some(life), Happening::Report(number, report));
+    }
+
+    fn say_to_replicator(&mut self, number: NodeNumber, said: ToReplicator) {
+        match &said {
+            ToReplicator::Start { action, .. } => self.count(match action {
+                StartAction::ResumeFrom(_) => Seen::Resumed,
+                StartAction::CutTo(_) => Seen::Cut,
+                StartAction::WaitUntil(_) => Seen::Waits,
+            }),
+            ToReplicator::Close { why } => {
+                let what = format!("node {number} closes the stream to its replicator: {why}");
+                return self.judge(violation("node and replicator belong together", what));
+            }
+            ToReplicator::Feed { .. } | ToReplicator::ReadAnswer { .. } => {}
+        }
+        let at = self.soon(Duration::from_millis(1));
+        let pod = self.pod(number);
+        if pod.stream.id.is_some() {
+            pod.stream.to_replicator.push_back(said);
+            let target = Target::Replicator(number, Some(pod.replicator_life));
+            self.agenda.add(at, target, Happening::Said);
+        }
+    }
+
+    fn notice(&mut self, number: NodeNumber, notice: &Notice) {
+        self.tell(|| notice.to_string());
+        match notice {
+            Notice::Formed { cluster, .. } => {
+                self.count(Seen::ClusterFormed);
+                self.judge_cluster(number, *cluster);
+            }
+            Notice::Consensus(ConsensusNotice::BecameLeader { by, .. }) => self.count(match by {
+                ElectedBy::Election => Seen::Elected,
+                ElectedBy::Transfer => Seen::ElectedByTransfer,
+            }),
+            Notice::Consensus(ConsensusNotice::Campaigns { .. }) => self.count(Seen::Campaigned),
+            Notice::Consensus(ConsensusNotice::SteppedDown { why, .. }) => {
+                self.count(Seen::SteppedDown);
+                if why.contains("majority") {
+                    self.count(Seen::SteppedDownByQuorum);
+                } else if why.contains("disk") {
+                    self.count(Seen::SteppedDownByDisk);
+                }
+            }
+            Notice::Consensus(ConsensusNotice::EntriesRefused { .. }) => {
+                self.judge(violation("log matching", notice.to_string()));
+            }
+            _ => {}
+        }
+    }
+
+    /// There is one cluster, and its first members are the voters.
+    fn judge_cluster(&mut self, number: NodeNumber, cluster: raftlog_raft::ids::ClusterId) {
+        let first = *self.formed.get_or_insert(cluster);
+        if first != cluster {
+            let what = format!("node {number} is in cluster {cluster}, others are in {first}");
+            return self.judge(violation("one cluster", what));
+        }
+        let Some(process) = &self.pods[&number].node else {
+            return;
+        };
+        if let Some(raft) = process.node.raft() {
+            let voters = raft.configuration().voters().map(|member| member.id).collect();
+            self.invariants.formed(voters);
+        }
+    }
+
+    /// A node ends itself only when a disk has failed it.
+    fn node_stops(&mut self, number: NodeNumber, why: &str) {
+        self.tell(|| format!("node {number} stops: {why}"));
+        let disk = &self.pods[&number].node_disk;
+        // What is stored on the way into a cluster cannot wait for room.
+        if disk.has_failed || disk.is_damaged || why.contains("(Full)") {
+            self.count(Seen::NodeStopped);
+            self.kill_node(number, false);
+            self.start_one_soon(number, Process::Node, Duration::from_secs(5));
+        } else {
+            let what = format!("node {number} stops: {why}");
+            self.judge(violation("nothing stops without a cause", what));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What is seen of a node after each step, as far as it is new: the invariants judge it.
+
+use raftlog_raft::entry::{Entry, Payload};
+use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber};
+use raftlog_raft::log::Log;
+use raftlog_raft::{Raft, RoleName};
+
+use super::Cluster;
+use crate::coverage::Seen;
+use crate::invariants::{Invariants, SeenEntry, SeenOperation, Verdict, bounded};
+
+/// Bytes that a node may keep of its log in memory: what is settled, what is not committed, and an operation or two.
+const MEMORY_BYTES_MAX: u64 = (8 << 20) + (16 << 20) + (4 << 20);
+/// Operations that a process may have under way to its disk.
+const UNDER_WAY_MAX: u64 = 64;
+
+impl Cluster {
+    /// Looks at a node after something happened to it.
+    pub(super) fn observe(&mut self, number: NodeNumber) {
+        let Some(process) = self.pods.get(&number).and_then(|pod| pod.node.as_ref()) else {
+            return;
+        };
+        let (member, Some(raft)) = (process.node.member_id(), process.node.raft()) else {
+            return;
+        };
+        let before = self.invariants.known(member).0;
+        let verdict = look(&mut self.invariants, member, number, raft);
+        let cut = match &verdict {
+            Ok(kept) => *kept < before,
+            Err(_) => false,
+        };
+        self.judge(verdict.map(|_| ()));
+        if cut {
+            self.count(Seen::LogTruncated);
+        }
+    }
+
+    /// What costs more to look at, now and then.
+    pub(super) fn observe_bounds(&mut self, number: NodeNumber) {
+        let Some(pod) = self.pods.get(&number) else { return };
+        let under_way = pod.node_disk.under_way().max(pod.replicator_disk.under_way()) as u64;
+        let used = pod.node_disk.content.used_bytes();
+        let memory = pod
+            .node
+            .as_ref()
+            .and_then(|process| process.node.raft())
+            .map_or(0, |raft| raft.log().recent_bytes() as u64);
+        let volume = self.options.volume_bytes;
+        self.judge(bounded(
+            "operations under way to a disk",
+            under_way,
+            UNDER_WAY_MAX,
+        ));
+        self.judge(bounded("bytes of the log in memory", memory, MEMORY_BYTES_MAX));
+        self.judge(bounded("bytes on a volume", used, volume));
+    }
+}
+
+/// Tells the invariants what is new; how much of what was known of the log is still so.
+fn look(
+    seen: &mut Invariants,
+    member: MemberId,
+    number: NodeNumber,
+    raft: &Raft,
+) -> Result<LogIndex, crate::invariants::Violation> {
+    let log = raft.log();
+    let leads = raft.role() == RoleName::Leader;
+    if !leads {
+        seen.leads_not(member);
+    }
+    let kept = agreed(seen, member, log);
+    if kept < seen.known(member).0 {
+        seen.truncated(member, kept + 1)?;
+    }
+    for index in kept + 1..=log.last().index {
+        seen.appended(member, &seen_entry(log, index))?;
+    }
+    let persisted = raft.persisted_index().min(log.last().index);
+    seen.persisted(member, number, persisted, log.operation_index_at(persisted));
+    if leads {
+        seen.leads(member, raft.term())?;
+    }
+    seen.committed(member, raft.term(), raft.commit())?;
+    Ok(kept)
+}
+
+/// Up to where the log is the one that was known. Two places of the same index and term are the same log, as log matching
+/// has been judged.
+fn agreed(seen: &Invariants, member: MemberId, log: &Log) -> LogIndex {
+    let mut index = seen.known(member).0.min(log.last().index);
+    while index > 0 && log.term_at(index) != seen.known_term(member, index) {
+        index -= 1;
+    }
+    index
+}
+
+fn seen_entry(log: &Log, index: LogIndex) -> SeenEntry {
+    let operation = |entry: &Entry| match &entry.payload {
+        Payload::Operation(operation) => Some(SeenOperation {
+            data: operation.data.clone(),
+            session: operation
+                .session
+                .as_ref()
+                .map(|stamp| (stamp.client_id.clone(), stamp.sequence)),
+        }),
+        _ => None,
+    };
+    let entry = log.entry(index).expect("what is new is in memory");
+    SeenEntry {
+        index,
+        term: entry.term,
+        previous_term: log.term_at(index - 1).unwrap_or(0),
+        operation_index: entry.operation_index,
+        running_hash: entry.running_hash,
+        operation: operation(entry),
+    }
+}
+
+/// What comes back with a node's log.
+pub(super) fn came_back(seen: &mut Invariants, member: MemberId, raft: &Raft, damaged: bool) -> Verdict {
+    seen.came_back(member, raft.log().last().index, damaged)
+}

@@ -1,0 +1,245 @@
+//! What happens to a replicator, and what comes of it.
+
+use std::time::Duration;
+
+use raftlog_raft::ids::NodeNumber;
+use raftlog_replicator::core::{
+    Effect, Event, FetchId, Operation, Position, Progress as ReplicatorProgress, ReadIndexId, Refusal,
+    StartAction as ReplicatorStart, StreamId,
+};
+use raftlog_server::node::{FromReplicator, Place, Progress, StartAction, ToReplicator};
+
+use super::processes::Process;
+use super::{Cluster, violation};
+use crate::coverage::Seen;
+use crate::disk::Completion;
+use crate::happening::{Happening, Target};
+
+impl Cluster {
+    pub(super) fn happen_to_replicator(&mut self, number: NodeNumber, happening: &Happening) {
+        if matches!(happening, Happening::Start) {
+            return self.start_replicator(number);
+        }
+        let Some(replicator) = &mut self.pod(number).replicator else {
+            return;
+        };
+        match happening {
+            Happening::Disk => self.replicator_disk_done(number),
+            Happening::Said => self.node_said(number),
+            Happening::Executed(through) => replicator.handle(Event::Executed { through: *through }),
+            Happening::Wake => replicator.handle(Event::Wake),
+            Happening::Read(id) => replicator.handle(Event::ReadIndex { id: ReadIndexId(*id) }),
+            _ => {}
+        }
+        self.settle(number);
+    }
+
+    fn replicator_disk_done(&mut self, number: NodeNumber) {
+        let now = self.now;
+        let Some(pod) = self.pods.get_mut(&number) else {
+            return;
+        };
+        match pod.replicator_disk.complete(now, &mut self.random) {
+            Completion::Done(id, result) => {
+                if let Some(replicator) = &mut pod.replicator {
+                    replicator.handle(Event::Disk(id, result));
+                }
+            }
+            Completion::Later(at) => {
+                let target = Target::Replicator(number, Some(pod.replicator_life));
+                self.agenda.add(at, target, Happening::Disk);
+            }
+            Completion::Nothing => {}
+        }
+    }
+
+    /// Flow control leaves what the replicator does not take in the stream.
+    fn node_said(&mut self, number: NodeNumber) {
+        let again = self.now + Duration::from_millis(20);
+        let pod = self.pod(number);
+        let (Some(stream), Some(replicator)) = (pod.stream.id, &mut pod.replicator) else {
+            return;
+        };
+        if !replicator.takes_feed() && !pod.stream.to_replicator.is_empty() {
+            let target = Target::Replicator(number, Some(pod.replicator_life));
+            self.agenda.add(again, target, Happening::Said);
+            return self.count(Seen::FeedHeldBack);
+        }
+        if let Some(said) = pod.stream.to_replicator.pop_front() {
+            replicator.handle(heard(stream, said));
+        }
+    }
+
+    pub(super) fn carry_out_of_replicator(&mut self, number: NodeNumber, effect: Effect) {
+        match effect {
+            Effect::Disk(id, op) => {
+                let takes = self.span(self.options.disk_max);
+                let now = self.now;
+                let pod = self.pod(number);
+                let at = pod.replicator_disk.submit(id, op, now, takes);
+                let target = Target::Replicator(number, Some(pod.replicator_life));
+                self.agenda.add(at, target, Happening::Disk);
+            }
+            Effect::Position(stream, position) => {
+                self.say_to_node(number, stream, FromReplicator::Position(node_position(&position)));
+            }
+            Effect::Progress(stream, progress) => {
+                self.say_to_node(number, stream, FromReplicator::Progress(node_progress(progress)));
+            }
+            Effect::AskReadIndex(stream, id) => {
+                self.say_to_node(number, stream, FromReplicator::ReadIndex { id: id.0 });
+            }
+            Effect::Execute(operations) => self.execute(number, &operations),
+            Effect::WakeIn(span) => {
+                let target = Target::Replicator(number, Some(self.pods[&number].replicator_life));
+                self.agenda.add(self.now + span, target, Happening::Wake);
+            }
+            Effect::ReadIndexReady(id, result) => self.may_fetch(number, id, result.ok()),
+            Effect::Fetched { id, result, .. } => self.fetched(id, result.unwrap_or_default().first()),
+            Effect::Close(_, refusal) if !matches!(refusal, Refusal::Replaced { .. }) => {
+                let what = format!("replicator {number} refuses its node: {refusal}");
+                self.judge(violation("node and replicator belong together", what));
+            }
+            Effect::Notice(notice) => self.tell(|| notice.to_string()),
+            Effect::Fatal(why) => self.replicator_stops(number, &why),
+            Effect::Close(..) | Effect::Story(_) | Effect::Stopped => {}
+        }
+    }
+
+    fn say_to_node(&mut self, number: NodeNumber, stream: StreamId, said: FromReplicator) {
+        let at = self.soon(Duration::from_millis(1));
+        let pod = self.pod(number);
+        if pod.stream.id == Some(stream) {
+            pod.stream.to_node.push_back(said);
+            let target = Target::Node(number, Some(pod.node_life));
+            self.agenda.add(at, target, Happening::Said);
+        }
+    }
+
+    /// The executor does everything at once, as the world sees it, and reports it when it is done with all.
+    fn execute(&mut self, number: NodeNumber, operations: &[Operation]) {
+        let life = self.pods[&number].replicator_life;
+        let Some(last) = operations.last().map(|operation| operation.index) else {
+            return;
+        };
+        for operation in operations {
+            let again = operation.index <= self.invariants.executed_through(number);
+            self.count(if again {
+                Seen::ExecutedAgain
+            } else {
+                Seen::Executed
+            });
+            let verdict = self
+                .invariants
+                .executed(number, life, operation.index, &operation.data);
+            self.judge(verdict);
+        }
+        let is_slow = self.now < self.pods[&number].executor_slow_until;
+        let at = self.soon(Duration::from_millis(if is_slow { 3_000 } else { 5 }));
+        self.agenda.add(
+            at,
+            Target::Replicator(number, Some(life)),
+            Happening::Executed(last),
+        );
+    }
+
+    /// What the read has to see is committed there: the client reads the last of it.
+    fn may_fetch(&mut self, number: NodeNumber, id: ReadIndexId, index: Option<u64>) {
+        self.read_ready(id.0, index, Seen::ReadByReplicator);
+        if let (Some(index @ 1..), Some(replicator)) = (index, &mut self.pod(number).replicator) {
+            let fetch = Event::Fetch {
+                id: FetchId(index),
+                from: index,
+                to: index,
+                bytes_max: 1,
+            };
+            replicator.handle(fetch);
+        }
+    }
+
+    fn fetched(&mut self, id: FetchId, first: Option<&Operation>) {
+        if let Some(operation) = first {
+            let verdict = self.invariants.acknowledged(&operation.data, id.0);
+            self.judge(verdict);
+        }
+    }
+
+    /// A replicator ends itself only when a disk has failed it.
+    fn replicator_stops(&mut self, number: NodeNumber, why: &str) {
+        self.tell(|| format!("replicator {number} stops: {why}"));
+        let disk = &self.pods[&number].replicator_disk;
+        if disk.has_failed || disk.is_damaged {
+            self.count(Seen::ReplicatorStopped);
+            self.kill_replicator(number, false);
+            self.start_one_soon(number, Process::Replicator, Duration::from_secs(5));
+        } else {
+            let what = format!("replicator {number} stops: {why}");
+            self.judge(violation("nothing stops without a cause", what));
+        }
+    }
+}
+
+/// What a node says, as its replicator hears it.
+fn heard(stream: StreamId, said: ToReplicator) -> Event {
+    match said {
+        ToReplicator::Start { action, commit } => {
+            let action = match action {
+                StartAction::ResumeFrom(index) => ReplicatorStart::ResumeFrom(index),
+                StartAction::CutTo(index) => ReplicatorStart::CutTo(index),
+                StartAction::WaitUntil(index) => ReplicatorStart::WaitUntil(index),
+            };
+            Event::Start {
+                stream,
+                action,
+                commit,
+            }
+        }
+        ToReplicator::Feed { operations, commit } => {
+            let operations = operations
+                .into_iter()
+                .map(|fed| Operation {
+                    index: fed.index,
+                    term: fed.term,
+                    running_hash: fed.running_hash,
+                    data: fed.data,
+                })
+                .collect();
+            Event::Feed {
+                stream,
+                operations,
+                commit,
+            }
+        }
+        ToReplicator::ReadAnswer { id, index } => Event::ReadIndexAnswer {
+            stream,
+            id: ReadIndexId(id),
+            index,
+        },
+        ToReplicator::Close { .. } => Event::NodeClosed { stream },
+    }
+}
+
+fn node_position(position: &Position) -> raftlog_server::node::Position {
+    let place = |place: raftlog_replicator::core::Place| Place {
+        index: place.index,
+        term: place.term,
+        running_hash: place.running_hash,
+    };
+    raftlog_server::node::Position {
+        cluster_id: position.cluster,
+        member_id: position.member,
+        first_index: position.first_index,
+        last: place(position.last),
+        commit: place(position.commit),
+        executed: place(position.executed),
+    }
+}
+
+fn node_progress(progress: ReplicatorProgress) -> Progress {
+    Progress {
+        last_index: progress.last,
+        commit_index: progress.commit,
+        executed_index: progress.executed,
+        durable_executed_index: progress.durable_executed,
+    }
+}

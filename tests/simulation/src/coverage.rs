@@ -1,0 +1,167 @@
+//! How often each fault and each path of the protocol occurred: one that never does tests nothing.
+
+use std::fmt::Write as _;
+
+macro_rules! events {
+    ($($variant:ident $text:literal,)*) => {
+        /// Something that is worth counting.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Seen {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl Seen {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// What the table calls it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+events! {
+    MessageDelivered "network: message delivered",
+    MessageLost "network: message lost",
+    MessageDuplicated "network: message duplicated",
+    MessageLate "network: message late, others overtake it",
+    MessageCut "network: message into a partition",
+    Partitioned "fault: partition in two",
+    Isolated "fault: one pod isolated",
+    OneWay "fault: one-way partition",
+    LinkBroken "fault: stream between two nodes broken",
+    NodeKilled "fault: node killed",
+    ReplicatorKilled "fault: replicator killed",
+    PowerFailed "fault: power failure of a pod",
+    AllPowerFailed "fault: power failure of all pods",
+    CrashLooped "fault: crash loop begun",
+    Suspended "fault: pod suspended",
+    ClockJumped "fault: clock jumped",
+    ClockDrifted "fault: clock changed its rate",
+    DiskStalled "fault: disk stalled",
+    DiskFilled "fault: disk filled up",
+    WriteFailed "fault: write or sync failed",
+    Rotted "fault: bit rot",
+    NodeWiped "fault: node's disk wiped",
+    ReplicatorWiped "fault: replicator's disk wiped",
+    ReplicatorSlowed "fault: executor slow",
+    TransferAsked "fault: leadership transfer asked for",
+    NodeStarted "node: started",
+    NodeStopped "node: stopped itself after a disk error",
+    NodeRefused "node: refused a damaged folder",
+    NodeSuspect "node: came back with a suspect tail",
+    NodeRepaired "node: suspect tail repaired by a leader",
+    NodeWaits "node: a lost disk waits as a new member",
+    ClusterFormed "node: joined its cluster",
+    Elected "election: won",
+    ElectedByTransfer "election: won by transfer",
+    Campaigned "election: candidate asks for votes",
+    PreVoteRefused "election: pre-vote refused",
+    VoteRefused "election: vote refused",
+    VoteGranted "election: vote granted",
+    SteppedDown "leader: stepped down",
+    SteppedDownByQuorum "leader: stepped down without a quorum",
+    SteppedDownByDisk "leader: stepped down with a stalled disk",
+    TransferDone "leader: transfer succeeded",
+    TransferRefused "leader: transfer refused or given up",
+    LogTruncated "log: tail replaced",
+    LogShortened "log: unsynced tail lost in a crash",
+    Conflicted "log: conflict answered with a hint",
+    EntriesReadBack "log: entries read back from disk",
+    SegmentBegun "log: another segment begun",
+    RefusedNotLeader "client: refused, not the leader",
+    RefusedNotAppended "client: refused, not appended",
+    RefusedBackpressure "client: refused, too much under way",
+    RefusedDiskFull "client: refused, disk full",
+    RefusedExpired "client: refused, session expired",
+    RefusedForgotten "client: refused, sequence forgotten",
+    LeadershipLost "client: outcome unknown, leadership lost",
+    AnswerLost "client: answer lost",
+    TimedOut "client: no answer in time",
+    Acknowledged "client: operation acknowledged",
+    AcknowledgedAgain "client: duplicate answered with the first index",
+    SessionOpened "client: session opened",
+    ReadByNode "read: linearizable through a node",
+    ReadByReplicator "read: linearizable through a replicator",
+    ReadRefused "read: refused",
+    Executed "replicator: operation executed",
+    ExecutedAgain "replicator: executed again after a crash",
+    Resumed "replicator: resumed",
+    Cut "replicator: cut",
+    Waits "replicator: waits for its node",
+    FeedHeldBack "replicator: feed held back",
+    ReplicatorStarted "replicator: started",
+    ReplicatorStopped "replicator: stopped itself after a disk error",
+    ReplicatorRefused "replicator: refused a damaged folder",
+}
+
+/// Counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    counts: Vec<u64>,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; Seen::ALL.len()],
+        }
+    }
+}
+
+impl Coverage {
+    /// It occurred once more.
+    pub fn count(&mut self, seen: Seen) {
+        self.counts[seen as usize] += 1;
+    }
+
+    /// How often it occurred.
+    pub fn of(&self, seen: Seen) -> u64 {
+        self.counts[seen as usize]
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+    }
+
+    /// A line for each.
+    pub fn table(&self) -> String {
+        let mut table = String::new();
+        for &seen in Seen::ALL {
+            let count = self.of(seen);
+            let never = if count == 0 { "   never" } else { "" };
+            let _ = writeln!(table, "{:<52}{count:>12}{never}", seen.name());
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_occurs_is_seen() {
+        let mut one = Coverage::default();
+        one.count(Seen::Elected);
+        let mut both = one.clone();
+        both.add(&one);
+        assert_eq!((both.of(Seen::Elected), both.of(Seen::Cut)), (2, 0));
+        let table = both.table();
+        assert!(
+            table
+                .lines()
+                .any(|line| line.starts_with("election: won ") && line.ends_with('2'))
+        );
+        assert!(
+            table
+                .lines()
+                .any(|line| line.starts_with("replicator: cut") && line.ends_with("never"))
+        );
+    }
+}

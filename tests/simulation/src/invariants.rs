@@ -1,0 +1,650 @@
+//! What must hold in every run, each as a function with the name that the Raft paper or the contract gives it.
+//!
+//! [`Invariants`] is told what is seen of a cluster as it happens, and judges each step by what it was told before: a step
+//! costs what is new in it, not what the cluster holds. It knows nothing of how a member comes to its decisions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
+
+/// Something that must never happen, and has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// Whether a step was right.
+pub type Verdict = Result<(), Violation>;
+
+fn demand(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Verdict {
+    if holds {
+        Ok(())
+    } else {
+        let what = what();
+        Err(Violation { invariant, what })
+    }
+}
+
+/// An entry as it is seen in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenEntry {
+    /// Its place.
+    pub index: LogIndex,
+    /// Its term.
+    pub term: Term,
+    /// Term of the entry before it; 0 before the first.
+    pub previous_term: Term,
+    /// Its operation index, or that of the last operation before it.
+    pub operation_index: OperationIndex,
+    /// Its running hash.
+    pub running_hash: u64,
+    /// What it says, where it is an operation.
+    pub operation: Option<SeenOperation>,
+}
+
+/// An operation as it is seen in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenOperation {
+    /// What the client submitted: no two submissions of these clients say the same.
+    pub data: Bytes,
+    /// Session and sequence.
+    pub session: Option<(Arc<str>, u64)>,
+}
+
+/// What a member's log is known to hold.
+#[derive(Debug, Default)]
+struct SeenLog {
+    terms: Vec<Term>,
+    persisted: LogIndex,
+    commit: LogIndex,
+    leads: Option<Term>,
+}
+
+impl SeenLog {
+    fn last(&self) -> LogIndex {
+        self.terms.len() as u64
+    }
+
+    fn term_at(&self, index: LogIndex) -> Option<Term> {
+        let at = usize::try_from(index.checked_sub(1)?).ok()?;
+        self.terms.get(at).copied()
+    }
+}
+
+/// A committed entry, and the term of the member that was first to know.
+#[derive(Debug)]
+struct Committed {
+    term: Term,
+    in_term: Term,
+}
+
+/// How far one replicator's executions are known.
+#[derive(Debug, Default)]
+struct SeenExecutions {
+    life: u64,
+    last: OperationIndex,
+    /// The largest operation index that its node has had on disk.
+    persisted: OperationIndex,
+}
+
+/// Everything that was seen of a cluster, as far as later steps are judged by it.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    voters: Vec<MemberId>,
+    leaders: BTreeMap<Term, MemberId>,
+    entries: BTreeMap<(LogIndex, Term), SeenEntry>,
+    logs: BTreeMap<MemberId, SeenLog>,
+    committed: Vec<Committed>,
+    operations: Vec<SeenOperation>,
+    by_data: BTreeMap<Bytes, OperationIndex>,
+    by_session: BTreeMap<(Arc<str>, u64), OperationIndex>,
+    executions: BTreeMap<NodeNumber, SeenExecutions>,
+}
+
+impl Invariants {
+    /// The voters, once a cluster is formed.
+    pub fn formed(&mut self, voters: Vec<MemberId>) {
+        self.voters = voters;
+    }
+
+    /// How many entries are known of that member's log, and the term of the last one.
+    pub fn known(&self, member: MemberId) -> (LogIndex, Term) {
+        let log = self.logs.get(&member);
+        log.map_or((0, 0), |log| (log.last(), log.terms.last().copied().unwrap_or(0)))
+    }
+
+    /// The term that is known of an entry of that member's log.
+    pub fn known_term(&self, member: MemberId, index: LogIndex) -> Option<Term> {
+        self.logs.get(&member)?.term_at(index)
+    }
+
+    /// Committed operations.
+    pub fn operations(&self) -> OperationIndex {
+        self.operations.len() as u64
+    }
+
+    /// A committed operation.
+    pub fn operation(&self, index: OperationIndex) -> Option<&SeenOperation> {
+        self.operations.get(usize::try_from(index.checked_sub(1)?).ok()?)
+    }
+
+    /// Election safety: at most one leader can be elected in a given term (Raft 5.2). And leader completeness: a committed
+    /// entry is in the logs of the leaders of all higher terms (5.4).
+    pub fn leads(&mut self, member: MemberId, term: Term) -> Verdict {
+        let log = self.logs.entry(member).or_default();
+        if log.leads == Some(term) {
+            return Ok(());
+        }
+        log.leads = Some(term);
+        self.election_safety(member, term)?;
+        self.leader_completeness(member, term)
+    }
+
+    /// It does not lead.
+    pub fn leads_not(&mut self, member: MemberId) {
+        self.logs.entry(member).or_default().leads = None;
+    }
+
+    fn election_safety(&mut self, member: MemberId, term: Term) -> Verdict {
+        let first = *self.leaders.entry(term).or_insert(member);
+        demand(first == member, "election safety", || {
+            format!("{first} and {member} both lead in term {term}")
+        })
+    }
+
+    fn leader_completeness(&self, member: MemberId, term: Term) -> Verdict {
+        let earlier = self.committed.partition_point(|entry| entry.in_term < term);
+        let (Some(last), Some(log)) = (
+            earlier.checked_sub(1).and_then(|at| self.committed.get(at)),
+            self.logs.get(&member),
+        ) else {
+            return Ok(());
+        };
+        // With the last one, by log matching, it has all of them.
+        let holds = log.term_at(earlier as u64) == Some(last.term);
+        demand(holds, "leader completeness", || {
+            format!(
+                "{member} leads in term {term} without entry {earlier} of term {}, committed in term {}",
+                last.term, last.in_term
+            )
+        })
+    }
+
+    /// Log matching: entries of the same index and term are the same, and so is everything before them (Raft 5.3).
+    pub fn appended(&mut self, member: MemberId, entry: &SeenEntry) -> Verdict {
+        let log = self.logs.entry(member).or_default();
+        let (index, term) = (entry.index, entry.term);
+        let (last, previous) = (log.last(), log.terms.last().copied().unwrap_or(0));
+        log.terms.push(term);
+        let follows = index == last + 1 && entry.previous_term == previous && term >= previous;
+        demand(follows, "log matching", || {
+            format!("{member} appends entry {index} of term {term} behind entry {last} of term {previous}")
+        })?;
+        let first = self.entries.entry((index, term)).or_insert_with(|| entry.clone());
+        demand(first == entry, "log matching", || {
+            format!("{member} holds {entry:?}, another member {first:?}")
+        })
+    }
+
+    /// Leader append-only: a leader never overwrites or deletes entries in its log (Raft 5.3). And nobody changes what it
+    /// knows to be committed.
+    pub fn truncated(&mut self, member: MemberId, from: LogIndex) -> Verdict {
+        let log = self.logs.entry(member).or_default();
+        log.terms
+            .truncate(usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX));
+        log.persisted = log.persisted.min(from.saturating_sub(1));
+        demand(log.leads.is_none(), "leader append-only", || {
+            format!(
+                "{member} drops entries from {from} on while it leads in term {:?}",
+                log.leads
+            )
+        })?;
+        demand(from > log.commit, "state machine safety", || {
+            format!(
+                "{member} drops entries from {from} on and has committed {}",
+                log.commit
+            )
+        })
+    }
+
+    /// A member has that much on disk.
+    pub fn persisted(
+        &mut self,
+        member: MemberId,
+        node: NodeNumber,
+        through: LogIndex,
+        operations: OperationIndex,
+    ) {
+        let log = self.logs.entry(member).or_default();
+        log.persisted = through;
+        let seen = self.executions.entry(node).or_default();
+        seen.persisted = seen.persisted.max(operations);
+    }
+
+    /// Durability: what a member had on disk is there when it comes back with a log of `last` entries. A disk that was
+    /// damaged on purpose may have lost something, and says so by `damaged`.
+    pub fn came_back(&mut self, member: MemberId, last: LogIndex, damaged: bool) -> Verdict {
+        let log = self.logs.entry(member).or_default();
+        log.leads = None;
+        let persisted = log.persisted;
+        // What it knew to be committed and had not on disk is gone with its memory.
+        log.commit = log.commit.min(persisted).min(last);
+        let kept = last.min(log.last());
+        log.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        log.persisted = persisted.min(kept);
+        demand(damaged || last >= persisted, "durability", || {
+            format!("{member} had {persisted} entries on disk and comes back with {last}")
+        })
+    }
+
+    /// A member with that identity will never come back.
+    pub fn gone(&mut self, member: MemberId) {
+        self.logs.remove(&member);
+    }
+
+    /// State machine safety: no two members commit different entries at an index (Raft 5.4.3). A new one is on the disks of
+    /// a majority.
+    pub fn committed(&mut self, member: MemberId, term: Term, through: LogIndex) -> Verdict {
+        let Some(log) = self.logs.get_mut(&member) else {
+            return Ok(());
+        };
+        if through <= log.commit {
+            return Ok(());
+        }
+        let from = std::mem::replace(&mut log.commit, through) + 1;
+        for index in from..=through {
+            self.state_machine_safety(member, term, index)?;
+        }
+        Ok(())
+    }
+
+    fn state_machine_safety(&mut self, member: MemberId, term: Term, index: LogIndex) -> Verdict {
+        let found = self.logs.get(&member).and_then(|log| log.term_at(index));
+        demand(found.is_some(), "state machine safety", || {
+            format!("{member} commits entry {index}, which it does not hold")
+        })?;
+        let found = found.unwrap_or(0);
+        let at = usize::try_from(index - 1).unwrap_or(usize::MAX);
+        if let Some(first) = self.committed.get(at) {
+            return demand(first.term == found, "state machine safety", || {
+                format!(
+                    "{member} commits entry {index} of term {found}, another member the one of term {}",
+                    first.term
+                )
+            });
+        }
+        self.on_a_majority(index, found)?;
+        self.committed.push(Committed {
+            term: found,
+            in_term: term,
+        });
+        match self.entries.get(&(index, found)).cloned() {
+            Some(entry) => self.dense_operation_indexes(&entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Committed means on the disks of a majority (Raft 5.3).
+    fn on_a_majority(&self, index: LogIndex, term: Term) -> Verdict {
+        let has = |member: &&MemberId| {
+            let log = self.logs.get(member);
+            log.is_some_and(|log| log.persisted >= index && log.term_at(index) == Some(term))
+        };
+        let holders = self.voters.iter().filter(has).count();
+        demand(
+            holders * 2 > self.voters.len(),
+            "committed on a majority of disks",
+            || format!("entry {index} of term {term} is committed and on {holders} disks"),
+        )
+    }
+
+    /// Operation indexes are 1, 2, 3, ... whatever else the log holds.
+    fn dense_operation_indexes(&mut self, entry: &SeenEntry) -> Verdict {
+        let operations = self.operations.len() as u64;
+        let expected = operations + u64::from(entry.operation.is_some());
+        demand(
+            entry.operation_index == expected,
+            "dense operation indexes",
+            || {
+                format!(
+                    "entry {} has operation index {} where {expected} comes next",
+                    entry.index, entry.operation_index
+                )
+            },
+        )?;
+        match &entry.operation {
+            Some(operation) => {
+                self.operations.push(operation.clone());
+                self.exactly_once(operation, expected)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Exactly once: an operation is appended once within its session, however often it is submitted.
+    fn exactly_once(&mut self, operation: &SeenOperation, index: OperationIndex) -> Verdict {
+        let mut first = *self.by_data.entry(operation.data.clone()).or_insert(index);
+        if let Some(session) = &operation.session {
+            first = first.min(*self.by_session.entry(session.clone()).or_insert(index));
+        }
+        demand(first == index, "exactly once per session", || {
+            format!("{operation:?} is at index {first} and at {index}")
+        })
+    }
+
+    /// No acknowledged operation is lost: what a client was told is committed at that index.
+    pub fn acknowledged(&self, data: &[u8], index: OperationIndex) -> Verdict {
+        let found = self.operation(index).map(|operation| &*operation.data);
+        demand(found == Some(data), "no acknowledged operation lost", || {
+            format!(
+                "{} was acknowledged at index {index}, where {} is committed",
+                String::from_utf8_lossy(data),
+                found.map_or("nothing".into(), String::from_utf8_lossy)
+            )
+        })
+    }
+
+    /// Nothing is executed that is not committed and on the own node's disk; and it is executed in order: within a life of
+    /// the replicator one after the other, after a crash again from an earlier one on.
+    pub fn executed(&mut self, node: NodeNumber, life: u64, index: OperationIndex, data: &[u8]) -> Verdict {
+        let committed = self
+            .operation(index)
+            .is_some_and(|operation| operation.data == data);
+        demand(committed, "nothing executed that is not committed", || {
+            let data = String::from_utf8_lossy(data);
+            format!("replicator {node} executes {data} at index {index}, which is not committed there")
+        })?;
+        let seen = self.executions.entry(node).or_default();
+        let follows = index == seen.last + 1 || (life > seen.life && index >= 1 && index <= seen.last);
+        let last = std::mem::replace(&mut seen.last, index);
+        seen.life = life;
+        demand(follows, "executed in order", || {
+            format!("replicator {node} executes index {index} after {last}")
+        })?;
+        demand(
+            index <= seen.persisted,
+            "nothing executed that is not persisted",
+            || {
+                format!(
+                    "replicator {node} executes index {index}, its node has {} on disk",
+                    seen.persisted
+                )
+            },
+        )
+    }
+
+    /// What that replicator has executed.
+    pub fn executed_through(&self, node: NodeNumber) -> OperationIndex {
+        self.executions.get(&node).map_or(0, |seen| seen.last)
+    }
+
+    /// Linearizable reads: a read sees everything that was acknowledged, or read by somebody, before it began (`floor`), and
+    /// nothing that is not committed.
+    pub fn read(&self, floor: OperationIndex, index: OperationIndex) -> Verdict {
+        let committed = self.operations();
+        demand(floor <= index && index <= committed, "linearizable reads", || {
+            format!("a read sees up to {index}; {floor} was known when it began, {committed} are committed")
+        })
+    }
+}
+
+/// Bounded memory and disk: whatever `what` is, it stays within its limit.
+pub fn bounded(what: &str, found: u64, limit: u64) -> Verdict {
+    demand(found <= limit, "bounded memory and disk", || {
+        format!("{what}: {found} where {limit} is the limit")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64) -> MemberId {
+        MemberId::new(id).unwrap()
+    }
+
+    fn operation(data: &'static str, session: Option<u64>) -> SeenOperation {
+        SeenOperation {
+            data: data.into(),
+            session: session.map(|sequence| ("client".into(), sequence)),
+        }
+    }
+
+    /// The entries of a log of these terms, of which every one after the first is an operation.
+    fn entry(terms: &[Term], index: LogIndex) -> SeenEntry {
+        let at = usize::try_from(index).unwrap() - 1;
+        let data = ["", "a", "b", "c", "d", "e"][at];
+        SeenEntry {
+            index,
+            term: terms[at],
+            previous_term: if at == 0 { 0 } else { terms[at - 1] },
+            operation_index: index - 1,
+            running_hash: terms[..=at].iter().fold(7, |hash, term| hash * 31 + term),
+            operation: (at > 0).then(|| operation(data, Some(index))),
+        }
+    }
+
+    /// Three voters that hold such a log on disk, member 1 leads in its last term, and that much is committed.
+    fn cluster(terms: &[Term], committed: LogIndex) -> Invariants {
+        let mut seen = Invariants::default();
+        seen.formed((1..=3).map(member).collect());
+        for id in 1..=3 {
+            for index in 1..=terms.len() as u64 {
+                seen.appended(member(id), &entry(terms, index)).unwrap();
+            }
+            seen.persisted(
+                member(id),
+                u32::try_from(id).unwrap(),
+                terms.len() as u64,
+                terms.len() as u64 - 1,
+            );
+        }
+        let term = *terms.last().unwrap();
+        seen.leads(member(1), term).unwrap();
+        seen.committed(member(1), term, committed).unwrap();
+        seen
+    }
+
+    fn found(verdict: Verdict) -> &'static str {
+        verdict.map_or_else(|violation| violation.invariant, |()| "nothing")
+    }
+
+    #[test]
+    fn a_good_history_is_good() {
+        let mut seen = cluster(&[1, 1, 2], 2);
+        seen.committed(member(2), 2, 2).unwrap();
+        seen.executed(1, 1, 1, b"a").unwrap();
+        seen.executed(1, 2, 1, b"a").unwrap();
+        seen.acknowledged(b"a", 1).unwrap();
+        seen.read(1, 1).unwrap();
+        seen.truncated(member(2), 3).unwrap();
+        seen.leads(member(3), 3).unwrap();
+        seen.came_back(member(3), 3, false).unwrap();
+        bounded("memory", 5, 5).unwrap();
+        assert_eq!((seen.known(member(2)), seen.executed_through(1)), ((2, 1), 1));
+    }
+
+    #[test]
+    fn two_leaders_in_a_term() {
+        let mut seen = cluster(&[1, 1], 1);
+        assert_eq!(found(seen.leads(member(2), 1)), "election safety");
+    }
+
+    #[test]
+    fn a_leader_that_drops_its_entries() {
+        let mut seen = cluster(&[1, 1], 1);
+        assert_eq!(found(seen.truncated(member(1), 2)), "leader append-only");
+    }
+
+    #[test]
+    fn logs_that_do_not_match() {
+        let terms = [1, 1, 2];
+        let other = SeenEntry {
+            running_hash: 1,
+            ..entry(&terms, 3)
+        };
+        let gap = SeenEntry {
+            index: 4,
+            ..entry(&terms, 3)
+        };
+        let back = SeenEntry {
+            term: 0,
+            ..entry(&terms, 3)
+        };
+        for bad in [other, gap, back] {
+            let mut seen = cluster(&terms, 1);
+            seen.truncated(member(2), 3).unwrap();
+            assert_eq!(found(seen.appended(member(2), &bad)), "log matching");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_lacks_what_is_committed() {
+        let mut seen = cluster(&[1, 1, 2], 2);
+        seen.truncated(member(3), 2).unwrap();
+        assert_eq!(found(seen.leads(member(3), 3)), "leader completeness");
+        let mut seen = cluster(&[1, 1, 2], 2);
+        seen.truncated(member(3), 2).unwrap();
+        assert_eq!(
+            found(seen.leads(member(3), 2)),
+            "election safety",
+            "of the same term it says nothing"
+        );
+    }
+
+    #[test]
+    fn another_entry_committed_at_the_same_index() {
+        let mut seen = cluster(&[1, 1], 2);
+        seen.truncated(member(2), 2).unwrap();
+        seen.appended(member(2), &entry(&[1, 2], 2)).unwrap();
+        assert_eq!(found(seen.committed(member(2), 2, 2)), "state machine safety");
+        assert_eq!(
+            found(seen.committed(member(3), 2, 9)),
+            "state machine safety",
+            "not held"
+        );
+    }
+
+    #[test]
+    fn a_committed_entry_that_is_dropped() {
+        let mut seen = cluster(&[1, 1], 2);
+        seen.committed(member(2), 1, 2).unwrap();
+        assert_eq!(found(seen.truncated(member(2), 2)), "state machine safety");
+    }
+
+    #[test]
+    fn an_entry_that_is_on_too_few_disks() {
+        let mut seen = cluster(&[1, 1], 1);
+        seen.persisted(member(2), 2, 1, 0);
+        seen.persisted(member(3), 3, 1, 0);
+        assert_eq!(
+            found(seen.committed(member(1), 1, 2)),
+            "committed on a majority of disks"
+        );
+    }
+
+    #[test]
+    fn a_disk_that_forgets() {
+        let mut seen = cluster(&[1, 1], 1);
+        seen.came_back(member(2), 1, true).unwrap();
+        assert_eq!(found(seen.came_back(member(3), 1, false)), "durability");
+    }
+
+    #[test]
+    fn operation_indexes_with_a_gap() {
+        let mut seen = cluster(&[1], 1);
+        let gap = SeenEntry {
+            operation_index: 2,
+            ..entry(&[1, 1], 2)
+        };
+        for id in 1..=3 {
+            seen.appended(member(id), &gap.clone()).unwrap();
+            seen.persisted(member(id), 1, 2, 2);
+        }
+        assert_eq!(found(seen.committed(member(1), 1, 2)), "dense operation indexes");
+    }
+
+    #[test]
+    fn an_operation_appended_twice() {
+        for again in [operation("a", None), operation("other", Some(2))] {
+            let mut seen = cluster(&[1, 1], 2);
+            let twice = SeenEntry {
+                operation: Some(again),
+                ..entry(&[1, 1, 1], 3)
+            };
+            for id in 1..=3 {
+                seen.appended(member(id), &twice.clone()).unwrap();
+                seen.persisted(member(id), 1, 3, 2);
+            }
+            assert_eq!(found(seen.committed(member(1), 1, 3)), "exactly once per session");
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_operation_that_is_not_there() {
+        let seen = cluster(&[1, 1], 2);
+        assert_eq!(
+            found(seen.acknowledged(b"a", 2)),
+            "no acknowledged operation lost"
+        );
+        assert_eq!(
+            found(seen.acknowledged(b"b", 1)),
+            "no acknowledged operation lost"
+        );
+    }
+
+    #[test]
+    fn executions_that_must_not_be() {
+        let cases: [(&str, u64, u64, &[u8]); 4] = [
+            ("nothing executed that is not committed", 1, 3, b"c"),
+            ("nothing executed that is not committed", 1, 1, b"b"),
+            ("executed in order", 1, 2, b"b"),
+            ("executed in order", 2, 2, b"b"),
+        ];
+        for (invariant, life, index, data) in cases {
+            let mut seen = cluster(&[1, 1, 1, 1], 3);
+            assert_eq!(
+                found(seen.executed(1, life, index, data)),
+                invariant,
+                "index {index}"
+            );
+        }
+        let mut seen = cluster(&[1, 1], 2);
+        seen.executions.clear();
+        assert_eq!(
+            found(seen.executed(1, 1, 1, b"a")),
+            "nothing executed that is not persisted"
+        );
+    }
+
+    #[test]
+    fn the_same_execution_twice_in_a_life() {
+        let mut seen = cluster(&[1, 1], 2);
+        seen.executed(1, 1, 1, b"a").unwrap();
+        assert_eq!(found(seen.executed(1, 1, 1, b"a")), "executed in order");
+    }
+
+    #[test]
+    fn reads_that_miss_or_see_too_much() {
+        let seen = cluster(&[1, 1, 1], 3);
+        assert_eq!(found(seen.read(2, 1)), "linearizable reads");
+        assert_eq!(found(seen.read(2, 3)), "linearizable reads");
+    }
+
+    #[test]
+    fn what_outgrows_its_bound() {
+        assert_eq!(found(bounded("memory", 6, 5)), "bounded memory and disk");
+    }
+}

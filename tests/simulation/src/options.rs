@@ -1,0 +1,167 @@
+//! What a run is made of. One seed draws everything (swarm testing: each run has other faults, and has them more or less
+//! often), so that a seed alone repeats a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use raftlog_raft::ids::NodeNumber;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::fault::Fault;
+
+/// The options of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Everything that is left to chance during the run.
+    pub seed: u64,
+    /// Number of nodes.
+    pub nodes: NodeNumber,
+    /// How long faults go on.
+    pub safety: Duration,
+    /// MIN of the election timeout; MAX is twice that, a heartbeat comes every two thirds of it.
+    pub election_timeout: Duration,
+    /// Number of clients.
+    pub clients: u32,
+    /// Operations that a client has under way at most.
+    pub window: usize,
+    /// A client rests up to so long between two things it does.
+    pub rest_max: Duration,
+    /// The longest operation.
+    pub operation_bytes_max: usize,
+    /// One in so many wishes of a client is a read; 0: none.
+    pub read_of: u32,
+    /// A message takes up to so long.
+    pub delay_max: Duration,
+    /// Of so many messages one gets lost; 0: none.
+    pub lost_of: u32,
+    /// Of so many messages one comes twice; 0: none.
+    pub duplicated_of: u32,
+    /// Of so many messages one takes twenty times as long; 0: none.
+    pub late_of: u32,
+    /// An operation of a disk takes up to so long.
+    pub disk_max: Duration,
+    /// Size of each volume.
+    pub volume_bytes: u64,
+    /// Clocks run wrong by up to so many millionths.
+    pub drift_millionths: u64,
+    /// The mean time between two faults of each kind.
+    pub faults: BTreeMap<Fault, Duration>,
+}
+
+impl Options {
+    /// Those that the seed draws.
+    pub fn draw(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x0070_7469_6f6e_7300);
+        let mut one_of = |choices: &[u64]| choices[random.random_range(0..choices.len())];
+        let mut options = Self {
+            seed,
+            nodes: NodeNumber::try_from(one_of(&[1, 3, 3, 3, 5, 5])).expect("it is small"),
+            safety: Duration::from_secs(one_of(&[60, 120, 300, 600])),
+            election_timeout: Duration::from_millis(one_of(&[300, 1_500, 1_500])),
+            clients: u32::try_from(one_of(&[1, 2, 4, 8])).expect("it is small"),
+            window: usize::try_from(one_of(&[1, 1, 4, 16])).expect("it is small"),
+            rest_max: Duration::from_millis(one_of(&[50, 500, 5_000])),
+            operation_bytes_max: usize::try_from(one_of(&[16, 100, 100, 40_000])).expect("it is small"),
+            read_of: u32::try_from(one_of(&[0, 2, 5])).expect("it is small"),
+            delay_max: Duration::from_millis(one_of(&[1, 10, 50, 200])),
+            lost_of: u32::try_from(one_of(&[0, 0, 20, 100])).expect("it is small"),
+            duplicated_of: u32::try_from(one_of(&[0, 10, 100])).expect("it is small"),
+            late_of: u32::try_from(one_of(&[0, 20, 200])).expect("it is small"),
+            disk_max: Duration::from_millis(one_of(&[1, 5, 50])),
+            volume_bytes: one_of(&[48 << 20, 96 << 20]),
+            drift_millionths: one_of(&[0, 200, 50_000]),
+            faults: BTreeMap::new(),
+        };
+        // Time in the network has to leave some for elections.
+        options.delay_max = options.delay_max.min(options.election_timeout / 10);
+        if options.operation_bytes_max > 1_000 {
+            options.rest_max = options.rest_max.max(Duration::from_millis(500));
+            options.window = options.window.min(4);
+        }
+        for &fault in Fault::ALL {
+            if random.random_bool(0.4) {
+                let often = [5, 20, 60][random.random_range(0..3)];
+                options
+                    .faults
+                    .insert(fault, Duration::from_secs(often) * fault.rarity());
+            }
+        }
+        options
+    }
+
+    /// A run without faults.
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            nodes: 3,
+            safety: Duration::from_mins(1),
+            election_timeout: Duration::from_millis(1_500),
+            delay_max: Duration::from_millis(20),
+            lost_of: 0,
+            duplicated_of: 0,
+            late_of: 0,
+            drift_millionths: 0,
+            faults: BTreeMap::new(),
+            ..Self::draw(seed)
+        }
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seed,
+            nodes,
+            safety,
+            election_timeout,
+            clients,
+            window,
+            rest_max,
+            operation_bytes_max,
+            read_of,
+            delay_max,
+            lost_of,
+            duplicated_of,
+            late_of,
+            disk_max,
+            volume_bytes,
+            drift_millionths,
+            faults,
+        } = self;
+        write!(
+            f,
+            "seed={seed} nodes={nodes} safety={safety:?} election-timeout={election_timeout:?} clients={clients} \
+             window={window} rest={rest_max:?} operation-bytes={operation_bytes_max} read-of={read_of} \
+             delay={delay_max:?} lost-of={lost_of} duplicated-of={duplicated_of} late-of={late_of} disk={disk_max:?} \
+             volume={volume_bytes} drift={drift_millionths} faults="
+        )?;
+        for (at, (fault, mean)) in faults.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            write!(f, "{comma}{}:{mean:?}", fault.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_options_again_and_another_seed_others() {
+        assert_eq!(Options::draw(7), Options::draw(7));
+        assert_ne!(Options::draw(7).to_string(), Options::draw(8).to_string());
+        let on = |fault| {
+            (0..50)
+                .filter(|&seed| Options::draw(seed).faults.contains_key(&fault))
+                .count()
+        };
+        for &fault in Fault::ALL {
+            assert!(
+                (5..45).contains(&on(fault)),
+                "{fault:?} is neither always on nor always off"
+            );
+        }
+    }
+}
