@@ -77,8 +77,13 @@ impl Options {
         // Time in the network has to leave some for elections.
         options.delay_max = options.delay_max.min(options.election_timeout / 10);
         if options.operation_bytes_max > 1_000 {
-            options.rest_max = options.rest_max.max(Duration::from_millis(500));
+            // A log that every start has to read leaves little time for anything else.
+            options.rest_max = options.rest_max.max(Duration::from_secs(2));
+            options.clients = options.clients.min(2);
             options.window = options.window.min(4);
+        }
+        if options.rest_max < Duration::from_millis(500) {
+            options.safety = options.safety.min(Duration::from_mins(2));
         }
         for &fault in Fault::ALL {
             if random.random_bool(0.4) {

@@ -57,6 +57,7 @@ impl Cluster {
                 pod.node_life += 1;
                 let suspect = node.raft().is_some_and(raftlog_raft::Raft::is_suspect);
                 let member = node.member_id();
+                let waits = node.raft().is_none() && pod.is_impaired;
                 pod.node = Some(NodeProcess {
                     node,
                     tick_at: Time::NEVER,
@@ -65,6 +66,9 @@ impl Cluster {
                 self.count(Seen::NodeStarted);
                 if suspect {
                     self.count(Seen::NodeSuspect);
+                }
+                if waits {
+                    self.count(Seen::NodeWaits);
                 }
                 self.tell(|| {
                     format!(
