@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
 use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload};
 use crate::ids::{LogIndex, MemberId};
+use crate::log::Base;
 use crate::membership::change::ChangeRefusal;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition};
 use crate::session::Verdict;
@@ -288,8 +289,11 @@ impl Raft {
         let due = progress.ordered != Ordered::Nothing;
         let last = self.log.last().index;
         let room = progress.room(self.config.in_flight_bytes_max);
-        let may_carry =
-            progress.next <= last && room > 0 && (progress.pipelining || due) && !progress.reading;
+        let may_carry = progress.next <= last
+            && room > 0
+            && (progress.pipelining || due)
+            && !progress.reading
+            && !progress.needs_snapshot;
         let mut entries = Vec::new();
         if may_carry {
             match self
@@ -379,6 +383,19 @@ impl Raft {
         }
     }
 
+    /// A snapshot on disk holds everything up to there, which is committed: the log begins behind it from now on. Followers
+    /// that are not that far need the snapshot.
+    pub fn compact_to(&mut self, base: Base) {
+        self.log.compact_to(base);
+        let base = self.log.base().position.index;
+        if let Role::Leader(leading) = &mut self.role {
+            let peers = leading.peers.values_mut();
+            peers
+                .filter(|progress| progress.next <= base)
+                .for_each(|progress| progress.left_behind(base));
+        }
+    }
+
     /// The stream to that member broke: whatever was under way may be lost.
     pub fn peer_stream_broken(&mut self, member: MemberId) {
         let last = self.log.last().index;
@@ -416,8 +433,13 @@ impl Raft {
         match conflict {
             Some(Conflict { previous, hint }) => {
                 if progress.is_current_conflict(previous) {
-                    let agreed = self.log.agreement_hint(hint.index, hint.term).index;
-                    progress.probe_from(agreed.min(previous - 1) + 1);
+                    let hint = self.log.agreement_hint(hint.index, hint.term).index;
+                    let (agreed, base) = (hint.min(previous - 1), self.log.base().position.index);
+                    if agreed < base {
+                        progress.left_behind(base);
+                    } else {
+                        progress.probe_from(agreed + 1);
+                    }
                 }
             }
             None => progress.agreed(matched, received),

@@ -25,6 +25,8 @@ pub struct Progress {
     /// What the next flush sends whether or not there are entries to send.
     pub(super) ordered: Ordered,
     pub(super) read_answers: Vec<ReadAnswer>,
+    /// It lacks entries that the leader has in a snapshot only: it gets heartbeats and no entries.
+    pub needs_snapshot: bool,
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
     catching_up: CatchingUp,
@@ -69,6 +71,7 @@ impl Progress {
             reading: false,
             ordered: Ordered::Heartbeat,
             read_answers: Vec::new(),
+            needs_snapshot: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             catching_up: CatchingUp::default(),
@@ -133,6 +136,7 @@ impl Progress {
         }
         if !self.pipelining && received + 1 >= self.next {
             self.pipelining = true;
+            self.needs_snapshot = false;
             self.next = received + 1;
             self.order_round();
         }
@@ -142,11 +146,23 @@ impl Progress {
     /// The logs differ before `next`, or what was sent got lost: look for the last common entry from `next` on, one
     /// message at a time.
     pub(super) fn probe_from(&mut self, next: LogIndex) {
+        self.stop_pipelining(next.max(self.matched + 1));
+        self.needs_snapshot = false;
+        self.order_round();
+    }
+
+    /// The logs agree before `base` at best, and what lies there is in a snapshot. Heartbeats ask whether that has changed:
+    /// to ask at once again would spin.
+    pub(super) fn left_behind(&mut self, base: LogIndex) {
+        self.stop_pipelining(base + 1);
+        self.needs_snapshot = true;
+    }
+
+    fn stop_pipelining(&mut self, next: LogIndex) {
         self.pipelining = false;
-        self.next = next.max(self.matched + 1);
+        self.next = next;
         self.in_flight.clear();
         self.in_flight_bytes = 0;
-        self.order_round();
     }
 
     /// Whatever was under way may be lost, and the follower may even have come back with less than it had: nothing counts

@@ -11,6 +11,7 @@ use super::*;
 use crate::effect::{Committed, Proposal, Proposed, Refusal, TransferRefusal};
 use crate::entry::{Operation, Payload, SessionStamp};
 use crate::fold::Fold;
+use crate::log::Base;
 use crate::membership::Member;
 use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
 use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, LogPosition, RequestVote};
@@ -1308,6 +1309,69 @@ fn the_largest_stated_minimum_is_kept_across_restarts() {
         cluster.disks[&follower].hard_state.stated_minimum,
         Duration::from_millis(1_500)
     );
+}
+
+/// The leader's log begins behind what one follower has: that one gets heartbeats and no entries, without a storm of
+/// messages, until it has come by a snapshot.
+#[test]
+fn who_lacks_what_is_in_a_snapshot_waits_for_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let behind = cluster.followers(leader)[0];
+    cluster.cut_off.insert(behind);
+    for request in 1..=5 {
+        cluster.submit(leader, request);
+    }
+    let index = cluster.index_of(5);
+    let commit = cluster.members[&leader].commit();
+    let entry = cluster.members[&leader].log().entry(commit).cloned().unwrap();
+    let base = Base {
+        position: LogPosition {
+            index: commit,
+            term: entry.term,
+        },
+        operation_index: index,
+        running_hash: entry.running_hash,
+    };
+    cluster.raft(leader).compact_to(base);
+    cluster.submit(leader, 6);
+    cluster.cut_off.clear();
+    cluster.sent.clear();
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(cluster.leader(), Some(leader), "heartbeats reach it");
+    assert!(cluster.sent.len() < 100, "{} messages", cluster.sent.len());
+    let needs = |cluster: &Cluster| {
+        let progress = cluster.members[&leader].progress();
+        let needs: Vec<u64> = progress
+            .filter(|(_, progress)| progress.needs_snapshot)
+            .map(|(id, _)| id.get())
+            .collect();
+        needs
+    };
+    assert_eq!(needs(&cluster), [behind]);
+    assert!(cluster.members[&behind].commit() < commit);
+    // It gets the snapshot, starts from it, and is sent what lies behind.
+    let mut fold = Fold::new(configuration(3));
+    for entry in &cluster.disks[&leader].entries {
+        if entry.log_index <= commit {
+            fold.apply(entry);
+        }
+    }
+    let (state, now) = (cluster.disks[&behind].hard_state, cluster.now);
+    let log = Log::over(base.position, fold, 1 << 20);
+    let raft = Raft::new(
+        Config::new(id(behind)),
+        state,
+        log,
+        ChaCha8Rng::seed_from_u64(9),
+        now,
+    );
+    cluster.members.insert(behind, raft);
+    cluster.raft(leader).peer_stream_broken(id(behind));
+    cluster.run(Duration::from_secs(3));
+    let last = cluster.members[&leader].log().last();
+    assert_eq!(cluster.members[&behind].log().last(), last);
+    assert_eq!((needs(&cluster), cluster.leader()), (Vec::new(), Some(leader)));
 }
 
 /// A member whose log begins after entry 7, of term 3.
