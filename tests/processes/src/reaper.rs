@@ -15,7 +15,7 @@ while read -r change group; do
     remove) groups="${groups%% "$group" *} ${groups#* "$group" }" ;;
   esac
 done
-for group in $groups; do kill -9 -- "-$group"; done 2>/dev/null
+for group in $groups; do kill -s KILL -- "-$group"; done 2>/dev/null
 "#;
 
 /// Registers a process group for as long as the value lives.
@@ -56,4 +56,49 @@ fn start() -> Child {
         .process_group(0)
         .spawn()
         .expect("cannot start sh, which kills stray processes after a killed test run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::{Duration, Instant};
+
+    /// `kill -9 -- -GROUP` is an error to dash, which ended without having killed anything.
+    #[test]
+    fn what_is_still_registered_ends_with_the_test() {
+        let sleeper = || {
+            let mut command = Command::new("sleep");
+            command.arg("3600").process_group(0);
+            command.spawn().expect("sleep can be started")
+        };
+        let (mut gone, mut registered, mut removed) = (sleeper(), sleeper(), sleeper());
+        let mut shell = start();
+        let mut pipe = shell.stdin.take().expect("its stdin is piped");
+        for (change, child) in [
+            ("add", &gone),
+            ("add", &removed),
+            ("add", &registered),
+            ("remove", &removed),
+        ] {
+            writeln!(pipe, "{change} {}", child.id()).expect("the shell reads");
+        }
+        gone.kill().expect("it can be killed");
+        gone.wait().expect("it can be waited for");
+        drop(pipe);
+        shell.wait().expect("it can be waited for");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut status = None;
+        while status.is_none() && Instant::now() < deadline {
+            status = registered.try_wait().expect("it can be waited for");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let spared = removed.try_wait().expect("it can be waited for").is_none();
+        for mut child in [registered, removed] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        assert_eq!(status.and_then(|status| status.signal()), Some(9));
+        assert!(spared, "what is not registered any more is nobody's to kill");
+    }
 }
