@@ -1,5 +1,6 @@
 //! gRPC calls straight through the generated clients: no retries and no cleverness between a test and the contract.
 
+use crate::address::Address;
 use crate::history::Logged;
 use bytes::Bytes;
 use raftlog_proto::MESSAGE_BYTES_MAX;
@@ -15,20 +16,20 @@ use tonic::{Request, Status};
 /// How long one call may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection to 127.0.0.1, made when it is first used and again whenever it broke.
+/// A connection, made when it is first used and again whenever it broke.
 ///
 /// # Panics
 /// Never: the address is well-formed.
-pub fn channel(port: u16) -> Channel {
-    Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
+pub fn channel(at: impl Into<Address>) -> Channel {
+    Endpoint::from_shared(format!("http://{}", at.into()))
         .expect("a well-formed address")
         .connect_timeout(Duration::from_secs(1))
         .connect_lazy()
 }
 
-/// The Operations service at `port`.
-pub fn operations(port: u16) -> OperationsClient<Channel> {
-    OperationsClient::new(channel(port)).max_decoding_message_size(MESSAGE_BYTES_MAX)
+/// The Operations service at that address.
+pub fn operations(at: impl Into<Address>) -> OperationsClient<Channel> {
+    OperationsClient::new(channel(at)).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// A call with [`CALL_TIMEOUT`], enforced on both sides: a stopped process answers nothing by itself.
@@ -42,12 +43,20 @@ pub async fn call<T>(answer: impl Future<Output = Result<tonic::Response<T>, Sta
     }
 }
 
-/// The status of the node at `port`.
+/// The status of the node at that address.
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn status(port: u16) -> Result<NodeStatus, Status> {
-    let answer = call(operations(port).get_status(Request::new(GetStatusRequest {}))).await?;
+pub async fn status(at: impl Into<Address>) -> Result<NodeStatus, Status> {
+    status_from(&mut operations(at)).await
+}
+
+/// The same over a connection that is there.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn status_from(client: &mut OperationsClient<Channel>) -> Result<NodeStatus, Status> {
+    let answer = call(client.get_status(Request::new(GetStatusRequest {}))).await?;
     answer
         .status
         .ok_or_else(|| Status::internal("GetStatus answered without a status"))
@@ -57,12 +66,15 @@ pub async fn status(port: u16) -> Result<NodeStatus, Status> {
 ///
 /// # Errors
 /// What the server answers.
-pub async fn submit(port: u16, operation: impl Into<Bytes>) -> Result<SubmitClientRequestResponse, Status> {
+pub async fn submit(
+    at: impl Into<Address>,
+    operation: impl Into<Bytes>,
+) -> Result<SubmitClientRequestResponse, Status> {
     let request = SubmitClientRequestRequest {
         operation: operation.into(),
         ..Default::default()
     };
-    call(operations(port).submit_client_request(Request::new(request))).await
+    call(operations(at).submit_client_request(Request::new(request))).await
 }
 
 /// Submits one operation in a session.
@@ -84,13 +96,32 @@ pub async fn submit_in_session(
     call(operations(port).submit_client_request(Request::new(request))).await
 }
 
-/// Everything committed, by a linearizable read from the replicator at `port`.
+/// The `OperationLog` service at that address.
+pub fn operation_log(at: impl Into<Address>) -> OperationLogClient<Channel> {
+    OperationLogClient::new(channel(at)).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Everything committed, by a linearizable read from the replicator at that address.
 ///
 /// # Errors
 /// What the server answers.
-pub async fn read_log(port: u16) -> Result<Vec<Logged>, Status> {
-    let mut client = OperationLogClient::new(channel(port)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let mut stream = call(client.read(Request::new(ReadRequest::default()))).await?;
+pub async fn read_log(at: impl Into<Address>) -> Result<Vec<Logged>, Status> {
+    read_from(&mut operation_log(at), 1).await
+}
+
+/// Everything committed at or above `from_index`, by a linearizable read.
+///
+/// # Errors
+/// What the server answers.
+pub async fn read_from(
+    client: &mut OperationLogClient<Channel>,
+    from_index: u64,
+) -> Result<Vec<Logged>, Status> {
+    let request = ReadRequest {
+        from_index,
+        ..ReadRequest::default()
+    };
+    let mut stream = call(client.read(Request::new(request))).await?;
     let mut log = Vec::new();
     while let Some(message) = stream.message().await? {
         let operations = message.operations.into_iter();

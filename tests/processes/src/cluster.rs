@@ -1,9 +1,11 @@
 //! Nodes and replicators side by side on loopback.
 
+use crate::address::Address;
 use crate::api;
 use crate::binaries;
 use crate::history::{self, Acknowledged, Logged};
 use crate::http::{self, Answer};
+use crate::linearizability::{self, History};
 use crate::load::Load;
 use crate::ports::Ports;
 use crate::process::{self, Finished, Process};
@@ -12,8 +14,9 @@ use crate::wait::eventually;
 use bytes::Bytes;
 use raftlog_proto::v1::{NodeStatus, Role, SubmitClientRequestResponse};
 use rustix::process::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use tempfile::TempDir;
@@ -34,6 +37,19 @@ pub struct Options {
     pub replicator_flags: Vec<String>,
     /// Node numbers whose data, the replicator's included, live elsewhere.
     pub volumes: BTreeMap<u32, PathBuf>,
+    /// Node numbers that run, with their replicators, on machines of their own.
+    pub hosts: BTreeMap<u32, Host>,
+}
+
+/// A machine, as far as this kernel can tell one from another.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Where clients reach it.
+    pub address: Ipv4Addr,
+    /// Where its peers do.
+    pub peer_address: Ipv4Addr,
+    /// The command that runs a program there.
+    pub launcher: Vec<String>,
 }
 
 impl Options {
@@ -44,6 +60,7 @@ impl Options {
             node_flags: vec![],
             replicator_flags: vec![],
             volumes: BTreeMap::new(),
+            hosts: BTreeMap::new(),
         }
     }
 
@@ -78,6 +95,7 @@ impl Options {
 pub struct Program {
     name: String,
     binary: &'static Path,
+    launcher: Vec<String>,
     arguments: Vec<String>,
     folder: PathBuf,
     runs: Vec<Process>,
@@ -102,17 +120,29 @@ impl Program {
         Self {
             name,
             binary: binaries::path(binary),
+            launcher: vec![],
             arguments,
             folder,
             runs: vec![],
         }
     }
 
+    /// Has it run on a machine of its own.
+    #[must_use]
+    pub fn on(mut self, host: Option<&Host>) -> Self {
+        self.launcher = host.map(|host| host.launcher.clone()).unwrap_or_default();
+        self
+    }
+
     /// Starts it, for the first time or again.
     pub fn start(&mut self) {
         assert!(!self.is_running(), "{} runs already", self.name);
+        let mut command = self.launcher.clone();
+        command.push(self.binary.display().to_string());
+        command.extend(self.arguments.iter().cloned());
+        let (program, arguments) = command.split_first().expect("it has at least the binary");
         self.runs
-            .push(Process::spawn(&self.name, self.binary, &self.arguments));
+            .push(Process::spawn(&self.name, Path::new(program), arguments));
     }
 
     /// Starts it behind a reader that never reads: `PROGRAM | sleep`.
@@ -192,20 +222,20 @@ impl Cluster {
         let ports = Ports::claim();
         let folder = tempfile::tempdir().expect("cannot make a temporary folder");
         let peers: Vec<String> = (1..=options.nodes)
-            .map(|node| format!("{node}=127.0.0.1:{}", client_port(&ports, node)))
+            .map(|node| {
+                let address = reached_by_peers(options.hosts.get(&node), client_port(&ports, node));
+                format!("{node}={address}")
+            })
             .collect();
         let peers = peers.join(",");
         let (mut nodes, mut replicators) = (BTreeMap::new(), BTreeMap::new());
         for node in 1..=options.nodes {
             let place = options.volumes.get(&node).map_or(folder.path(), PathBuf::as_path);
-            nodes.insert(
-                node,
-                node_program(&ports, node, ["--peer", &peers], place, &options.node_flags),
-            );
-            replicators.insert(
-                node,
-                replicator_program(&ports, node, place, &options.replicator_flags),
-            );
+            let host = options.hosts.get(&node);
+            let program = node_program(&ports, node, ["--peer", &peers], place, host, &options.node_flags);
+            nodes.insert(node, program);
+            let program = replicator_program(&ports, node, place, host, &options.replicator_flags);
+            replicators.insert(node, program);
         }
         Self {
             nodes,
@@ -221,10 +251,11 @@ impl Cluster {
     pub fn start_another(&mut self) -> u32 {
         let node = self.nodes.keys().max().map_or(1, |last| last + 1);
         let (place, options) = (self.folder.path(), &self.options);
-        let address = local(self.port(node));
+        let host = options.hosts.get(&node);
+        let address = reached_by_peers(host, self.port(node));
         let flags = ["--advertise", &address];
-        let program = node_program(&self.ports, node, flags, place, &options.node_flags);
-        let replicator = replicator_program(&self.ports, node, place, &options.replicator_flags);
+        let program = node_program(&self.ports, node, flags, place, host, &options.node_flags);
+        let replicator = replicator_program(&self.ports, node, place, host, &options.replicator_flags);
         self.nodes.insert(node, program);
         self.replicators.insert(node, replicator);
         self.start_all();
@@ -307,9 +338,34 @@ impl Cluster {
             .expect("a node number of this cluster")
     }
 
+    /// Several nodes.
+    pub fn nodes_of(&mut self, numbers: &BTreeSet<u32>) -> Vec<&mut Program> {
+        of(&mut self.nodes, numbers)
+    }
+
+    /// Several replicators.
+    pub fn replicators_of(&mut self, numbers: &BTreeSet<u32>) -> Vec<&mut Program> {
+        of(&mut self.replicators, numbers)
+    }
+
     /// The folder that all data folders are in.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where clients reach a node.
+    pub fn address(&self, node: u32) -> Address {
+        self.at(node, self.port(node))
+    }
+
+    /// Where clients reach a replicator.
+    pub fn replicator_address(&self, node: u32) -> Address {
+        self.at(node, self.replicator_port(node))
+    }
+
+    fn at(&self, node: u32, port: u16) -> Address {
+        let host = self.options.hosts.get(&node);
+        (host.map_or(Ipv4Addr::LOCALHOST, |host| host.address), port).into()
     }
 
     /// Where clients (and peers) reach a node.
@@ -348,7 +404,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub async fn readiness(&self, node: u32) -> Result<Answer, String> {
-        http::get(self.http_port(node), "/readyz").await
+        http::get(self.at(node, self.http_port(node)), "/readyz").await
     }
 
     /// `/readyz` of a replicator.
@@ -356,7 +412,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub async fn replicator_readiness(&self, node: u32) -> Result<Answer, String> {
-        http::get(self.replicator_http_port(node), "/readyz").await
+        http::get(self.at(node, self.replicator_http_port(node)), "/readyz").await
     }
 
     /// Waits until a node says on `/readyz` that it is unready, with each of `words` in its reason.
@@ -381,7 +437,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub async fn status(&self, node: u32) -> Result<NodeStatus, Status> {
-        api::status(self.port(node)).await
+        api::status(self.address(node)).await
     }
 
     /// Waits until one of `nodes` leads and all of `nodes` agree on it; gives its status.
@@ -429,12 +485,17 @@ impl Cluster {
         node: u32,
         operation: impl Into<Bytes>,
     ) -> Result<SubmitClientRequestResponse, Status> {
-        api::submit(self.port(node), operation).await
+        api::submit(self.address(node), operation).await
+    }
+
+    /// Where clients reach the nodes.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.nodes.keys().map(|&node| self.address(node)).collect()
     }
 
     /// Starts clients with sessions against all nodes.
     pub fn load(&self, name: &str, clients: u64, seed: u64) -> Load {
-        Load::start(name, &self.ports(&self.numbers()), clients, seed)
+        Load::start(name, &self.addresses(), clients, seed)
     }
 
     /// Runs raftctl to its end against this cluster.
@@ -465,18 +526,14 @@ impl Cluster {
     }
 
     fn with_addresses(&self, arguments: &[&str]) -> Vec<String> {
-        let addresses = |port: &dyn Fn(u32) -> u16| {
-            let all: Vec<String> = self
-                .nodes
-                .keys()
-                .map(|&node| format!("127.0.0.1:{}", port(node)))
-                .collect();
+        let addresses = |address: &dyn Fn(u32) -> Address| {
+            let all: Vec<String> = self.nodes.keys().map(|&node| address(node).to_string()).collect();
             all.join(",")
         };
-        let mut all = vec!["--endpoints".into(), addresses(&|node| self.port(node))];
+        let mut all = vec!["--endpoints".into(), addresses(&|node| self.address(node))];
         all.extend([
             "--replicators".into(),
-            addresses(&|node| self.replicator_port(node)),
+            addresses(&|node| self.replicator_address(node)),
         ]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         all
@@ -504,7 +561,7 @@ impl Cluster {
                     let executed = status
                         .replicator
                         .map_or(0, |replicator| replicator.executed_index);
-                    let log = api::read_log(self.replicator_port(node)).await;
+                    let log = api::read_log(self.replicator_address(node)).await;
                     let log = log.map_err(|error| format!("replicator {node}: {error}"))?;
                     if executed != goal || log.last().map_or(0, |last| last.index) != goal {
                         let held = log.len();
@@ -530,6 +587,22 @@ impl Cluster {
         if let Err(violation) = history::check(acknowledged, &logs) {
             panic!("{violation:#?}");
         }
+        self.check_stories(logs).await
+    }
+
+    /// The same for everything that clients saw.
+    ///
+    /// # Panics
+    /// At a violation.
+    pub async fn check_linearizability(&mut self, history: &History) -> Vec<Logged> {
+        let logs = self.settled_logs(&self.numbers()).await;
+        if let Err(violation) = linearizability::check(history, &logs) {
+            panic!("{violation:#?}");
+        }
+        self.check_stories(logs).await
+    }
+
+    async fn check_stories(&self, logs: BTreeMap<u32, Vec<Logged>>) -> Vec<Logged> {
         for (node, log) in &logs {
             self.check_story(*node, log).await;
         }
@@ -554,45 +627,65 @@ impl Cluster {
     }
 }
 
+fn of<'a>(programs: &'a mut BTreeMap<u32, Program>, numbers: &BTreeSet<u32>) -> Vec<&'a mut Program> {
+    let chosen = programs.iter_mut().filter(|(number, _)| numbers.contains(number));
+    chosen.map(|(_, program)| program).collect()
+}
+
 /// `belongs` is the flag that says to which cluster, or where it is reached.
-fn node_program(ports: &Ports, node: u32, belongs: [&str; 2], place: &Path, more: &[String]) -> Program {
+fn node_program(
+    ports: &Ports,
+    node: u32,
+    belongs: [&str; 2],
+    place: &Path,
+    host: Option<&Host>,
+    more: &[String],
+) -> Program {
     let mut flags = vec!["--id".into(), node.to_string()];
-    flags.extend(["--listen".into(), local(client_port(ports, node))]);
-    flags.extend(["--http-listen".into(), local(http_port(ports, node))]);
+    flags.extend(["--listen".into(), listen(host, client_port(ports, node))]);
+    flags.extend(["--http-listen".into(), listen(host, http_port(ports, node))]);
     flags.extend([
         "--replicator".into(),
-        format!("http://{}", local(replicator_port(ports, node))),
+        format!("http://{}", Address::from(replicator_port(ports, node))),
     ]);
     flags.extend(belongs.map(str::to_owned));
     flags.extend(more.iter().cloned());
-    Program::new(
-        format!("node{node}"),
-        "raft-node",
-        place.join(format!("node{node}")),
-        flags,
-    )
+    let (name, folder) = (format!("node{node}"), place.join(format!("node{node}")));
+    Program::new(name, "raft-node", folder, flags).on(host)
 }
 
-fn replicator_program(ports: &Ports, node: u32, place: &Path, more: &[String]) -> Program {
+fn replicator_program(
+    ports: &Ports,
+    node: u32,
+    place: &Path,
+    host: Option<&Host>,
+    more: &[String],
+) -> Program {
     let mut flags = vec![
         "--id".into(),
         node.to_string(),
         "--name".into(),
         format!("q4node{node}"),
     ];
-    flags.extend(["--listen".into(), local(replicator_port(ports, node))]);
-    flags.extend(["--http-listen".into(), local(replicator_http_port(ports, node))]);
+    flags.extend(["--listen".into(), listen(host, replicator_port(ports, node))]);
+    flags.extend([
+        "--http-listen".into(),
+        listen(host, replicator_http_port(ports, node)),
+    ]);
     flags.extend(more.iter().cloned());
-    Program::new(
-        format!("q4node{node}"),
-        "raft-replicator",
-        place.join(format!("q4node{node}")),
-        flags,
-    )
+    let (name, folder) = (format!("q4node{node}"), place.join(format!("q4node{node}")));
+    Program::new(name, "raft-replicator", folder, flags).on(host)
 }
 
-fn local(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+fn reached_by_peers(host: Option<&Host>, port: u16) -> String {
+    let address = host.map_or(Ipv4Addr::LOCALHOST, |host| host.peer_address);
+    format!("{address}:{port}")
+}
+
+/// On a machine that only tests reach, it listens everywhere.
+fn listen(host: Option<&Host>, port: u16) -> String {
+    let address = host.map_or(Ipv4Addr::LOCALHOST, |_| Ipv4Addr::UNSPECIFIED);
+    format!("{address}:{port}")
 }
 
 fn client_port(ports: &Ports, node: u32) -> u16 {

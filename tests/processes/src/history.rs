@@ -1,5 +1,6 @@
 //! What clients were told against what the replicators hold.
 
+use crate::real_time::{self, Span};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -18,6 +19,15 @@ pub struct Acknowledged {
     pub submitted_micros: u64,
     /// When the answer came, likewise.
     pub acknowledged_micros: u64,
+}
+
+/// One operation whose client gave up before it was told anything: it may be in the log or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// What was submitted.
+    pub data: Bytes,
+    /// When it was submitted for the first time, in microseconds since the load began.
+    pub submitted_micros: u64,
 }
 
 /// One operation as a replicator's `OperationLog` gives it.
@@ -178,29 +188,21 @@ fn check_answered_once(acknowledged: &[Acknowledged]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Sweeps through submissions by time, beside it the acknowledgements that came before each.
 fn check_real_time_order(acknowledged: &[Acknowledged]) -> Result<(), Violation> {
-    let mut submissions: Vec<&Acknowledged> = acknowledged.iter().collect();
-    submissions.sort_by_key(|answer| answer.submitted_micros);
-    let mut answers = submissions.clone();
-    answers.sort_by_key(|answer| answer.acknowledged_micros);
-    let mut answers = answers.into_iter().peekable();
-    let mut highest: Option<&Acknowledged> = None;
-    for later in submissions {
-        while let Some(answer) = answers.next_if(|answer| answer.acknowledged_micros < later.submitted_micros)
-        {
-            if highest.is_none_or(|highest| answer.index > highest.index) {
-                highest = Some(answer);
-            }
-        }
-        if let Some(earlier) = highest.filter(|earlier| earlier.index >= later.index) {
-            return Err(Violation::OutOfRealTimeOrder {
-                earlier: Box::new(earlier.clone()),
-                later: Box::new(later.clone()),
-            });
-        }
+    let spans: Vec<Span<&Acknowledged>> = acknowledged.iter().map(appended).collect();
+    real_time::check(&spans).map_err(|(earlier, later)| Violation::OutOfRealTimeOrder {
+        earlier: Box::new((*earlier).clone()),
+        later: Box::new((*later).clone()),
+    })
+}
+
+fn appended(answer: &Acknowledged) -> Span<&Acknowledged> {
+    Span {
+        what: answer,
+        began: Some(answer.submitted_micros),
+        ended: Some(answer.acknowledged_micros),
+        place: real_time::append_place(answer.index),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The least HTTP client that reads `/readyz` and its like.
 
+use crate::address::Address;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,23 +16,24 @@ pub struct Answer {
     pub body: String,
 }
 
-/// GET of `path` from 127.0.0.1.
+/// GET of `path`.
 ///
 /// # Errors
 /// When nobody answers within two seconds, or not in HTTP.
-pub async fn get(port: u16, path: &str) -> Result<Answer, String> {
-    let exchange = exchange(port, path);
+pub async fn get(at: impl Into<Address>, path: &str) -> Result<Answer, String> {
+    let at = at.into();
+    let exchange = exchange(at, path);
     let answer = timeout(Duration::from_secs(2), exchange)
         .await
         .map_err(|_| "no answer in 2 s".to_owned())?;
-    let answer = answer.map_err(|error| format!("http://127.0.0.1:{port}{path}: {error}"))?;
-    parse(&answer).ok_or_else(|| format!("http://127.0.0.1:{port}{path} does not answer in HTTP: {answer:?}"))
+    let answer = answer.map_err(|error| format!("http://{at}{path}: {error}"))?;
+    parse(&answer).ok_or_else(|| format!("http://{at}{path} does not answer in HTTP: {answer:?}"))
 }
 
-async fn exchange(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn exchange(at: Address, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(SocketAddr::from(at)).await?;
     // Version 1.0: the answer is not chunked and ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;

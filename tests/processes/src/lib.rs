@@ -3,21 +3,30 @@
 //!
 //! - [`binaries`] builds the programs once per test run; [`process`] runs one and captures what it says;
 //!   [`cluster`] runs nodes and replicators together.
+//! - [`network`] gives every pod a machine of its own on a network that can be cut ([`links`]) and slowed down ([`relay`]).
 //! - [`containers`] builds the images and runs them; [`volume`] mounts disks that can fill up.
-//! - [`load`] submits with sessions and records every acknowledgement; [`history`] and [`story`] are the checkers: pure
-//!   functions with their own tests, since a checker that cannot fail proves nothing.
+//! - [`load`] submits with sessions and records every acknowledgement, [`readers`] read; [`history`], [`linearizability`] and
+//!   [`story`] are the checkers: pure functions with their own tests, since a checker that cannot fail proves nothing.
 //! - Nothing sleeps and hopes: [`wait`] polls a condition until a deadline, or sees to it that one holds for a while.
 
+pub mod address;
 pub mod api;
 pub mod binaries;
 pub mod cluster;
 pub mod containers;
 pub mod history;
 pub mod http;
+pub mod linearizability;
+pub mod links;
 pub mod load;
+pub mod namespace;
+pub mod network;
 pub mod ports;
 pub mod process;
+pub mod readers;
+mod real_time;
 mod reaper;
+pub mod relay;
 pub mod requirements;
 pub mod seed;
 pub mod story;

@@ -1,7 +1,8 @@
 //! Clients with sessions that submit until they are told to stop, and remember every acknowledgement.
 
+use crate::address::Address;
 use crate::api;
-use crate::history::Acknowledged;
+use crate::history::{Acknowledged, Unanswered};
 use crate::wait::eventually;
 use bytes::Bytes;
 use raftlog_proto::error::reason_of;
@@ -22,11 +23,21 @@ use tonic::{Code, Request, Status};
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
-    clients: JoinSet<Vec<Acknowledged>>,
+    clients: JoinSet<Told>,
+}
+
+/// What the clients of a load know at its end.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What they were told to be committed.
+    pub acknowledged: Vec<Acknowledged>,
+    /// What they gave up without an answer.
+    pub unanswered: Vec<Unanswered>,
 }
 
 #[derive(Debug)]
 struct Shared {
+    pause_max: Duration,
     began: Instant,
     stop: AtomicBool,
     acknowledged: AtomicU64,
@@ -41,16 +52,28 @@ struct Client {
 }
 
 impl Load {
-    /// Starts `clients` clients named `NAME-1`, `NAME-2`, ..., each of which submits to the nodes at `ports` in random order.
+    /// Starts `clients` clients named `NAME-1`, `NAME-2`, ..., each of which submits to these nodes in random order.
     /// Every operation of a name is unique.
-    pub fn start(name: &str, ports: &[u16], clients: u64, seed: u64) -> Self {
+    pub fn start(name: &str, nodes: &[Address], clients: u64, seed: u64) -> Self {
+        Self::start_with_pauses(name, nodes, clients, seed, Duration::ZERO)
+    }
+
+    /// The same, where each client waits for up to `pause_max` after each answer.
+    pub fn start_with_pauses(
+        name: &str,
+        nodes: &[Address],
+        clients: u64,
+        seed: u64,
+        pause_max: Duration,
+    ) -> Self {
         let began = Instant::now();
         let shared = Arc::new(Shared {
+            pause_max,
             began,
             stop: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
         });
-        let endpoints: Vec<_> = ports.iter().map(|&port| api::operations(port)).collect();
+        let endpoints: Vec<_> = nodes.iter().map(|&node| api::operations(node)).collect();
         let mut tasks = JoinSet::new();
         for number in 1..=clients {
             let client = Client {
@@ -89,34 +112,56 @@ impl Load {
         .await;
     }
 
+    /// When it began: what the times of its history count from.
+    pub fn began(&self) -> Instant {
+        self.shared.began
+    }
+
     /// Ends the load. Each client gives up what it is not told about at its current attempt.
     ///
     /// # Panics
     /// When a client was answered in a way that breaks the contract.
-    pub async fn stop(mut self) -> Vec<Acknowledged> {
+    pub async fn stop(self) -> Vec<Acknowledged> {
+        self.finish().await.acknowledged
+    }
+
+    /// The same, and tells also what was given up.
+    ///
+    /// # Panics
+    /// When a client was answered in a way that breaks the contract.
+    pub async fn finish(mut self) -> Told {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let mut history = Vec::new();
-        while let Some(answers) = self.clients.join_next().await {
-            history.extend(answers.expect("a client of the load failed"));
+        let mut all = Told::default();
+        while let Some(told) = self.clients.join_next().await {
+            let told = told.expect("a client of the load failed");
+            all.acknowledged.extend(told.acknowledged);
+            all.unanswered.extend(told.unanswered);
         }
-        history
+        all
     }
 }
 
 impl Client {
-    async fn run(mut self) -> Vec<Acknowledged> {
-        let mut answers = Vec::new();
+    async fn run(mut self) -> Told {
+        let mut told = Told::default();
         for sequence in 1.. {
-            let Some(answer) = self.submit(sequence).await else {
-                break;
-            };
+            match self.submit(sequence).await {
+                Ok(answer) => told.acknowledged.push(answer),
+                Err(unanswered) => {
+                    told.unanswered.push(unanswered);
+                    break;
+                }
+            }
             self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-            answers.push(answer);
+            if !self.shared.pause_max.is_zero() {
+                let pause = self.random.random_range(Duration::ZERO..=self.shared.pause_max);
+                tokio::time::sleep(pause).await;
+            }
         }
-        answers
+        told
     }
 
-    async fn submit(&mut self, sequence: u64) -> Option<Acknowledged> {
+    async fn submit(&mut self, sequence: u64) -> Result<Acknowledged, Unanswered> {
         let data = Bytes::from(format!("{}/{sequence}", self.id));
         let submitted_micros = self.now_micros();
         while !self.shared.stop.load(Ordering::Relaxed) {
@@ -124,7 +169,7 @@ impl Client {
                 Ok(index) => {
                     let acknowledged_micros = self.now_micros();
                     let client = self.id.clone();
-                    return Some(Acknowledged {
+                    return Ok(Acknowledged {
                         client,
                         sequence,
                         data,
@@ -138,7 +183,10 @@ impl Client {
             let pause = self.random.random_range(10..50);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
-        None
+        Err(Unanswered {
+            data,
+            submitted_micros,
+        })
     }
 
     async fn attempt(&mut self, sequence: u64, operation: Bytes) -> Result<u64, Status> {

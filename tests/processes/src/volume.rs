@@ -49,34 +49,50 @@ impl Volume {
 
     /// Takes all the room that is left, but for less than `spare` bytes.
     pub fn fill(&self, spare: usize) {
-        let mut file = File::options()
-            .append(true)
-            .create(true)
-            .open(self.ballast())
-            .expect("cannot make the ballast");
-        let mut chunk = vec![0xbb; 1 << 20];
-        loop {
-            match file.write(&chunk) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::StorageFull => {
-                    if chunk.len() <= spare.max(1) {
-                        return;
-                    }
-                    chunk.truncate(chunk.len() / 2);
-                }
-                Err(error) => panic!("cannot fill {}: {error}", self.path().display()),
-            }
-        }
+        fill(self.path(), spare);
     }
 
     /// Gives back what [`Volume::fill`] took.
     pub fn make_room(&self) {
-        fs::remove_file(self.ballast()).expect("cannot remove the ballast");
+        make_room(self.path());
     }
+}
 
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
+/// Takes all the room that is left on the file system of `folder`, but for less than `spare` bytes.
+///
+/// # Panics
+/// When the folder cannot be written to.
+pub fn fill(folder: &Path, spare: usize) {
+    let mut file = File::options()
+        .append(true)
+        .create(true)
+        .open(ballast(folder))
+        .expect("cannot make the ballast");
+    let mut chunk = vec![0xbb; 1 << 20];
+    loop {
+        match file.write(&chunk) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                if chunk.len() <= spare.max(1) {
+                    return;
+                }
+                chunk.truncate(chunk.len() / 2);
+            }
+            Err(error) => panic!("cannot fill {}: {error}", folder.display()),
+        }
     }
+}
+
+/// Gives back what [`fill`] took.
+///
+/// # Panics
+/// When it took nothing.
+pub fn make_room(folder: &Path) {
+    fs::remove_file(ballast(folder)).expect("cannot remove the ballast");
+}
+
+fn ballast(folder: &Path) -> PathBuf {
+    folder.join("ballast")
 }
 
 impl Drop for Volume {

@@ -1,0 +1,261 @@
+//! A cluster, its clients, and what is done to it.
+
+use crate::fault::{Drawing, Fault, Group, Round};
+use processes::cluster::{Cluster, Options, Program};
+use processes::linearizability::History;
+use processes::links::Losses;
+use processes::load::Load;
+use processes::network::Network;
+use processes::readers::Readers;
+use processes::wait::eventually_within;
+use rand_chacha::ChaCha8Rng;
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const SUBMITTERS: u64 = 8;
+const READERS: u64 = 4;
+/// A follower waits for MAX of the election timeout (600 ms here), a few times where votes are split; packets that were lost
+/// are sent again by TCP after a time that grows with the fault's length, unless the connection is given up before.
+const PROGRESS_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Field order is drop order: programs end before their network does.
+#[derive(Debug)]
+pub(crate) struct Run {
+    cluster: Cluster,
+    load: Load,
+    readers: Readers,
+    network: Network,
+    all: Group,
+    coverage: Coverage,
+}
+
+/// How often faults occurred, and what they brought about: one that never fires is to be seen.
+#[derive(Debug, Default)]
+struct Coverage {
+    faults: BTreeMap<&'static str, u64>,
+    packets_lost: u64,
+    disks_full: u64,
+}
+
+impl Run {
+    /// Starts everything and waits until it is ready.
+    pub(crate) async fn start(mut network: Network, all: Group, seed: u64, pause_max: Duration) -> Self {
+        let mut cluster = Cluster::prepare(Options {
+            hosts: network.hosts(),
+            volumes: network.disks(),
+            ..Options::quick()
+        })
+        .await;
+        let ports: Vec<(u32, u16)> = all.iter().map(|&node| (node, cluster.port(node))).collect();
+        network.relay(&ports).await;
+        cluster.start_all();
+        cluster.wait_until_ready().await;
+        let load = Load::start_with_pauses("nemesis", &cluster.addresses(), SUBMITTERS, seed, pause_max);
+        let pods: Vec<_> = all
+            .iter()
+            .map(|&node| (node, cluster.address(node), cluster.replicator_address(node)))
+            .collect();
+        let readers = Readers::start(&pods, READERS, load.began(), seed);
+        Self {
+            cluster,
+            load,
+            readers,
+            network,
+            all,
+            coverage: Coverage::default(),
+        }
+    }
+
+    /// Has things go wrong for `length`, sees to it that all is well soon after, and checks what clients were told.
+    pub(crate) async fn finish(mut self, random: ChaCha8Rng, length: Duration) {
+        self.load.progresses_by(50).await;
+        let mut drawing = Drawing::new(&self.cluster.numbers(), random);
+        let began = Instant::now();
+        while began.elapsed() < length {
+            let round = drawing.round(self.readers.leader());
+            println!("{:6.2} s: {round:?}", began.elapsed().as_secs_f64());
+            self.suffer(&round).await;
+        }
+        self.recover().await;
+        self.show_coverage();
+        let told = self.load.finish().await;
+        let seen = self.readers.finish().await;
+        let history = History {
+            acknowledged: told.acknowledged,
+            unanswered: told.unanswered,
+            reads: seen.reads,
+            views: seen.views,
+        };
+        let log = self.cluster.check_linearizability(&history).await;
+        let terms = log.last().map_or(0, |last| last.term);
+        println!(
+            "{} operations in the log, {} of them acknowledged; {} reads, {} views; the last term is {terms}",
+            log.len(),
+            history.acknowledged.len(),
+            history.reads.len(),
+            history.views.len(),
+        );
+    }
+
+    async fn suffer(&mut self, round: &Round) {
+        let mut losses = Losses::default();
+        for fault in &round.faults {
+            for (link, percent) in fault.losses(&self.all) {
+                losses.lose(link, percent);
+            }
+            for (link, delay) in fault.delays(&self.all) {
+                self.network.delays().set(link, delay);
+            }
+        }
+        self.network.set(&losses);
+        for fault in &round.faults {
+            self.strike(fault).await;
+        }
+        tokio::time::sleep(round.lasts).await;
+        self.count(round).await;
+        self.network.delays().clear();
+        self.network.set(&Losses::default());
+        for fault in &round.faults {
+            self.heal(fault);
+        }
+        self.start_what_was_killed(round);
+        tokio::time::sleep(round.peace).await;
+    }
+
+    async fn count(&mut self, round: &Round) {
+        self.coverage.packets_lost += self.network.dropped();
+        for fault in &round.faults {
+            *self.coverage.faults.entry(fault.name()).or_default() += 1;
+            if let Fault::FullDisks(group) = fault {
+                for &node in group {
+                    let status = self.cluster.status(node).await;
+                    self.coverage.disks_full += u64::from(status.is_ok_and(|status| status.disk_full));
+                }
+            }
+        }
+    }
+
+    /// Prints what happened, and sees to it that faults were more than words.
+    fn show_coverage(&self) {
+        let Coverage {
+            faults,
+            packets_lost,
+            disks_full,
+        } = &self.coverage;
+        let late = self.network.delays().late();
+        println!(
+            "{faults:?}; {packets_lost} packets lost, {late} pieces late, {disks_full} disks said to be full"
+        );
+        let of = |names: &[&str]| names.iter().any(|name| faults.contains_key(name));
+        assert!(
+            !of(&["partition", "mute", "deaf", "loss"]) || *packets_lost > 0,
+            "links were cut, and nothing was lost"
+        );
+        assert!(
+            !of(&["delay"]) || late > 0,
+            "links were slow, and nothing was late"
+        );
+    }
+
+    async fn strike(&mut self, fault: &Fault) {
+        match fault {
+            Fault::KillNodes(group) => kill(self.nodes(group)).await,
+            Fault::KillReplicators(group) => kill(self.replicators(group)).await,
+            Fault::KillPods(group) => {
+                kill(self.nodes(group)).await;
+                kill(self.replicators(group)).await;
+            }
+            Fault::FreezeNodes(group) => signal(self.nodes(group), Signal::STOP),
+            Fault::FreezeReplicators(group) => signal(self.replicators(group), Signal::STOP),
+            Fault::FullDisks(group) => group.iter().for_each(|&node| self.network.fill_disk(node)),
+            Fault::Partition(_) | Fault::Mute(_) | Fault::Deaf(_) | Fault::Loss(..) | Fault::Delay(..) => {}
+        }
+    }
+
+    /// Nothing else may have ended.
+    fn start_what_was_killed(&mut self, round: &Round) {
+        let (mut nodes, mut replicators) = (Group::new(), Group::new());
+        for fault in &round.faults {
+            if let Fault::KillNodes(group) | Fault::KillPods(group) = fault {
+                nodes.extend(group);
+            }
+            if let Fault::KillReplicators(group) | Fault::KillPods(group) = fault {
+                replicators.extend(group);
+            }
+        }
+        for &node in &self.all {
+            let ended = !self.cluster.node(node).is_running();
+            assert_eq!(ended, nodes.contains(&node), "node {node} in {round:?}");
+            let ended = !self.cluster.replicator(node).is_running();
+            assert_eq!(
+                ended,
+                replicators.contains(&node),
+                "replicator {node} in {round:?}"
+            );
+        }
+        self.cluster.start_all();
+    }
+
+    /// What was killed is started only when all else is healed.
+    fn heal(&mut self, fault: &Fault) {
+        match fault {
+            Fault::FreezeNodes(group) => signal(self.nodes(group), Signal::CONT),
+            Fault::FreezeReplicators(group) => signal(self.replicators(group), Signal::CONT),
+            Fault::FullDisks(group) => group.iter().for_each(|&node| self.network.make_room(node)),
+            _ => {}
+        }
+    }
+
+    /// Progress, readiness, and whatever else the protocol promises once faults have ended.
+    async fn recover(&mut self) {
+        let healed = Instant::now();
+        let goal = self.load.acknowledged() + SUBMITTERS + 1;
+        eventually_within(
+            PROGRESS_WITHIN,
+            "operations to be acknowledged again",
+            async || {
+                let now = self.load.acknowledged();
+                if now >= goal {
+                    Ok(())
+                } else {
+                    Err(format!("{now} of {goal} so far"))
+                }
+            },
+        )
+        .await;
+        println!(
+            "progress {:.2} s after the last fault",
+            healed.elapsed().as_secs_f64()
+        );
+        self.cluster.wait_until_ready().await;
+        let took = healed.elapsed();
+        println!("all ready {:.2} s after the last fault", took.as_secs_f64());
+        assert!(took < READY_WITHIN, "not all were ready before {took:?}");
+    }
+
+    fn nodes(&mut self, group: &Group) -> Vec<&mut Program> {
+        self.cluster.nodes_of(group)
+    }
+
+    fn replicators(&mut self, group: &Group) -> Vec<&mut Program> {
+        self.cluster.replicators_of(group)
+    }
+}
+
+/// All at once.
+async fn kill(mut programs: Vec<&mut Program>) {
+    for program in &mut programs {
+        program.process().strike();
+    }
+    for program in programs {
+        program.process().wait().await;
+    }
+}
+
+fn signal(programs: Vec<&mut Program>, signal: Signal) {
+    for program in programs {
+        program.process().signal(signal);
+    }
+}
