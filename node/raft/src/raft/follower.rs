@@ -204,9 +204,10 @@ impl Raft {
 
     fn commit_to(&mut self, index: LogIndex) {
         if index > self.commit {
-            self.commit = index;
+            let before = std::mem::replace(&mut self.commit, index);
             self.log.settle(index);
             self.log.evict(self.durability.persisted());
+            self.remember_configuration(before);
         }
     }
 

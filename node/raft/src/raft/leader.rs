@@ -244,6 +244,7 @@ impl Raft {
         let before = mem::replace(&mut self.commit, reached);
         self.log.settle(reached);
         self.log.evict(own);
+        self.remember_configuration(before);
         let Role::Leader(leading) = &mut self.role else {
             return;
         };

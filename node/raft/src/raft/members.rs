@@ -166,6 +166,15 @@ impl Raft {
         }
     }
 
+    /// The commit index has moved from `before`: that a configuration is committed goes to disk at once. Otherwise it would go
+    /// there with the next entries, and for a member that it removed there are none.
+    pub(super) fn remember_configuration(&mut self, before: LogIndex) {
+        let version = self.configuration().version;
+        if before < version && version <= self.commit {
+            self.hard_state_changed = true;
+        }
+    }
+
     fn finish_change(&mut self) {
         let Role::Leader(leading) = &mut self.role else {
             return;

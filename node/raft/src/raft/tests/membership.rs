@@ -370,6 +370,21 @@ fn a_removed_member_that_is_there_is_told() {
     );
 }
 
+/// The commit index is written along with other things, and nothing comes after the entry that removes a member: without its
+/// commit on disk, a removed member that restarted waited for a leader for ever and did not know why.
+#[test]
+fn a_removed_member_knows_it_after_a_restart() {
+    for gone in 1..=3 {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.elect();
+        cluster.change(leader, 1, &[Remove(id(gone))]);
+        cluster.run(SECOND);
+        cluster.restart(gone);
+        let told = cluster.members[&gone].committed_configuration();
+        assert_eq!(told.member(id(gone)), None, "{gone} of leader {leader}");
+    }
+}
+
 #[test]
 fn s6_several_members_are_replaced_at_once() {
     let mut cluster = Cluster::new(3);
