@@ -1,5 +1,6 @@
 //! Puts a node together, runs it, and stops it gracefully.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle as Task;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
+use crate::aside;
 use crate::cluster_service::ClusterService;
 use crate::config::Config;
 use crate::core::{Core, Edges};
@@ -100,7 +102,6 @@ async fn bind(config: &Config) -> Result<Listeners, String> {
 /// Opens folder and node on a thread for blocking work: recovery reads the whole log.
 async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
     let opening = tokio::task::spawn_blocking(move || {
-        let mut disk = FileDisk::open(&config.data_dir).map_err(|error| error.to_string())?;
         let node_config = NodeConfig {
             node: config.node,
             peer_address: config.peer_address.clone(),
@@ -110,14 +111,44 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
             election_timeout_max: config.election_timeout_max,
             heartbeat_interval: config.heartbeat_interval,
         };
-        let random = ChaCha8Rng::from_rng(&mut rand::rng());
-        let node =
-            Node::open(node_config, &mut disk, clock::now(), random).map_err(|error| error.to_string())?;
-        Ok((node, disk))
+        open_folder(&config.data_dir, &node_config)
     });
     opening
         .await
         .map_err(|error| format!("opening the data folder failed: {error}"))?
+}
+
+/// A node that was removed from its cluster starts as a new member: its data are moved aside first.
+fn open_folder(folder: &Path, config: &NodeConfig) -> Result<(Node, FileDisk), String> {
+    let cannot_move = |error| {
+        format!(
+            "cannot move the data of a removed member aside in {}: {error}; move them away by hand and start it again",
+            folder.display()
+        )
+    };
+    let lock = || FileDisk::open(folder).map_err(|error| error.to_string());
+    let open_in = |mut disk: FileDisk| {
+        let random = ChaCha8Rng::from_rng(&mut rand::rng());
+        let node = Node::open(config.clone(), &mut disk, clock::now(), random);
+        node.map(|node| (node, disk)).map_err(|error| error.to_string())
+    };
+    let disk = lock()?;
+    aside::resume(folder).map_err(cannot_move)?;
+    let (node, disk) = open_in(disk)?;
+    if !node.was_removed() {
+        return Ok((node, disk));
+    }
+    let member = node.member_id();
+    drop((node, disk));
+    // With no file open.
+    let disk = lock()?;
+    let place = aside::move_aside(folder, member).map_err(cannot_move)?;
+    tracing::info!(
+        "Node {} was removed from its cluster as member {member}: its data are in {} now",
+        config.node,
+        place.display()
+    );
+    open_in(disk)
 }
 
 /// The tasks of a running node.

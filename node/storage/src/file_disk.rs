@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskError, DiskErrorKind, FileInfo, FileName, Op, Outcom
 use crate::error::OpenError;
 
 /// Name of the file that is locked while a process has the folder.
-const LOCK: &str = "LOCK";
+pub const LOCK_FILE: &str = "LOCK";
 /// Files kept open at a time; of more, the one with the lowest name is closed.
 const OPEN_FILES_MAX: usize = 64;
 /// Zeros are written in pieces of this many bytes.
@@ -277,14 +277,14 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 fn take_lock(folder: &Path) -> Result<File, OpenError> {
     let cannot = |problem: io::Error| OpenError::Folder {
         folder: folder.display().to_string(),
-        problem: format!("{LOCK}: {problem}"),
+        problem: format!("{LOCK_FILE}: {problem}"),
     };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(folder.join(LOCK))
+        .open(folder.join(LOCK_FILE))
         .map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => {}

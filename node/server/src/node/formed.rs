@@ -102,11 +102,15 @@ impl Formed {
 
     /// The version of the configuration that removed this member, if one did.
     fn gone_since(&self) -> Option<LogIndex> {
+        let told = self.removed_by > self.raft.configuration().version;
+        told.then_some(self.removed_by).or(self.removed_in_log())
+    }
+
+    /// The same, as far as the own log tells.
+    pub(super) fn removed_in_log(&self) -> Option<LogIndex> {
         let (configuration, committed) = (self.raft.configuration(), self.raft.committed_configuration());
         let gone = self.listed && committed.member(self.raft.id()).is_none() && configuration == committed;
-        let own = gone.then_some(committed.version);
-        let told = (self.removed_by > configuration.version).then_some(self.removed_by);
-        told.or(own)
+        gone.then_some(committed.version)
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -434,9 +438,15 @@ impl Formed {
             );
         }
         if let Some(version) = self.gone_since() {
+            // Started again, it moves aside by itself what its own log says is of no use any more.
+            let how = if self.removed_in_log().is_some() {
+                "again"
+            } else {
+                "with an empty data folder"
+            };
             return Some(format!(
-                "was removed from the cluster with configuration {version}: stop it for good, or start it with an empty \
-                 data folder and add it as a new member"
+                "was removed from the cluster with configuration {version}: stop it for good, or start it {how} and add it \
+                 as a new member"
             ));
         }
         let held = self.raft.log().fold().operation_index;

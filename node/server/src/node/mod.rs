@@ -144,6 +144,11 @@ impl Node {
         }
     }
 
+    /// Whether its log says that it was removed from the cluster, for good: its identity is of no use any more.
+    pub fn was_removed(&self) -> bool {
+        matches!(&self.state, State::Formed(formed) if formed.removed_in_log().is_some())
+    }
+
     /// When [`Input::Tick`] is due.
     pub fn deadline(&self) -> Time {
         match &self.state {

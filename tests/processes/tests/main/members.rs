@@ -78,6 +78,21 @@ async fn members_come_and_go_under_load() {
     cluster.node(old[1]).kill().await;
     cluster.leader_among(&[old[2], lost, sixth]).await;
     cluster.submit(sixth, "three of five").await.expect("a majority");
+
+    // The removed one moves its data aside when it is started again, and waits as a new member.
+    let before = cluster.status(first).await.expect("it runs").member_id;
+    cluster.node(first).terminate().await;
+    cluster.node(first).start();
+    cluster.wait_until_unready(first, &["does not list member"]).await;
+    assert_ne!(cluster.status(first).await.expect("it runs").member_id, before);
+    let aside = cluster
+        .node(first)
+        .folder()
+        .join(format!("removed-{before:016x}"));
+    assert!(aside.join("identity").is_file(), "nothing is deleted");
+    let again = format!("127.0.0.1:{}", cluster.port(first));
+    cluster.raftctl(&["member", "add", &again]).await.expect(0, &[]);
+    cluster.wait_until_these_are_ready(&[first]).await;
 }
 
 /// What could not work is refused, in one line and with a code.
