@@ -2,6 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::options::BATCH_BYTES_MAX;
+
 /// What a disk writes whole or not at all, in bytes.
 pub(crate) const SECTOR: usize = 512;
 /// The same, for places in files.
@@ -186,7 +188,9 @@ pub(crate) fn read_head(place: Place, sector: &[u8]) -> ReadHead {
             crc: fields.get_u32_le(),
         },
     };
-    if segment != place.segment || fields.get_u32_le() != head_crc(place, &head) {
+    // What nobody writes is not read either: a file does not say how much memory is taken.
+    let too_long = usize::try_from(head.payload_bytes).is_ok_and(|bytes| bytes > BATCH_BYTES_MAX);
+    if segment != place.segment || fields.get_u32_le() != head_crc(place, &head) || too_long {
         return ReadHead::Bad { sequence };
     }
     ReadHead::Good(head)
@@ -454,6 +458,17 @@ mod tests {
                 assert_eq!(stamp(sector), Some((number == 0, 42)), "length {length}");
             }
             assert_eq!(good(PLACE, &framed.bytes), Some(payload));
+        }
+    }
+
+    /// A head of 44 bytes made a reader ask for 4 GiB.
+    #[test]
+    fn a_batch_longer_than_any_is_damaged_whatever_its_crc_says() {
+        for (length, good) in [(BATCH_BYTES_MAX, true), (BATCH_BYTES_MAX + 1, false)] {
+            let framed = frame(PLACE, PREVIOUS, DURABLE, &[payload(length)]);
+            let head = read_head(PLACE, &framed.bytes[..SECTOR]);
+            assert_eq!(matches!(head, ReadHead::Good(_)), good, "{length}: {head:?}");
+            assert_eq!(head == ReadHead::Bad { sequence: 42 }, !good);
         }
     }
 
