@@ -62,6 +62,16 @@ impl Durability {
         self.issued
     }
 
+    /// The log is on disk up to there, though not as entries: a snapshot holds them.
+    pub fn is_in_snapshot(&mut self, through: LogIndex) {
+        self.persisted = self.persisted.max(through);
+    }
+
+    /// The ticket with which all that was handed to the disk so far is on it.
+    pub fn last_issued(&self) -> Ticket {
+        self.issued
+    }
+
     /// The log lost everything from that index on; what is on disk of it counts no more.
     pub fn truncate(&mut self, from: LogIndex) {
         let kept = from - 1;

@@ -112,6 +112,12 @@ pub enum Effect {
         /// about so many bytes.
         bytes_max: usize,
     },
+    /// That follower lacks entries that are in a snapshot only: send it the newest one, unless that is under way. Comes again
+    /// after every heartbeat until the follower has what it lacks.
+    SendSnapshot {
+        /// Who needs it.
+        member: MemberId,
+    },
     /// Something worth a line.
     Notice(Notice),
 }

@@ -6,6 +6,7 @@ mod leader;
 mod members;
 mod progress;
 mod reads;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -30,6 +31,7 @@ use election::Ballot;
 use follower::Following;
 use leader::Leading;
 pub use progress::Progress;
+pub use snapshot::Installed;
 use transfer::Transfer;
 
 /// No cluster gets there by elections: a higher term is none of this protocol, and would leave no term to campaign in.

@@ -186,7 +186,7 @@ impl Raft {
         Ok(())
     }
 
-    fn truncate(&mut self, from: LogIndex) {
+    pub(super) fn truncate(&mut self, from: LogIndex) {
         let on_disk_or_under_way = self
             .entries
             .first()
@@ -202,7 +202,7 @@ impl Raft {
         }
     }
 
-    fn commit_to(&mut self, index: LogIndex) {
+    pub(super) fn commit_to(&mut self, index: LogIndex) {
         if index > self.commit {
             let before = std::mem::replace(&mut self.commit, index);
             self.log.settle(index);
@@ -236,6 +236,16 @@ impl Raft {
         {
             self.suspect = false;
         }
+    }
+
+    /// A snapshot holds what is committed up to there, and so does any later leader's log: tell it, unasked.
+    pub(super) fn acknowledge_snapshot(&mut self) {
+        let commit = self.commit;
+        if let Role::Follower(following) = &mut self.role {
+            following.verified = following.verified.max(commit);
+            following.unanswered_round.get_or_insert(0);
+        }
+        self.acknowledge_persisted();
     }
 
     /// More of the leader's entries are on disk: tell it.

@@ -52,9 +52,7 @@ impl Leading {
     }
 
     pub(super) fn order_heartbeats(&mut self) {
-        for progress in self.peers.values_mut() {
-            progress.ordered = Ordered::Heartbeat;
-        }
+        self.peers.values_mut().for_each(Progress::order_heartbeat);
     }
 }
 
@@ -294,7 +292,7 @@ impl Raft {
             && room > 0
             && (progress.pipelining || due)
             && !progress.reading
-            && !progress.needs_snapshot;
+            && !progress.needs_snapshot();
         let mut entries = Vec::new();
         if may_carry {
             match self
@@ -444,6 +442,9 @@ impl Raft {
                 }
             }
             None => progress.agreed(matched, received),
+        }
+        if progress.order_snapshot() {
+            self.effects.push(Effect::SendSnapshot { member: from });
         }
         progress.track_catching_up(last, now, self.config.election_timeout_min);
         for id in read_requests {

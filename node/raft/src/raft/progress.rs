@@ -25,8 +25,7 @@ pub struct Progress {
     /// What the next flush sends whether or not there are entries to send.
     pub(super) ordered: Ordered,
     pub(super) read_answers: Vec<ReadAnswer>,
-    /// It lacks entries that the leader has in a snapshot only: it gets heartbeats and no entries.
-    pub needs_snapshot: bool,
+    snapshot: Lack,
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
     catching_up: CatchingUp,
@@ -39,6 +38,16 @@ struct CatchingUp {
     /// The round under way: where it ends, and when it began.
     round: Option<(LogIndex, Time)>,
     keeps_up: bool,
+}
+
+/// Whether it lacks entries that the leader has in a snapshot only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Nothing,
+    /// It gets heartbeats and no entries.
+    Snapshot,
+    /// The same, and since the last heartbeat the snapshot was ordered for it.
+    Ordered,
 }
 
 /// What was ordered, each including the one before it.
@@ -71,7 +80,7 @@ impl Progress {
             reading: false,
             ordered: Ordered::Heartbeat,
             read_answers: Vec::new(),
-            needs_snapshot: false,
+            snapshot: Lack::Nothing,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             catching_up: CatchingUp::default(),
@@ -100,6 +109,11 @@ impl Progress {
         *round = (self.matched < last).then_some((last, now));
     }
 
+    /// Whether it lacks entries that the leader has in a snapshot only.
+    pub fn needs_snapshot(&self) -> bool {
+        self.snapshot != Lack::Nothing
+    }
+
     /// Weight of the entries that are under way.
     pub fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes
@@ -113,6 +127,23 @@ impl Progress {
     /// The next flush sends something, so that its round gets answered.
     pub(super) fn order_round(&mut self) {
         self.ordered = self.ordered.max(Ordered::Round);
+    }
+
+    /// The next flush sends what the clock demands.
+    pub(super) fn order_heartbeat(&mut self) {
+        self.ordered = Ordered::Heartbeat;
+        if self.snapshot == Lack::Ordered {
+            self.snapshot = Lack::Snapshot;
+        }
+    }
+
+    /// Whether to send it a snapshot now that it has answered: once a heartbeat, for as long as it needs one.
+    pub(super) fn order_snapshot(&mut self) -> bool {
+        let due = self.snapshot == Lack::Snapshot;
+        if due {
+            self.snapshot = Lack::Ordered;
+        }
+        due
     }
 
     /// Entries up to `last` were sent.
@@ -136,7 +167,7 @@ impl Progress {
         }
         if !self.pipelining && received + 1 >= self.next {
             self.pipelining = true;
-            self.needs_snapshot = false;
+            self.snapshot = Lack::Nothing;
             self.next = received + 1;
             self.order_round();
         }
@@ -147,7 +178,7 @@ impl Progress {
     /// message at a time.
     pub(super) fn probe_from(&mut self, next: LogIndex) {
         self.stop_pipelining(next.max(self.matched + 1));
-        self.needs_snapshot = false;
+        self.snapshot = Lack::Nothing;
         self.order_round();
     }
 
@@ -155,7 +186,9 @@ impl Progress {
     /// to ask at once again would spin.
     pub(super) fn left_behind(&mut self, base: LogIndex) {
         self.stop_pipelining(base + 1);
-        self.needs_snapshot = true;
+        if !self.needs_snapshot() {
+            self.snapshot = Lack::Snapshot;
+        }
     }
 
     fn stop_pipelining(&mut self, next: LogIndex) {

@@ -1,6 +1,7 @@
 //! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
 mod membership;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,7 +12,6 @@ use super::*;
 use crate::effect::{Committed, Proposal, Proposed, Refusal, TransferRefusal};
 use crate::entry::{Operation, Payload, SessionStamp};
 use crate::fold::Fold;
-use crate::log::Base;
 use crate::membership::Member;
 use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
 use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, LogPosition, RequestVote};
@@ -34,29 +34,42 @@ fn configuration(voters: u64) -> Configuration {
     Configuration::new(0, (1..=voters).map(listed).collect())
 }
 
-fn member(
-    n: u64,
-    voters: u64,
-    config: Config,
-    hard_state: HardState,
-    entries: Vec<Entry>,
-    now: Time,
-) -> Raft {
-    let mut log = Log::new(Fold::new(configuration(voters)), config.recent_bytes_max);
-    for entry in entries {
-        log.append(entry).unwrap();
+fn member(n: u64, voters: u64, config: Config, disk: &Disk, now: Time) -> Raft {
+    let (base, fold) = disk.beginning(voters);
+    let mut log = Log::over(base, fold, config.recent_bytes_max);
+    for entry in disk.entries_behind(base.index) {
+        log.append(entry.clone()).unwrap();
     }
-    Raft::new(config, hard_state, log, ChaCha8Rng::seed_from_u64(n), now)
+    Raft::new(config, disk.hard_state, log, ChaCha8Rng::seed_from_u64(n), now)
 }
 
 /// What one member's disk holds.
 #[derive(Default, Clone)]
 struct Disk {
     hard_state: HardState,
+    snapshot: Option<(LogPosition, Fold)>,
     entries: Vec<Entry>,
 }
 
 impl Disk {
+    fn holding(hard_state: HardState, entries: Vec<Entry>) -> Self {
+        Self {
+            hard_state,
+            snapshot: None,
+            entries,
+        }
+    }
+
+    /// Where the log begins, and what it adds up to there.
+    fn beginning(&self, voters: u64) -> (LogPosition, Fold) {
+        let empty = || (LogPosition::default(), Fold::new(configuration(voters)));
+        self.snapshot.clone().unwrap_or_else(empty)
+    }
+
+    fn entries_behind(&self, index: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.log_index > index)
+    }
+
     fn write(&mut self, persist: &Persist) {
         if let Some(from) = persist.truncate_from {
             self.entries.retain(|entry| entry.log_index < from);
@@ -84,6 +97,8 @@ struct Cluster {
     transferred: BTreeMap<RequestId, Result<MemberId, TransferRefusal>>,
     changed: BTreeMap<RequestId, Result<Configuration, ChangeRefusal>>,
     reads: BTreeMap<RequestId, Option<u64>>,
+    /// From whom, to whom.
+    snapshots_ordered: Vec<(u64, u64)>,
     notices: Vec<Notice>,
     sent: Vec<Message>,
 }
@@ -108,6 +123,7 @@ impl Cluster {
             transferred: BTreeMap::new(),
             changed: BTreeMap::new(),
             reads: BTreeMap::new(),
+            snapshots_ordered: Vec::new(),
             notices: Vec::new(),
             sent: Vec::new(),
         };
@@ -121,7 +137,7 @@ impl Cluster {
 
     /// Starts a member that knows nothing but the configuration of bootstrap.
     fn start(&mut self, n: u64, config: Config) {
-        let raft = member(n, self.voters, config, HardState::default(), Vec::new(), self.now);
+        let raft = member(n, self.voters, config, &Disk::default(), self.now);
         self.members.insert(n, raft);
         self.disks.insert(n, Disk::default());
     }
@@ -200,6 +216,7 @@ impl Cluster {
                     self.raft(n).entries_read(now, member, entries);
                     self.flush(n);
                 }
+                Effect::SendSnapshot { member } => self.snapshots_ordered.push((n, member.get())),
                 Effect::Notice(notice) => self.notices.push(notice),
             }
         }
@@ -296,9 +313,8 @@ impl Cluster {
     }
 
     fn restart(&mut self, n: u64) {
-        let Disk { hard_state, entries } = self.disks[&n].clone();
         let config = self.members[&n].config().clone();
-        let raft = member(n, self.voters, config, hard_state, entries, self.now);
+        let raft = member(n, self.voters, config, &self.disks[&n], self.now);
         self.members.insert(n, raft);
     }
 
@@ -892,14 +908,7 @@ fn t6_4_a_leader_that_is_cut_off_answers_no_read() {
 
 #[test]
 fn t6_4_a_single_voter_answers_reads_from_before_its_first_commit() {
-    let mut raft = member(
-        1,
-        1,
-        Config::new(id(1)),
-        HardState::default(),
-        Vec::new(),
-        Time(0),
-    );
+    let mut raft = member(1, 1, Config::new(id(1)), &Disk::default(), Time(0));
     let now = raft.deadline();
     raft.tick(now);
     let persist = |effects: Vec<Effect>| {
@@ -1199,7 +1208,7 @@ fn a_vote_is_of_its_own_term_though_the_log_is_of_a_later_one() {
         ..HardState::default()
     };
     let noop = Fold::new(configuration(3)).next_entry(1, 2, Payload::Noop);
-    let mut raft = member(1, 3, config, hard_state, vec![noop], now);
+    let mut raft = member(1, 3, config, &Disk::holding(hard_state, vec![noop]), now);
     let request = RequestVote {
         pre_vote: false,
         transfer: true,
@@ -1309,114 +1318,4 @@ fn the_largest_stated_minimum_is_kept_across_restarts() {
         cluster.disks[&follower].hard_state.stated_minimum,
         Duration::from_millis(1_500)
     );
-}
-
-/// The leader's log begins behind what one follower has: that one gets heartbeats and no entries, without a storm of
-/// messages, until it has come by a snapshot.
-#[test]
-fn who_lacks_what_is_in_a_snapshot_waits_for_it() {
-    let mut cluster = Cluster::new(3);
-    let leader = cluster.elect();
-    let behind = cluster.followers(leader)[0];
-    cluster.cut_off.insert(behind);
-    for request in 1..=5 {
-        cluster.submit(leader, request);
-    }
-    let index = cluster.index_of(5);
-    let commit = cluster.members[&leader].commit();
-    let entry = cluster.members[&leader].log().entry(commit).cloned().unwrap();
-    let base = Base {
-        position: LogPosition {
-            index: commit,
-            term: entry.term,
-        },
-        operation_index: index,
-        running_hash: entry.running_hash,
-    };
-    cluster.raft(leader).compact_to(base);
-    cluster.submit(leader, 6);
-    cluster.cut_off.clear();
-    cluster.sent.clear();
-    cluster.run(Duration::from_secs(10));
-    assert_eq!(cluster.leader(), Some(leader), "heartbeats reach it");
-    assert!(cluster.sent.len() < 100, "{} messages", cluster.sent.len());
-    let needs = |cluster: &Cluster| {
-        let progress = cluster.members[&leader].progress();
-        let needs: Vec<u64> = progress
-            .filter(|(_, progress)| progress.needs_snapshot)
-            .map(|(id, _)| id.get())
-            .collect();
-        needs
-    };
-    assert_eq!(needs(&cluster), [behind]);
-    assert!(cluster.members[&behind].commit() < commit);
-    // It gets the snapshot, starts from it, and is sent what lies behind.
-    let mut fold = Fold::new(configuration(3));
-    for entry in &cluster.disks[&leader].entries {
-        if entry.log_index <= commit {
-            fold.apply(entry);
-        }
-    }
-    let (state, now) = (cluster.disks[&behind].hard_state, cluster.now);
-    let log = Log::over(base.position, fold, 1 << 20);
-    let raft = Raft::new(
-        Config::new(id(behind)),
-        state,
-        log,
-        ChaCha8Rng::seed_from_u64(9),
-        now,
-    );
-    cluster.members.insert(behind, raft);
-    cluster.raft(leader).peer_stream_broken(id(behind));
-    cluster.run(Duration::from_secs(3));
-    let last = cluster.members[&leader].log().last();
-    assert_eq!(cluster.members[&behind].log().last(), last);
-    assert_eq!((needs(&cluster), cluster.leader()), (Vec::new(), Some(leader)));
-}
-
-/// A member whose log begins after entry 7, of term 3.
-fn after_a_snapshot() -> Raft {
-    let position = LogPosition { index: 7, term: 3 };
-    let log = Log::over(position, Fold::new(configuration(3)), 1 << 20);
-    let random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    Raft::new(Config::new(id(1)), HardState::default(), log, random, Time(0))
-}
-
-#[test]
-fn a_member_whose_log_begins_in_a_snapshot_has_committed_that_far() {
-    let raft = after_a_snapshot();
-    assert_eq!((raft.commit(), raft.term(), raft.persisted_index()), (7, 3, 7));
-}
-
-/// A leader that does not know how far a follower is sends what the follower has in a snapshot, again.
-#[test]
-fn entries_that_are_in_a_snapshot_are_passed_over() {
-    let mut raft = after_a_snapshot();
-    let entry = |log_index| Entry {
-        log_index,
-        term: 3,
-        operation_index: 0,
-        running_hash: 0,
-        payload: Payload::Noop,
-    };
-    let request = AppendEntries {
-        previous: LogPosition { index: 4, term: 2 },
-        entries: (5..=9).map(entry).collect(),
-        commit: 8,
-        round: 1,
-        heartbeat: false,
-        minimum_election_timeout: Duration::from_millis(1_500),
-        read_answers: Vec::new(),
-    };
-    let message = Message {
-        from: id(2),
-        to: id(1),
-        term: 3,
-        body: Body::AppendEntries(request),
-    };
-    raft.message(Time(1), message);
-    let effects = raft.flush(Time(1));
-    let refused = |effect: &Effect| matches!(effect, Effect::Notice(Notice::EntriesRefused { .. }));
-    assert!(!effects.iter().any(refused), "{effects:?}");
-    assert_eq!((raft.log().last().index, raft.commit()), (9, 8));
 }

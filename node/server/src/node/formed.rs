@@ -238,6 +238,8 @@ impl Formed {
             } => {
                 return self.read(now, Reader::Member(member), first, last, bytes_max, wal);
             }
+            // Logs of nodes begin with the first entry: nobody lacks what is in a snapshot only.
+            Effect::SendSnapshot { .. } => {}
             Effect::Notice(notice) => outputs.push(Output::Notice(Notice::Consensus(notice))),
         }
         false
