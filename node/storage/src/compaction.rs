@@ -65,6 +65,12 @@ impl Origins {
             .map_or(last, |(segment, _)| *segment)
     }
 
+    /// The highest index in the segments, all before `segment`, that hold no record beyond `through`; `None` if there are none.
+    fn droppable(&self, through: u64, segment: u64) -> Option<u64> {
+        let highest = self.by_segment.range(..segment).map(|(_, origin)| origin.highest);
+        highest.take_while(|highest| *highest <= through).reduce(u64::max)
+    }
+
     fn drop_before(&mut self, segment: u64) {
         self.by_segment = self.by_segment.split_off(&segment);
     }
@@ -122,6 +128,16 @@ impl Compaction {
     /// Records up to this index are no more.
     pub(crate) fn through(&self) -> u64 {
         self.through
+    }
+
+    /// What to ask for so that segments go that hold no record beyond `through`, all before `segment`; `None` if none would,
+    /// or while what was asked for is not done.
+    pub(crate) fn droppable(&self, through: u64, segment: u64) -> Option<u64> {
+        if self.writing.is_some() || self.wish != Wish::None {
+            return None;
+        }
+        let highest = self.origins.droppable(through, segment)?;
+        Some(highest.max(self.through))
     }
 
     /// The caller asks, with a log that ends at `last`.
@@ -262,6 +278,29 @@ mod tests {
                 "nothing has changed"
             );
         }
+    }
+
+    #[test]
+    fn what_may_be_asked_for_ends_with_a_segment() {
+        for (through, before, expected) in [
+            (9, 4, None),
+            (10, 4, Some(10)),
+            (29, 4, Some(10)),
+            (30, 4, Some(30)),
+            (99, 4, Some(30)),
+            (99, 2, Some(10)),
+            (99, 1, None),
+        ] {
+            let compaction = compaction();
+            assert_eq!(
+                compaction.droppable(through, before),
+                expected,
+                "through {through}"
+            );
+        }
+        let mut compaction = compaction();
+        compaction.wish(30, 40);
+        assert_eq!(compaction.droppable(99, 4), None, "one after the other");
     }
 
     #[test]

@@ -271,6 +271,22 @@ impl Room {
         self.segments.get(&sequence).copied().unwrap_or_default()
     }
 
+    /// The last segment with that many bytes of the log in it and those after it; 0 if there is less.
+    pub(crate) fn kept_from(&self, bytes: u64) -> u64 {
+        let mut behind = 0;
+        let mut last = self.segments.iter().rev();
+        let found = last.find(|(_, segment)| {
+            behind += segment.used;
+            behind >= bytes
+        });
+        found.map_or(0, |(sequence, _)| *sequence)
+    }
+
+    /// Bytes of a new segment.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// Number of segments.
     pub(crate) fn count(&self) -> usize {
         self.segments.len()

@@ -287,6 +287,15 @@ impl<R: Record> Wal<R> {
         self.reads.compact(through);
     }
 
+    /// The index to [`Wal::compact`] through so that segments are dropped, whole ones with no record beyond `through`, and at
+    /// least `keep_bytes` of the log stay; `None` where none could be, or while others are being dropped. As long as an
+    /// index would only hide records that stay on disk, there is no need to compact through it.
+    pub fn droppable(&self, through: u64, keep_bytes: u64) -> Option<u64> {
+        let in_use = self.synced.segment.min(self.room.busy());
+        self.compaction
+            .droppable(through, self.room.kept_from(keep_bytes).min(in_use))
+    }
+
     /// Asks for the records from `first` to `last`, at least one, and no more once they have `max_bytes`. Records that are
     /// not on disk yet are answered at once, and so, with none, are requests whose first record is not there (compacted, or
     /// beyond the last); otherwise [`WalEvent::Read`] follows.
@@ -620,6 +629,11 @@ impl<R: Record> Wal<R> {
     /// Bytes that the segments take on disk, with the dropped ones that are to become new ones.
     pub fn disk_bytes(&self) -> u64 {
         self.room.disk_bytes()
+    }
+
+    /// Bytes that a new segment may grow to.
+    pub fn segment_bytes(&self) -> u64 {
+        self.room.segment_bytes()
     }
 
     /// Number of segments.
