@@ -9,6 +9,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{ERROR_DOMAIN, reason};
 
+/// Key in the metadata of `google.rpc.ErrorInfo`.
+const FIRST_INDEX: &str = "first_index";
+
 /// A status with `ErrorInfo {domain: "raftlog.io", reason}`. `reason` is one of [`crate::reason`].
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(
@@ -16,6 +19,23 @@ pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
         message,
         ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new()),
     )
+}
+
+/// `OUT_OF_RANGE`, for operations that are not held any more; `first` is the first index that is.
+pub fn no_longer_held(first: u64, message: impl Into<String>) -> Status {
+    let metadata = HashMap::from([(FIRST_INDEX.to_owned(), first.to_string())]);
+    Status::with_error_details(
+        Code::OutOfRange,
+        message,
+        ErrorDetails::with_error_info(reason::OUT_OF_RANGE, ERROR_DOMAIN, metadata),
+    )
+}
+
+/// The first index that is held, where [`no_longer_held`] said so.
+pub fn first_index_of(status: &Status) -> Option<u64> {
+    let info = status.get_details_error_info()?;
+    let ours = info.domain == ERROR_DOMAIN && info.reason == reason::OUT_OF_RANGE;
+    info.metadata.get(FIRST_INDEX).filter(|_| ours)?.parse().ok()
 }
 
 /// The reason that [`status`] gave, if the status carries one of this system.
@@ -62,6 +82,21 @@ mod tests {
         assert!(nothing_appended(&refused));
         let lost = status(Code::Aborted, reason::LEADERSHIP_LOST, "leadership was lost");
         assert!(!nothing_appended(&lost));
+    }
+
+    #[test]
+    fn what_is_still_held_survives_the_status() {
+        let gone = no_longer_held(7, "index 3 is not held any more");
+        assert_eq!(reason_of(&gone).as_deref(), Some(reason::OUT_OF_RANGE));
+        assert_eq!(first_index_of(&gone), Some(7));
+        let beyond = status(Code::OutOfRange, reason::OUT_OF_RANGE, "not committed yet");
+        assert_eq!(first_index_of(&beyond), None);
+        let other = HashMap::from([(FIRST_INDEX.to_owned(), "x".to_owned())]);
+        let other = ErrorDetails::with_error_info(reason::OUT_OF_RANGE, ERROR_DOMAIN, other);
+        assert_eq!(
+            first_index_of(&Status::with_error_details(Code::OutOfRange, "no", other)),
+            None
+        );
     }
 
     #[test]

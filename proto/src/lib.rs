@@ -63,7 +63,8 @@ pub mod reason {
     pub const NOT_CAUGHT_UP: &str = "NOT_CAUGHT_UP";
     /// No majority of the new voters answers the leader. Nothing was changed.
     pub const WOULD_LOSE_QUORUM: &str = "WOULD_LOSE_QUORUM";
-    /// The operations asked for are not held any more.
+    /// The operations asked for are not held any more: then `first_index` in the metadata is the first one that is. Or they
+    /// are not committed yet.
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
     /// The message contradicts itself or the protocol. Nothing was changed.
     pub const INVALID_REQUEST: &str = "INVALID_REQUEST";

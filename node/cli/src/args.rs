@@ -170,9 +170,9 @@ pub(crate) struct HealthArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// First operation index
-    #[arg(long, value_name = "INDEX", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) from: u64,
+    /// First operation index [default: 1, or else the first one that is still held]
+    #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: Option<u64>,
     /// Go on with what is committed later
     #[arg(long)]
     pub(crate) follow: bool,

@@ -68,7 +68,7 @@ impl From<Error> for Failure {
         let code = match error {
             Error::Invalid(_) | Error::Refused { .. } | Error::NoLeader(_) => REFUSED,
             Error::Unknown { .. } => UNKNOWN,
-            Error::Failed(_) => FAILED,
+            Error::NoLongerHeld { .. } | Error::Failed(_) => FAILED,
         };
         Self::Exit {
             code,
@@ -91,12 +91,17 @@ mod tests {
             reason: String::new(),
             message: "m".to_owned(),
         };
+        let gone = Error::NoLongerHeld {
+            first_index: 7,
+            message: "m".to_owned(),
+        };
         for (error, expected) in [
             (Error::Invalid("m".to_owned()), REFUSED),
             (refused, REFUSED),
             (Error::NoLeader("m".to_owned()), REFUSED),
             (unknown, UNKNOWN),
             (Error::Failed("m".to_owned()), FAILED),
+            (gone, FAILED),
         ] {
             assert_eq!(
                 Failure::from(error),

@@ -1,6 +1,6 @@
 //! `watch`: committed operations from a replicator.
 
-use raftlog_client::{OperationLog, Options};
+use raftlog_client::{Batch, Error, OperationLog, Options, Watch};
 use raftlog_proto::v1::LoggedOperation;
 use serde::Serialize;
 
@@ -29,17 +29,39 @@ pub(crate) async fn run(common: &Common, arguments: &WatchArgs) -> Result<(), Fa
         ..Options::default()
     };
     let log = OperationLog::new(common.replicators.to_vec(), options)?;
-    let mut watch = log.watch(arguments.from, !arguments.follow, arguments.stale);
+    let (mut watch, mut next) = begin(&log, arguments).await?;
     let (mut output, mut records) = (Output::stdout(), Records::new(common.output));
-    while let Some(batch) = watch.next().await? {
+    while let Some(batch) = next {
         for operation in &batch.operations {
             print(operation, &mut output, &mut records)?;
         }
         if arguments.follow {
             output.flush()?;
         }
+        next = watch.next().await?;
     }
     output.flush()
+}
+
+/// A watch and what it gives first. Whoever names no index wants all that there is, and is told what is not there any more;
+/// a named one that is gone is an error.
+async fn begin(log: &OperationLog, arguments: &WatchArgs) -> Result<(Watch, Option<Batch>), Failure> {
+    let mut from = arguments.from.unwrap_or(1);
+    loop {
+        let mut watch = log.watch(from, !arguments.follow, arguments.stale);
+        match watch.next().await {
+            Err(Error::NoLongerHeld { first_index, .. })
+                if arguments.from.is_none() && first_index > from =>
+            {
+                eprintln!(
+                    "raftctl: operations before index {first_index} are not held any more, as snapshots hold what they did: \
+                     this begins with {first_index}"
+                );
+                from = first_index;
+            }
+            first => return Ok((watch, first?)),
+        }
+    }
 }
 
 fn print(operation: &LoggedOperation, output: &mut Output, records: &mut Records) -> Result<(), Failure> {

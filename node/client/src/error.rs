@@ -38,6 +38,14 @@ pub enum Error {
         /// One line.
         message: String,
     },
+    /// The operations asked for are not held any more by any replicator that answers: snapshots hold what they did.
+    #[error("{message}")]
+    NoLongerHeld {
+        /// The lowest index that one of them holds.
+        first_index: u64,
+        /// One line.
+        message: String,
+    },
     /// A call that appends nothing failed: a read, a status, a transfer of leadership.
     #[error("{0}")]
     Failed(String),

@@ -6,7 +6,9 @@ use std::{
 };
 
 use raftlog_proto::{
-    MESSAGE_BYTES_MAX, reason,
+    MESSAGE_BYTES_MAX,
+    error::first_index_of,
+    reason,
     v1::{
         LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse,
         operation_log_client::OperationLogClient,
@@ -65,6 +67,8 @@ impl OperationLog {
 
     /// Everything committed from `from_index` (0 means 1) on, and then live; with `until_current`, only what is
     /// committed now. That is linearizable unless `allow_stale`, as with [`OperationLog::read`].
+    ///
+    /// Replicators drop early operations; where none holds the next one any more, [`Error::NoLongerHeld`] says which are.
     pub fn watch(&self, from_index: u64, until_current: bool, allow_stale: bool) -> Watch {
         self.start(
             from_index,
@@ -76,7 +80,8 @@ impl OperationLog {
     }
 
     /// What is committed from `from_index` (0 means 1) to `to_index` (inclusive; 0 means all). Linearizable unless
-    /// `allow_stale`: it then answers from what the replicator has, without asking how far the cluster is.
+    /// `allow_stale`: it then answers from what the replicator has, without asking how far the cluster is. Of operations that are not
+    /// held any more see [`OperationLog::watch`].
     pub fn read(&self, from_index: u64, to_index: u64, allow_stale: bool) -> Watch {
         self.start(
             from_index,
@@ -91,7 +96,7 @@ impl OperationLog {
         let shared = Arc::clone(&self.shared);
         let endpoints = shared.targets().count();
         let attempts = Attempts::new(shared.options.backoff, endpoints, false, true);
-        let (source, failing_since) = (None, None);
+        let (source, failing_since, dropped) = (None, None, None);
         Watch {
             shared,
             mode,
@@ -99,6 +104,7 @@ impl OperationLog {
             source,
             attempts,
             failing_since,
+            dropped,
             ended: false,
         }
     }
@@ -126,7 +132,18 @@ pub struct Watch {
     attempts: Attempts,
     /// Since when nothing could be had; `None` while all is well.
     failing_since: Option<Instant>,
+    /// A replicator said that it does not hold the next operation any more.
+    dropped: Option<Dropped>,
     ended: bool,
+}
+
+/// How the replicators are asked one after the other for what one of them does not hold any more.
+#[derive(Clone, Copy, Debug)]
+struct Dropped {
+    /// The lowest index that one of them holds.
+    first_index: u64,
+    /// Attempts that failed since, in this way or another.
+    attempts: usize,
 }
 
 /// An open stream.
@@ -235,7 +252,7 @@ impl Watch {
     }
 
     fn progressed(&mut self) {
-        self.failing_since = None;
+        (self.failing_since, self.dropped) = (None, None);
         self.attempts.progressed();
     }
 
@@ -347,8 +364,24 @@ impl Watch {
                 self.next_index
             )))
         };
-        if reason_of(status) == reason::OUT_OF_RANGE {
-            return give_up("start at a later index");
+        let held_from = first_index_of(status);
+        if reason_of(status) == reason::OUT_OF_RANGE && held_from.is_none() {
+            return give_up("ask for what is committed");
+        }
+        if let Some(first_index) = held_from.or(self.dropped.map(|dropped| dropped.first_index)) {
+            let so_far = self.dropped.unwrap_or(Dropped {
+                first_index,
+                attempts: 0,
+            });
+            let first_index = so_far.first_index.min(first_index);
+            let attempts = so_far.attempts + 1;
+            if attempts >= self.shared.targets().count() {
+                return Err(no_longer_held(self.next_index, first_index));
+            }
+            self.dropped = Some(Dropped {
+                first_index,
+                attempts,
+            });
         }
         match self
             .attempts
@@ -361,6 +394,14 @@ impl Watch {
             Step::Stop(_) => give_up("check --replicators and that one of them is ready"),
         }
     }
+}
+
+fn no_longer_held(next_index: u64, first_index: u64) -> Error {
+    let message = format!(
+        "operation {next_index} is not held any more by any replicator that answers, as snapshots hold what it did: the first \
+         one held is {first_index}; start there (--from {first_index})"
+    );
+    Error::NoLongerHeld { first_index, message }
 }
 
 /// The index that follows a batch which has to begin at `expected`; the error is the index that is out of place.

@@ -27,6 +27,9 @@ pub struct Config {
     pub fetches_max: usize,
     /// Reads that may wait for their read index at once; more are refused.
     pub read_indexes_max: usize,
+    /// Of the log that neither node nor replicator needs any more, so much stays for clients that watch it, in bytes, rounded
+    /// up to whole segments; `None`: as much as a segment. On a full disk nothing does.
+    pub trailing_bytes: Option<u64>,
     /// Size of a segment of the log, in bytes; `None`: what fits the volume.
     pub segment_bytes: Option<u64>,
 }
@@ -45,6 +48,7 @@ impl Config {
             executing_operations_max: 8192,
             fetches_max: 192,
             read_indexes_max: 1024,
+            trailing_bytes: None,
             segment_bytes: None,
         }
     }

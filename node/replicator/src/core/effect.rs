@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_storage::{Op, OpId};
 use thiserror::Error;
@@ -19,6 +20,8 @@ pub enum Effect {
     Position(StreamId, Position),
     /// Tell the node how far things are. Only the latest matters.
     Progress(StreamId, Progress),
+    /// Give the node the snapshot that it ordered. Only the latest matters.
+    Snapshot(StreamId, Snapshot),
     /// Ask the node for a read index.
     AskReadIndex(StreamId, ReadIndexId),
     /// End the stream.
@@ -32,7 +35,7 @@ pub enum Effect {
         /// Of the request.
         id: FetchId,
         /// Consecutive from the index asked for; empty if that is not committed yet.
-        result: Result<Vec<Operation>, Busy>,
+        result: Result<Vec<Operation>, FetchError>,
         /// The commit index.
         commit: OperationIndex,
     },
@@ -141,6 +144,31 @@ pub enum Refusal {
     Stopping,
 }
 
+/// What a node ordered by [`Event::TakeSnapshot`](super::Event::TakeSnapshot).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The node's number for the order.
+    pub id: u64,
+    /// The last operation that is in it.
+    pub place: Place,
+    /// The executor's state there, at most [`STATE_BYTES_MAX`](super::STATE_BYTES_MAX).
+    pub state: Bytes,
+}
+
+/// Why there are no operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FetchError {
+    /// Too many requests are under way.
+    #[error(transparent)]
+    Busy(Busy),
+    /// They were dropped.
+    #[error("earlier operations are in snapshots only: the first one held is {first}")]
+    Compacted {
+        /// First index that is held, or will be.
+        first: OperationIndex,
+    },
+}
+
 /// A request was refused because too many are under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{0} requests are under way already: try again later")]
@@ -185,6 +213,20 @@ pub enum Notice {
         /// What it has to hold first.
         until: OperationIndex,
     },
+    /// A snapshot has taken the place of everything that was here.
+    Restored {
+        /// The replicator's node.
+        node: NodeNumber,
+        /// The last operation that is in it.
+        index: OperationIndex,
+    },
+    /// The beginning of the log is dropped.
+    Compacted {
+        /// The replicator's node.
+        node: NodeNumber,
+        /// The first operation that is held, or will be.
+        first: OperationIndex,
+    },
     /// A node's stream was refused.
     Refused(Refusal),
     /// The disk is full, or has room again.
@@ -225,6 +267,16 @@ impl fmt::Display for Notice {
             Self::Waiting { node, until } => write!(
                 f,
                 "Node {node} holds less than its replicator has committed: waiting until it holds index {until}"
+            ),
+            Self::Restored { node, index } => {
+                write!(
+                    f,
+                    "Node {node} restored its replicator from a snapshot at index {index}"
+                )
+            }
+            Self::Compacted { node, first } => write!(
+                f,
+                "Node {node}: its replicator holds operations from index {first} on, earlier ones are in snapshots"
             ),
             Self::Refused(refusal) => write!(f, "Refused a ReplicateLog stream: {refusal}"),
             Self::DiskFull { node, full: true } => {

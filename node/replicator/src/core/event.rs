@@ -1,9 +1,10 @@
 //! What goes into the core.
 
+use bytes::Bytes;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_storage::{DiskError, OpId, Outcome};
 
-use super::operation::Operation;
+use super::operation::{Operation, Place};
 
 /// Names one `ReplicateLog` stream from a node; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,29 @@ pub enum Event {
         operations: Vec<Operation>,
         /// The node's commit index, as far as it is on the node's disk.
         commit: OperationIndex,
+    },
+    /// A piece of the snapshot that [`StartAction::Restore`] announced.
+    RestorePiece {
+        /// The stream it came on.
+        stream: StreamId,
+        /// Of its first byte in the snapshot's state.
+        offset: u64,
+        /// In order and without gaps; empty only where the whole state is.
+        data: Bytes,
+    },
+    /// The node wants a snapshot: [`Effect::Snapshot`](super::Effect::Snapshot).
+    TakeSnapshot {
+        /// The stream it came on.
+        stream: StreamId,
+        /// The node's number for it. A later order replaces an earlier one.
+        id: u64,
+    },
+    /// The node holds snapshots durably.
+    SnapshotKept {
+        /// The stream it came on.
+        stream: StreamId,
+        /// The node needs nothing at or below this index from here.
+        index: OperationIndex,
     },
     /// The node's answer to [`Effect::AskReadIndex`](super::Effect::AskReadIndex).
     ReadIndexAnswer {
@@ -106,4 +130,11 @@ pub enum StartAction {
     CutTo(OperationIndex),
     /// The node holds less than the replicator has committed: it says again how to start once it holds this.
     WaitUntil(OperationIndex),
+    /// Drop everything for a snapshot, which follows as [`Event::RestorePiece`]; the node goes on behind it.
+    Restore {
+        /// The last operation that is in it.
+        place: Place,
+        /// Bytes of its state.
+        size: u64,
+    },
 }

@@ -40,6 +40,11 @@ impl Execution {
         self.handed_out.is_empty()
     }
 
+    /// Nothing is on its way to it either.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_idle() && !self.reading
+    }
+
     /// Operations handed out and not done.
     pub(super) fn operations(&self) -> usize {
         self.handed_out.len()
@@ -76,7 +81,7 @@ impl Execution {
 impl Replicator {
     /// Hands out what is committed, as far as the executor has room.
     pub(super) fn execute_more(&mut self) {
-        while self.phase == Phase::Running && !self.execution.reading {
+        while self.phase == Phase::Running && !self.execution.reading && !self.is_restoring() {
             let (first, last) = (self.execution.next(), self.commit.index);
             // Half the room at a time: a run at a time costs less than an operation at a time.
             let bytes = self.config.executing_bytes_max / 2;

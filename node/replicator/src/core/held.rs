@@ -9,7 +9,7 @@ use super::operation::{Operation, Place};
 /// The end of the log. Older operations are read back from disk.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Consecutive, never empty; the first is the commit place (or the place before the first operation), the last is the
+    /// Consecutive, never empty; the first is the commit place (or the place that the log begins after), the last is the
     /// last of the log.
     places: VecDeque<Place>,
     /// Consecutive, ending with the last of the log.
@@ -18,9 +18,16 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new() -> Self {
+    /// Of a log with nothing behind that place.
+    pub(super) fn at(place: Place) -> Self {
+        Self::recovered(VecDeque::from([place]))
+    }
+
+    /// Of a log on disk: its places from the commit place to the last, at least one, without their operations.
+    pub(super) fn recovered(places: VecDeque<Place>) -> Self {
+        assert!(!places.is_empty(), "there is always the commit place");
         Self {
-            places: VecDeque::from([Place::default()]),
+            places,
             recent: VecDeque::new(),
             recent_bytes: 0,
         }
@@ -47,13 +54,6 @@ impl Held {
     /// Bytes of the operations in memory.
     pub(super) fn recent_bytes(&self) -> usize {
         self.recent_bytes
-    }
-
-    /// Takes one place further, without its operation: what recovery finds.
-    pub(super) fn push_place(&mut self, place: Place) {
-        assert_eq!(place.index, self.last().index + 1, "the log is dense");
-        assert!(self.recent.is_empty(), "recovery comes first");
-        self.places.push_back(place);
     }
 
     /// Takes the next operation.
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     fn held(last: u64) -> Held {
-        let mut held = Held::new();
+        let mut held = Held::at(Place::default());
         for index in 1..=last {
             held.push(Operation {
                 index,

@@ -26,20 +26,26 @@
 //! What it keeps: its log is dense and continues by the running hash; its commit index never goes back, and nothing at or
 //! below it is ever replaced; operations are executed in order, only when committed; the executed index on disk never
 //! outruns what the executor has really done, nor the operations on disk. Writing is lazy: neither execution nor progress
-//! waits for it, since the node can send again what a crash took.
+//! waits for it, since the node can send again what a crash took. Where the log begins later than at the first operation,
+//! the place before its first one is on disk, and at or below a durable executed index: what lies before is in the node's
+//! snapshots, or came as one.
 
 mod belonging;
+mod compaction;
 mod config;
 mod durable;
 mod effect;
 mod event;
 mod execution;
+mod executor_state;
 mod held;
 mod node_stream;
 mod open;
 mod operation;
 mod replicator;
 mod requests;
+mod restoring;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -47,8 +53,11 @@ mod tests;
 mod writing;
 
 pub use config::Config;
-pub use effect::{Busy, Effect, Notice, Position, Progress, ReadIndexError, Refusal, Story};
+pub use effect::{
+    Busy, Effect, FetchError, Notice, Position, Progress, ReadIndexError, Refusal, Snapshot, Story,
+};
 pub use event::{Event, FetchId, ReadIndexId, StartAction, StreamId};
+pub use executor_state::STATE_BYTES_MAX;
 pub use operation::{Operation, Place};
 pub use replicator::Replicator;
 pub use status::{Readiness, Status};

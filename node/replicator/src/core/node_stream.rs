@@ -7,6 +7,7 @@ use super::effect::{Effect, Notice, Refusal, Story};
 use super::event::{StartAction, StreamId};
 use super::operation::Operation;
 use super::replicator::{NodeStream, Phase, Replicator};
+use super::restoring::Incoming;
 
 /// Why an operation was not taken.
 enum Untaken {
@@ -47,9 +48,14 @@ impl Replicator {
             member,
             node,
             agreed: None,
+            incoming: None,
+            order: None,
             told: None,
         });
-        self.effects.push(Effect::Position(id, self.position()));
+        // What is here is about to be another thing, and is told then.
+        if self.installing.is_none() {
+            self.effects.push(Effect::Position(id, self.position()));
+        }
     }
 
     fn refusal_of(&self, theirs: ClusterId, node: NodeNumber) -> Option<Refusal> {
@@ -71,7 +77,11 @@ impl Replicator {
             return;
         };
         let (node, member, cluster) = (stream.node, stream.member, stream.cluster);
-        let agreed = match self.agree(node, action) {
+        if self.is_restoring() {
+            let what = "it said how to start while a snapshot is being restored".to_owned();
+            return self.refuse_stream(Refusal::Protocol { node, what });
+        }
+        let (agreed, incoming) = match self.agree(node, action) {
             Ok(agreed) => agreed,
             Err(Untaken::Protocol(what)) => return self.refuse_stream(Refusal::Protocol { node, what }),
             Err(Untaken::Fatal(why)) => return self.fail(why),
@@ -91,19 +101,26 @@ impl Replicator {
             self.notice(Notice::Waiting { node, until });
         }
         if let Some(stream) = &mut self.stream {
-            stream.agreed = Some(agreed);
+            (stream.agreed, stream.incoming) = (agreed, incoming);
         }
         self.ready_at.get_or_insert(commit);
-        self.commit_to(commit.min(agreed));
+        self.commit_to(commit.min(agreed.unwrap_or(0)));
     }
 
-    /// Up to where the logs agree, after dropping what the node says to drop.
-    fn agree(&mut self, node: NodeNumber, action: StartAction) -> Result<OperationIndex, Untaken> {
+    /// Up to where the logs agree, after dropping what the node says to drop; or else what is to replace it all.
+    fn agree(
+        &mut self,
+        node: NodeNumber,
+        action: StartAction,
+    ) -> Result<(Option<OperationIndex>, Option<Incoming>), Untaken> {
         let (last, commit) = (self.held.last().index, self.commit.index);
         match action {
             // What is committed is on all that can lead: a node that has caught up agrees up to there.
-            StartAction::WaitUntil(_) => Ok(commit),
-            StartAction::ResumeFrom(from) if from > commit && from <= last + 1 => Ok(from - 1),
+            StartAction::WaitUntil(_) => Ok((Some(commit), None)),
+            StartAction::Restore { place, size } => Incoming::new(place, size, commit)
+                .map(|incoming| (None, Some(incoming)))
+                .map_err(Untaken::Protocol),
+            StartAction::ResumeFrom(from) if from > commit && from <= last + 1 => Ok((Some(from - 1), None)),
             StartAction::ResumeFrom(from) => Err(Untaken::Protocol(format!(
                 "it resumes from index {from}, but this replicator has committed {commit} and holds {last}"
             ))),
@@ -118,7 +135,7 @@ impl Replicator {
             ))),
             StartAction::CutTo(to) => {
                 self.cut(to + 1);
-                Ok(to)
+                Ok((Some(to), None))
             }
         }
     }
@@ -218,7 +235,7 @@ impl Replicator {
     }
 
     /// Drops `from` and everything after it, none of it committed.
-    fn cut(&mut self, from: OperationIndex) {
+    pub(super) fn cut(&mut self, from: OperationIndex) {
         if from > self.held.last().index {
             return;
         }
@@ -230,7 +247,7 @@ impl Replicator {
         });
     }
 
-    fn refuse_stream(&mut self, refusal: Refusal) {
+    pub(super) fn refuse_stream(&mut self, refusal: Refusal) {
         let Some(stream) = self.stream.take() else { return };
         self.refuse_read_indexes(stream.id);
         self.notice(Notice::Refused(refusal.clone()));

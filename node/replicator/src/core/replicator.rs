@@ -7,6 +7,7 @@ use raftlog_storage::identity::Identity;
 use raftlog_storage::{DiskError, OpId, Outcome, Wal, WalEvent};
 
 use super::belonging::{Belonging, STORE_IDENTITY};
+use super::compaction::Compaction;
 use super::config::Config;
 use super::durable::Durable;
 use super::effect::{Effect, Notice, Position, Progress, Refusal, Story};
@@ -14,6 +15,7 @@ use super::event::{Event, FetchId, ReadIndexId, StreamId};
 use super::execution::Execution;
 use super::held::Held;
 use super::operation::{Operation, Place};
+use super::restoring::{Incoming, Installing};
 use super::writing::Writing;
 
 /// The replicator: log, commit index, executed index, and the stream of its node.
@@ -25,9 +27,14 @@ pub struct Replicator {
     pub(super) held: Held,
     pub(super) cluster: Option<ClusterId>,
     pub(super) member: Option<MemberId>,
+    /// The log is to begin after this place; the one before the first operation, unless it was compacted.
+    pub(super) base: Place,
     pub(super) commit: Place,
     pub(super) execution: Execution,
     pub(super) writing: Writing,
+    pub(super) compaction: Compaction,
+    /// A snapshot that is on its way to the disk.
+    pub(super) installing: Option<Installing>,
     pub(super) stream: Option<NodeStream>,
     /// Why the last node was refused, until one is accepted.
     pub(super) refused: Option<Refusal>,
@@ -49,6 +56,10 @@ pub(super) struct NodeStream {
     pub(super) node: NodeNumber,
     /// Up to here the node's log and this one are known to agree; `None` until it said how to start.
     pub(super) agreed: Option<OperationIndex>,
+    /// The snapshot that it restores.
+    pub(super) incoming: Option<Incoming>,
+    /// The snapshot that it ordered and was not given.
+    pub(super) order: Option<u64>,
     /// What the node was told last.
     pub(super) told: Option<Progress>,
 }
@@ -73,10 +84,12 @@ impl Replicator {
     pub(super) fn recovered(
         config: Config,
         identity: Identity,
-        wal: Wal<Operation>,
+        mut wal: Wal<Operation>,
         held: Held,
         state: Durable,
     ) -> Self {
+        // Where the process died between the two.
+        wal.compact(state.base.index);
         let mut replicator = Self {
             config,
             wal,
@@ -84,10 +97,13 @@ impl Replicator {
             cluster: identity.cluster,
             member: identity.paired,
             belonging: Belonging::new(identity),
+            base: state.base,
             commit: state.commit,
             execution: Execution::new(state.executed),
             writing: Writing::new(held.last().index, state),
             held,
+            compaction: Compaction::default(),
+            installing: None,
             stream: None,
             refused: None,
             ready_at: None,
@@ -127,6 +143,9 @@ impl Replicator {
                 operations,
                 commit,
             } => self.feed(stream, operations, commit),
+            Event::RestorePiece { stream, offset, data } => self.restore_piece(stream, offset, &data),
+            Event::TakeSnapshot { stream, id } => self.take_snapshot(stream, id),
+            Event::SnapshotKept { stream, index } => self.snapshot_kept(stream, index),
             Event::ReadIndexAnswer { stream, id, index } => self.read_index_answered(stream, id, index),
             Event::NodeClosed { stream } => self.node_closed(stream),
             Event::Disk(STORE_IDENTITY, outcome) => self.identity_stored(outcome),
@@ -151,9 +170,12 @@ impl Replicator {
     pub fn effects(&mut self) -> Vec<Effect> {
         if self.phase != Phase::Ended {
             self.execute_more();
+            self.install_when_quiet();
+            self.compact_when_due();
             self.write_when_due();
             self.held.evict(self.config.cache_bytes, self.writing.persisted);
             self.tell_progress();
+            self.answer_order();
             while let Some((id, op)) = self.wal.next_op() {
                 self.effects.push(Effect::Disk(id, op));
             }
@@ -162,10 +184,10 @@ impl Replicator {
         std::mem::take(&mut self.effects)
     }
 
-    /// Whether to take more from the node: false while too much waits for the disk. What the node sends meanwhile is to
-    /// wait in its stream, whose flow control then stops the node.
+    /// Whether to take more from the node: false while too much waits for the disk, or a whole snapshot does. What the node
+    /// sends meanwhile is to wait in its stream, whose flow control then stops the node.
     pub fn takes_feed(&self) -> bool {
-        self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max
+        self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max && !self.is_restoring()
     }
 
     /// What it holds, as a node is told.
@@ -174,7 +196,11 @@ impl Replicator {
         Position {
             cluster: self.cluster,
             member: self.member,
-            first_index: u64::from(last.index > 0),
+            first_index: if last.index < self.first_index() {
+                0
+            } else {
+                self.first_index()
+            },
             last,
             commit: self.commit,
             executed: self.execution.executed(),
@@ -187,7 +213,7 @@ impl Replicator {
             last: self.held.last().index,
             commit: self.commit.index,
             executed: self.execution.executed().index,
-            durable_executed: self.writing.durable_executed,
+            durable_executed: self.writing.durable_executed.index,
         }
     }
 
@@ -203,7 +229,7 @@ impl Replicator {
         self.answer_read_indexes();
     }
 
-    fn tell_commit(&mut self) {
+    pub(super) fn tell_commit(&mut self) {
         let story = Story::Committed {
             commit: self.commit.index,
             total: self.held.last().index,
@@ -231,6 +257,8 @@ impl Replicator {
             match event {
                 WalEvent::Persisted(ticket) => {
                     self.writing.persisted(ticket, &self.held);
+                    self.compact_to_durable_base();
+                    self.installed(ticket);
                     self.store_identity();
                 }
                 WalEvent::Read { id, records } => self.read_back(id, records),
@@ -256,7 +284,8 @@ impl Replicator {
     }
 
     fn end_when_stopped(&mut self) {
-        let written = !self.has_to_write() && self.writing.is_idle() && self.belonging.is_idle();
+        let idle = self.writing.is_idle() && self.installing.is_none() && self.belonging.is_idle();
+        let written = !self.has_to_write() && idle;
         let done = self.execution.is_idle() && written;
         if self.phase == Phase::Stopping && done {
             self.phase = Phase::Ended;

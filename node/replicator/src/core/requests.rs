@@ -2,7 +2,8 @@
 
 use raftlog_raft::ids::OperationIndex;
 
-use super::effect::{Busy, Effect, ReadIndexError};
+use super::compaction::COMPACTION_READ;
+use super::effect::{Busy, Effect, FetchError, ReadIndexError};
 use super::event::{FetchId, ReadIndexId, StreamId};
 use super::execution::EXECUTION_READ;
 use super::operation::Operation;
@@ -11,8 +12,12 @@ use super::replicator::{ReadIndexState, Replicator, fitting};
 impl Replicator {
     pub(super) fn fetch(&mut self, id: FetchId, from: OperationIndex, to: OperationIndex, bytes_max: usize) {
         let last = to.min(self.commit.index);
+        let first = self.first_index();
         if from == 0 || from > last {
             return self.fetched(id, Ok(Vec::new()));
+        }
+        if from < first {
+            return self.fetched(id, Err(FetchError::Compacted { first }));
         }
         let in_memory = last.min(from.saturating_add(self.config.executing_operations_max as u64));
         let run = self
@@ -23,7 +28,7 @@ impl Replicator {
             return self.fetched(id, Ok(run));
         }
         if self.fetches.len() >= self.config.fetches_max {
-            return self.fetched(id, Err(Busy(self.fetches.len())));
+            return self.fetched(id, Err(FetchError::Busy(Busy(self.fetches.len()))));
         }
         let read = self.next_read;
         self.next_read += 1;
@@ -34,17 +39,28 @@ impl Replicator {
         }
     }
 
-    /// The log was read back. Only committed operations are, so nothing can have replaced them since.
+    /// The log was read back. Only committed operations are, so nothing can have replaced them since; but they may have been
+    /// dropped.
     pub(super) fn read_back(&mut self, read: u64, records: Vec<Operation>) {
-        if read == EXECUTION_READ {
-            self.execute_read_back(records);
-        } else if let Some(id) = self.fetches.remove(&read) {
-            assert!(!records.is_empty(), "what is committed is in the log");
-            self.fetched(id, Ok(records));
+        match read {
+            EXECUTION_READ => self.execute_read_back(records),
+            COMPACTION_READ => self.base_read_back(&records),
+            _ => {
+                let Some(id) = self.fetches.remove(&read) else {
+                    return;
+                };
+                let first = self.first_index();
+                let result = if records.is_empty() {
+                    Err(FetchError::Compacted { first })
+                } else {
+                    Ok(records)
+                };
+                self.fetched(id, result);
+            }
         }
     }
 
-    fn fetched(&mut self, id: FetchId, result: Result<Vec<Operation>, Busy>) {
+    fn fetched(&mut self, id: FetchId, result: Result<Vec<Operation>, FetchError>) {
         self.effects.push(Effect::Fetched {
             id,
             result,

@@ -14,7 +14,9 @@ pub struct Status {
     pub member: Option<MemberId>,
     /// The node whose stream is open.
     pub connected: Option<NodeNumber>,
-    /// First index held; 0 with an empty log.
+    /// Everything up to here was dropped from the log; 0 if nothing was.
+    pub compacted_through: OperationIndex,
+    /// First index held; 0 if none is.
     pub first_index: OperationIndex,
     /// Last operation held.
     pub last: Place,
@@ -24,6 +26,8 @@ pub struct Status {
     pub executed: Place,
     /// Executed index that would survive a crash.
     pub durable_executed: OperationIndex,
+    /// The node holds snapshots durably, so that it needs nothing at or below this index; 0 until it said so.
+    pub snapshot_kept: OperationIndex,
     /// Last operation on this replicator's disk.
     pub persisted: OperationIndex,
     /// Operations at the executor.
@@ -59,11 +63,13 @@ impl Replicator {
             cluster: position.cluster,
             member: position.member,
             connected: self.stream.as_ref().map(|stream| stream.node),
+            compacted_through: self.wal.compacted_through(),
             first_index: position.first_index,
             last: position.last,
             commit: position.commit,
             executed: position.executed,
-            durable_executed: self.writing.durable_executed,
+            durable_executed: self.writing.durable_executed.index,
+            snapshot_kept: self.compaction.kept,
             persisted: self.writing.persisted,
             executing_operations: self.execution.operations(),
             unpersisted_bytes: self.writing.unpersisted_bytes,

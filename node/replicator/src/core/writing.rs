@@ -8,7 +8,7 @@ use raftlog_storage::{Append, Ticket};
 use super::durable::Durable;
 use super::effect::Effect;
 use super::held::Held;
-use super::operation::Operation;
+use super::operation::{Operation, Place};
 use super::replicator::{Phase, Replicator};
 
 /// What was handed to the log, and what is on disk.
@@ -24,8 +24,10 @@ pub(super) struct Writing {
     under_way: VecDeque<Written>,
     /// Up to here the operations are on disk.
     pub(super) persisted: OperationIndex,
-    /// The executed index on disk.
-    pub(super) durable_executed: OperationIndex,
+    /// The executed place on disk.
+    pub(super) durable_executed: Place,
+    /// The place that the log begins after, as the state on disk says.
+    pub(super) durable_base: Place,
     /// Bytes held that the log was not given.
     unwritten_bytes: usize,
     /// Bytes held that are not on disk.
@@ -39,8 +41,8 @@ pub(super) struct Writing {
 struct Written {
     ticket: Ticket,
     through: OperationIndex,
-    /// The executed index that goes with it, where the state does.
-    executed: Option<OperationIndex>,
+    /// The state that goes with it, if one does.
+    state: Option<Durable>,
 }
 
 impl Writing {
@@ -51,7 +53,8 @@ impl Writing {
             state_written: state,
             under_way: VecDeque::new(),
             persisted: last,
-            durable_executed: state.executed.index,
+            durable_executed: state.executed,
+            durable_base: state.base,
             unwritten_bytes: 0,
             unpersisted_bytes: 0,
             full: false,
@@ -91,15 +94,29 @@ impl Writing {
         }
     }
 
+    /// A snapshot is on disk in the place of all that was.
+    pub(super) fn restored(&mut self, state: Durable) {
+        let (full, wake) = (self.full, self.wake);
+        *self = Self {
+            full,
+            wake,
+            ..Self::new(state.base.index, state)
+        };
+    }
+
+    /// What the log holds and this replicator dropped, for the next write.
+    pub(super) fn take_truncation(&mut self) -> Option<OperationIndex> {
+        self.truncate_from.take()
+    }
+
     fn handed_to_log(&mut self, ticket: Ticket, through: OperationIndex, state: Option<Durable>) {
         self.appended = through;
         self.unwritten_bytes = 0;
         self.state_written = state.unwrap_or(self.state_written);
-        let executed = state.map(|state| state.executed.index);
         self.under_way.push_back(Written {
             ticket,
             through,
-            executed,
+            state,
         });
     }
 
@@ -111,7 +128,9 @@ impl Writing {
                 self.unpersisted_bytes -= operations.map(Operation::weight).sum::<usize>();
                 self.persisted = written.through;
             }
-            self.durable_executed = written.executed.unwrap_or(self.durable_executed);
+            if let Some(state) = written.state {
+                (self.durable_executed, self.durable_base) = (state.executed, state.base);
+            }
             self.under_way.pop_front();
         }
     }
@@ -122,6 +141,7 @@ impl Replicator {
         Durable {
             cluster: self.cluster,
             member: self.member,
+            base: self.base,
             commit: self.commit,
             executed: self.execution.executed(),
         }
@@ -129,9 +149,9 @@ impl Replicator {
 
     pub(super) fn has_to_write(&self) -> bool {
         let writing = &self.writing;
-        writing.appended < self.held.last().index
-            || writing.truncate_from.is_some()
-            || writing.state_written != self.durable()
+        let unwritten = writing.appended < self.held.last().index || writing.truncate_from.is_some();
+        // Nothing comes behind a snapshot that is to replace it all.
+        self.installing.is_none() && (unwritten || writing.state_written != self.durable())
     }
 
     pub(super) fn write_when_due(&mut self) {
@@ -165,7 +185,7 @@ impl Replicator {
     /// Gives the log everything, and behind it the state: which so never goes beyond the operations on disk.
     fn write(&mut self) {
         let (last, state) = (self.held.last().index, self.durable());
-        let truncate_from = self.writing.truncate_from.take();
+        let truncate_from = self.writing.take_truncation();
         let first = self.writing.appended + 1;
         if truncate_from.is_some() || first <= last {
             let records = match self.held.range(first, last) {

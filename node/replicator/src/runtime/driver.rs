@@ -228,6 +228,9 @@ impl Driver {
                 operations,
                 commit,
             },
+            NodeMessage::RestorePiece { offset, data } => Event::RestorePiece { stream, offset, data },
+            NodeMessage::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
+            NodeMessage::SnapshotKept { index } => Event::SnapshotKept { stream, index },
             NodeMessage::ReadIndexAnswer { id, index } => Event::ReadIndexAnswer {
                 stream,
                 id: ReadIndexId(id),
@@ -263,6 +266,12 @@ impl Driver {
             Effect::Progress(stream, progress) => {
                 if let Some(to_node) = self.streams.get(&stream) {
                     to_node.progress.send_replace(progress);
+                }
+            }
+            Effect::Snapshot(stream, snapshot) => {
+                if let Some(to_node) = self.streams.get(&stream) {
+                    to_node.snapshot.send_replace(Some(snapshot));
+                    self.metrics.snapshot_taken();
                 }
             }
             Effect::AskReadIndex(stream, id) => {
@@ -310,7 +319,7 @@ impl Driver {
                 self.wake.as_mut().reset(Instant::now() + delay);
                 self.wake_set = true;
             }
-            Effect::Notice(notice) => Self::note(&notice),
+            Effect::Notice(notice) => self.note(&notice),
             Effect::Fatal(why) => self.end = Some(Err(why)),
             Effect::Stopped => self.end = Some(Ok(())),
         }
@@ -322,7 +331,10 @@ impl Driver {
         }
     }
 
-    fn note(notice: &Notice) {
+    fn note(&self, notice: &Notice) {
+        if let Notice::Restored { .. } = notice {
+            self.metrics.snapshot_restored();
+        }
         match notice {
             Notice::Refused(_) | Notice::DiskFull { full: true, .. } => warn!("{notice}"),
             _ => info!("{notice}"),

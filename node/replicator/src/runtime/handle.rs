@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use raftlog_proto::v1::ReplicateLogResponse;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Busy, Operation, Progress, ReadIndexError, StartAction, Status, StreamId};
+use crate::core::{FetchError, Operation, Progress, ReadIndexError, Snapshot, StartAction, Status, StreamId};
 
 /// Requests that wait for the core at most.
 const REQUESTS_MAX: usize = 256;
@@ -16,7 +17,7 @@ const REQUESTS_MAX: usize = 256;
 const FEED_MESSAGES_MAX: usize = 4;
 
 /// Operations from one index on, and the commit index.
-pub(super) type Fetched = Result<(Vec<Operation>, OperationIndex), Busy>;
+pub(super) type Fetched = Result<(Vec<Operation>, OperationIndex), FetchError>;
 
 /// What the core's task is asked.
 #[derive(Debug)]
@@ -60,6 +61,16 @@ pub(super) enum NodeMessage {
         operations: Vec<Operation>,
         commit: OperationIndex,
     },
+    RestorePiece {
+        offset: u64,
+        data: Bytes,
+    },
+    TakeSnapshot {
+        id: u64,
+    },
+    SnapshotKept {
+        index: OperationIndex,
+    },
     ReadIndexAnswer {
         id: u64,
         index: Option<OperationIndex>,
@@ -73,6 +84,8 @@ pub(super) struct ToNode {
     pub(super) messages: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
     /// Only the latest matters.
     pub(super) progress: watch::Sender<Progress>,
+    /// Likewise: what the node ordered last.
+    pub(super) snapshot: watch::Sender<Option<Snapshot>>,
     /// Cancelled when the core is done with the stream.
     pub(super) done: CancellationToken,
 }
@@ -147,7 +160,7 @@ impl Handle {
         self.feed.send(message).await.map_err(|_| Stopping)
     }
 
-    /// Committed operations from `from` on: as many as fit into `bytes_max`, at least one if `from` is committed.
+    /// Committed operations from `from` on: as many as fit into `bytes_max`, at least one if `from` is committed and held.
     pub(super) async fn fetch(
         &self,
         from: OperationIndex,

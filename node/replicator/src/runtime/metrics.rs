@@ -14,11 +14,15 @@ use crate::core::Status;
 pub(super) struct Metrics {
     gauges: Arc<Gauges>,
     executed: Counter,
+    snapshots_taken: Counter,
+    snapshots_restored: Counter,
     watchers: Gauge,
 }
 
 #[derive(Debug, Default)]
 struct Gauges {
+    first: Gauge,
+    snapshot_kept: Gauge,
     last: Gauge,
     commit: Gauge,
     executed: Gauge,
@@ -50,7 +54,17 @@ impl Metrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         let gauges = &self.gauges;
         for (name, help, gauge) in [
+            (
+                "first_index",
+                "Lowest operation index held; 0 if none is",
+                &gauges.first,
+            ),
             ("last_index", "Highest operation index held", &gauges.last),
+            (
+                "snapshot_kept_index",
+                "The node holds snapshots, so that it needs nothing up to this operation index",
+                &gauges.snapshot_kept,
+            ),
             (
                 "commit_index",
                 "Highest operation index known to be committed",
@@ -105,11 +119,33 @@ impl Metrics {
         }
         let help = "Operations executed by this process";
         registry.register("raft_replicator_operations_executed", help, self.executed.clone());
+        let help = "Snapshots given to the node by this process";
+        registry.register(
+            "raft_replicator_snapshots_taken",
+            help,
+            self.snapshots_taken.clone(),
+        );
+        let help = "Snapshots of the node that took the place of this replicator's log";
+        registry.register(
+            "raft_replicator_snapshots_restored",
+            help,
+            self.snapshots_restored.clone(),
+        );
     }
 
     /// Counts executed operations.
     pub(super) fn executed(&self, operations: u64) {
         self.executed.inc_by(operations);
+    }
+
+    /// Counts a snapshot for the node.
+    pub(super) fn snapshot_taken(&self) {
+        self.snapshots_taken.inc();
+    }
+
+    /// Counts a snapshot from the node.
+    pub(super) fn snapshot_restored(&self) {
+        self.snapshots_restored.inc();
     }
 
     /// Counts a client until what this answers is dropped.
@@ -126,6 +162,8 @@ impl Metrics {
         let gauges = &self.gauges;
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        gauges.first.set(number(status.first_index));
+        gauges.snapshot_kept.set(number(status.snapshot_kept));
         gauges.last.set(number(status.last.index));
         gauges.commit.set(number(status.commit.index));
         gauges.executed.set(number(status.executed.index));

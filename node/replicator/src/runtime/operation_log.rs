@@ -7,11 +7,15 @@
 //!   `Read` would, and is as linearizable.
 //! * `Read` is linearizable unless `allow_stale`: it first asks the node's leader how far the cluster is. A range that ends
 //!   beyond the commit index is answered as far as it exists; one that begins more than one beyond it is `OUT_OF_RANGE`.
+//!
+//! Operations that were dropped, since snapshots hold what they did, are `OUT_OF_RANGE` in both calls, with the first index
+//! that is held in the error's metadata: also index 1, and so index 0, which means it. Whoever asks for the beginning does
+//! not expect a later one; and a watch that is so slow that it is overtaken ends so, too.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftlog_proto::error::status;
+use raftlog_proto::error::{self, status};
 use raftlog_proto::reason;
 use raftlog_proto::v1::operation_log_server::OperationLog;
 use raftlog_proto::v1::{LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse};
@@ -24,7 +28,7 @@ use tonic::{Code, Request, Response, Status};
 use super::handle::{Handle, Stopping};
 use super::metrics::{Metrics, Reader};
 use super::wire;
-use crate::core::{Busy, Operation, ReadIndexError};
+use crate::core::{Busy, FetchError, Operation, ReadIndexError};
 
 /// Streams to clients at once at most, of both calls together.
 pub(super) const READERS_MAX: usize = 128;
@@ -46,6 +50,15 @@ impl OperationLogService {
             handle,
             readers: Arc::new(tokio::sync::Semaphore::new(READERS_MAX)),
             metrics,
+        }
+    }
+
+    /// The first index of a request, unless it was dropped.
+    fn first(&self, from_index: OperationIndex) -> Result<OperationIndex, Status> {
+        let first = self.handle.status().compacted_through.saturating_add(1);
+        match from_index.max(1) {
+            from if from < first => Err(dropped_status(from, first)),
+            from => Ok(from),
         }
     }
 
@@ -82,6 +95,7 @@ impl OperationLog for OperationLogService {
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
+        let from = self.first(request.from_index)?;
         let reader = self.reader()?;
         let until = if request.until_current {
             Some(self.readable(request.allow_stale).await?)
@@ -89,21 +103,16 @@ impl OperationLog for OperationLogService {
             None
         };
         let (messages, queue) = mpsc::channel(1);
-        tokio::spawn(serve(
-            self.handle.clone(),
-            request.from_index.max(1),
-            until,
-            messages,
-            reader,
-        ));
+        tokio::spawn(serve(self.handle.clone(), from, until, messages, reader));
         Ok(Response::new(ReceiverStream::new(queue)))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
+        let from = self.first(request.from_index)?;
         let reader = self.reader()?;
         let commit = self.readable(request.allow_stale).await?;
-        let (from, to) = range(request.from_index, request.to_index, commit)?;
+        let (from, to) = range(from, request.to_index, commit)?;
         let (messages, queue) = mpsc::channel(1);
         tokio::spawn(serve(self.handle.clone(), from, Some(to), messages, reader));
         Ok(Response::new(ReceiverStream::new(queue)))
@@ -112,7 +121,6 @@ impl OperationLog for OperationLogService {
 
 /// The range to answer, empty where `from` is one beyond `to`.
 fn range(from: OperationIndex, to: OperationIndex, commit: OperationIndex) -> Result<(u64, u64), Status> {
-    let from = from.max(1);
     if to != 0 && to < from {
         return Err(wire::invalid(&format!(
             "to_index {to} is before from_index {from}"
@@ -187,7 +195,10 @@ async fn send_all<M: Message>(
             .fetch(next, to, MESSAGE_BYTES)
             .await
             .map_err(|Stopping| wire::stopping())?;
-        let (operations, commit) = fetched.map_err(busy_status)?;
+        let (operations, commit) = fetched.map_err(|error| match error {
+            FetchError::Busy(busy) => busy_status(busy),
+            FetchError::Compacted { first } => dropped_status(next, first),
+        })?;
         next = operations.last().map_or(next, |last: &Operation| last.index + 1);
         let message = M::new(operations.into_iter().map(wire::logged).collect(), commit);
         if messages.send(Ok(message)).await.is_err() {
@@ -195,6 +206,14 @@ async fn send_all<M: Message>(
         }
     }
     Ok(())
+}
+
+fn dropped_status(from: OperationIndex, first: OperationIndex) -> Status {
+    let message = format!(
+        "index {from} is not held any more, as snapshots hold what it did: the first one held here is {first}, so start there \
+         (--from {first}), or ask another replicator"
+    );
+    error::no_longer_held(first, message)
 }
 
 fn busy_status(busy: Busy) -> Status {
@@ -214,8 +233,8 @@ mod tests {
     #[test]
     fn a_range_is_what_exists_of_it() {
         for (from, to, commit, expected) in [
-            (0, 0, 0, Ok((1, 0))),
-            (0, 0, 5, Ok((1, 5))),
+            (1, 0, 0, Ok((1, 0))),
+            (1, 0, 5, Ok((1, 5))),
             (2, 4, 5, Ok((2, 4))),
             (2, 9, 5, Ok((2, 5))),
             (6, 0, 5, Ok((6, 5))),

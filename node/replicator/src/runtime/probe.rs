@@ -28,7 +28,7 @@ struct StatusBody {
     ready: bool,
     /// One line: why ready, or why not.
     reason: String,
-    /// First operation held; 0 if there is none.
+    /// First operation held; 0 if there is none. Earlier ones were dropped, and are in snapshots.
     first_index: u64,
     /// Last operation held.
     last_index: u64,
@@ -44,6 +44,8 @@ struct StatusBody {
     durable_executed_index: u64,
     /// Last operation on this replicator's disk.
     persisted_index: u64,
+    /// The node holds snapshots, so that it needs nothing up to here; 0 until it said so.
+    snapshot_kept_index: u64,
     /// Operations handed to the executor and not done.
     executing_operations: usize,
     /// Bytes of operations held that are not on disk yet.
@@ -104,6 +106,7 @@ fn body(node: NodeNumber, name: &str, status: Status) -> StatusBody {
         executed_index: status.executed.index,
         durable_executed_index: status.durable_executed,
         persisted_index: status.persisted,
+        snapshot_kept_index: status.snapshot_kept,
         executing_operations: status.executing_operations,
         feed_buffered_bytes: status.unpersisted_bytes,
         wal_bytes: status.wal_bytes,

@@ -23,7 +23,7 @@ use crate::core::Progress;
 const STREAMS_MAX: usize = 16;
 /// How long an open stream may take to say who it is.
 const HELLO_MAX: Duration = Duration::from_secs(10);
-/// Messages that wait for a node to read them, progress aside.
+/// Messages that wait for a node to read them, progress and snapshots aside.
 const MESSAGES_MAX: usize = 64;
 
 /// See [`Replicator`].
@@ -55,15 +55,20 @@ impl Replicator for ReplicatorService {
         })?;
         let (messages, message_queue) = mpsc::channel(MESSAGES_MAX);
         let (progress, progresses) = watch::channel(Progress::default());
+        let (snapshot, snapshots) = watch::channel(None);
         let to_node = ToNode {
             messages,
             progress,
+            snapshot,
             done: CancellationToken::new(),
         };
         tokio::spawn(listen(self.handle.clone(), request.into_inner(), to_node, permit));
         let progresses = WatchStream::from_changes(progresses).map(|progress| Ok(wire::progress(progress)));
+        let snapshots = WatchStream::from_changes(snapshots);
+        let snapshots = snapshots.filter_map(|snapshot| Some(Ok(wire::snapshot(snapshot?))));
+        let messages = ReceiverStream::new(message_queue);
         Ok(Response::new(Box::pin(
-            ReceiverStream::new(message_queue).merge(progresses),
+            messages.merge(progresses).merge(snapshots),
         )))
     }
 }

@@ -7,7 +7,7 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use tonic::{Code, Status};
 
 use super::handle::NodeMessage;
-use crate::core::{Operation, Place, Position, Progress, ReadIndexId, Refusal, StartAction};
+use crate::core::{Operation, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction};
 
 /// Who opened a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,11 @@ pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessa
                 Some(start::Action::ResumeFrom(index)) => StartAction::ResumeFrom(index),
                 Some(start::Action::CutTo(index)) => StartAction::CutTo(index),
                 Some(start::Action::WaitUntil(index)) => StartAction::WaitUntil(index),
-                None => return Err(invalid("start says neither resume, cut nor wait")),
+                Some(start::Action::Restore(v1::Snapshot { place, size })) => StartAction::Restore {
+                    place: place_of(place.ok_or_else(|| invalid("a snapshot to restore names no place"))?),
+                    size,
+                },
+                None => return Err(invalid("start says neither resume, cut, wait nor restore")),
             };
             Ok(NodeMessage::Start {
                 action,
@@ -55,6 +59,17 @@ pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessa
             operations: feed.operations.into_iter().map(operation).collect(),
             commit: feed.commit_index,
         }),
+        Some(Message::Restore(chunk)) if chunk.id == 0 && chunk.snapshot.is_none() => {
+            Ok(NodeMessage::RestorePiece {
+                offset: chunk.offset,
+                data: chunk.data,
+            })
+        }
+        Some(Message::Restore(_)) => Err(invalid(
+            "a piece of a snapshot to restore has an id, or names the snapshot, which start has done",
+        )),
+        Some(Message::TakeSnapshot(order)) => Ok(NodeMessage::TakeSnapshot { id: order.id }),
+        Some(Message::SnapshotKept(kept)) => Ok(NodeMessage::SnapshotKept { index: kept.index }),
         Some(Message::ReadIndex(answer)) => {
             let index = (!answer.refused).then_some(answer.index);
             Ok(NodeMessage::ReadIndexAnswer { id: answer.id, index })
@@ -87,6 +102,28 @@ pub(super) fn position(position: &Position) -> ReplicateLogResponse {
         last: Some(place(position.last)),
         commit: Some(place(position.commit)),
         executed: Some(place(position.executed)),
+    }))
+}
+
+fn place_of(place: v1::Place) -> Place {
+    Place {
+        index: place.index,
+        term: place.term,
+        running_hash: place.running_hash,
+    }
+}
+
+/// In one piece: the core bounds a state to less than what one may have.
+pub(super) fn snapshot(snapshot: Snapshot) -> ReplicateLogResponse {
+    let Snapshot { id, place: at, state } = snapshot;
+    response(replicate_log_response::Message::Snapshot(v1::SnapshotChunk {
+        id,
+        snapshot: Some(v1::Snapshot {
+            place: Some(place(at)),
+            size: state.len() as u64,
+        }),
+        offset: 0,
+        data: state,
     }))
 }
 

@@ -7,3 +7,4 @@ mod clients;
 mod feeding;
 mod played_node;
 mod program;
+mod snapshots;

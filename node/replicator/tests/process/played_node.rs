@@ -8,7 +8,7 @@ use raftlog_proto::v1::replicate_log_response::Message as Answer;
 use raftlog_proto::v1::replicator_client::ReplicatorClient;
 use raftlog_proto::v1::{
     Feed, NodeHello, Position, Progress, ReadIndexAnswer, ReplicateLogRequest, ReplicateLogResponse,
-    ReplicatedOperation, Start, start,
+    ReplicatedOperation, Snapshot, SnapshotChunk, Start, TakeSnapshot, start,
 };
 use raftlog_raft::fold::running_hash;
 use tokio::sync::mpsc;
@@ -154,6 +154,36 @@ impl PlayedNode {
             .await
             .expect("the replicator answers");
         answer.map(|answer| answer.and_then(|answer| answer.message))
+    }
+
+    /// Orders a snapshot and waits for it.
+    pub(crate) async fn take_snapshot(&mut self, id: u64) -> SnapshotChunk {
+        self.say(Message::TakeSnapshot(TakeSnapshot { id })).await;
+        loop {
+            match self.next().await.unwrap() {
+                Some(Answer::Snapshot(chunk)) => return chunk,
+                Some(Answer::Progress(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Sends a snapshot, a byte at a time, the first `bytes` of it.
+    pub(crate) async fn restore(&self, snapshot: Snapshot, state: &Bytes, bytes: usize) {
+        let commit_index = snapshot.place.unwrap_or_default().index;
+        self.say(Message::Start(Start {
+            action: Some(start::Action::Restore(snapshot)),
+            commit_index,
+        }))
+        .await;
+        for at in 0..bytes {
+            self.say(Message::Restore(SnapshotChunk {
+                offset: at as u64,
+                data: state.slice(at..=at),
+                ..SnapshotChunk::default()
+            }))
+            .await;
+        }
     }
 
     pub(crate) async fn position(&mut self) -> Position {

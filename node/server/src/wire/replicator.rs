@@ -69,6 +69,8 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
             durable_executed_index: at.durable_executed_index,
         }),
         Message::ReadIndex(request) => FromReplicator::ReadIndex { id: request.id },
+        // None was ordered.
+        Message::Snapshot(_) => return Err(Malformed("message")),
     })
 }
 

@@ -102,7 +102,8 @@ impl Cluster {
             }
             Effect::Notice(notice) => self.tell(|| notice.to_string()),
             Effect::Fatal(why) => self.replicator_stops(number, &why),
-            Effect::Close(..) | Effect::Story(_) | Effect::Stopped => {}
+            // No node orders one.
+            Effect::Snapshot(..) | Effect::Close(..) | Effect::Story(_) | Effect::Stopped => {}
         }
     }
 

@@ -6,4 +6,5 @@ mod execution;
 mod node_stream;
 mod requests;
 mod rig;
+mod snapshots;
 mod writing;
