@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::beginning::Beginning;
 use crate::compaction::{Compaction, Synced};
 use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
 use crate::error::{Fatal, OpenError};
@@ -221,6 +222,12 @@ impl<R: Record> Wal<R> {
             last_ticket: 0,
         };
         Ok((wal, recovery))
+    }
+
+    /// Through which index records of the log on that disk were dropped, without opening it: what is to hold them instead can be
+    /// looked for before. 0 if none were.
+    pub fn compacted_through_of(disk: &mut dyn Disk, owner: u64) -> Result<u64, OpenError> {
+        Ok(Beginning::load(disk, owner)?.through)
     }
 
     /// Queues it for the next batch. [`WalEvent::Persisted`] with this ticket or a later one says when it is durable.

@@ -10,7 +10,7 @@ use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
 use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
-use raftlog_storage::{Append, Wal, WalEvent};
+use raftlog_storage::{Append, WalEvent};
 
 use super::RETRY_FULL_DISK;
 use super::api::{
@@ -19,6 +19,7 @@ use super::api::{
 };
 use super::feed::{Feed, Step, View};
 use super::notice::Notice;
+use super::store::Store;
 
 /// ReadIndex requests of the replicator that wait at once; beyond it refuses.
 const REPLICATOR_READS_MAX: usize = 1_024;
@@ -117,10 +118,10 @@ impl Formed {
         self.raft.deadline().min(self.retry_full_disk)
     }
 
-    pub(super) fn tick(&mut self, now: Time, wal: &mut Wal<Entry>) {
+    pub(super) fn tick(&mut self, now: Time, store: &mut Store) {
         if now >= self.retry_full_disk {
             self.retry_full_disk = now + RETRY_FULL_DISK;
-            wal.retry();
+            store.retry();
         }
         self.raft.tick(now);
     }
@@ -151,7 +152,7 @@ impl Formed {
         }
     }
 
-    pub(super) fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
+    pub(super) fn wal_event(&mut self, now: Time, event: WalEvent<Entry>, store: &Store) {
         match event {
             WalEvent::Persisted(ticket) => {
                 if let Some(ticket) = ticket
@@ -164,10 +165,19 @@ impl Formed {
             WalEvent::Read { id, records } => self.has_read(now, id, records),
             WalEvent::Full(full) => {
                 self.raft.set_disk_full(full);
-                self.retry_full_disk = if full { now + RETRY_FULL_DISK } else { Time::NEVER };
+                self.look_at_room(now, store);
             }
             WalEvent::Repaired => {}
         }
+    }
+
+    /// A full disk is asked again from time to time.
+    pub(super) fn look_at_room(&mut self, now: Time, store: &Store) {
+        self.retry_full_disk = if store.is_full_disk() {
+            now + RETRY_FULL_DISK
+        } else {
+            Time::NEVER
+        };
     }
 
     fn has_read(&mut self, now: Time, id: u64, entries: Vec<Entry>) {
@@ -182,17 +192,17 @@ impl Formed {
     }
 
     /// Carries out what the core and the feed want, until they want nothing more.
-    pub(super) fn flush(&mut self, now: Time, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) {
+    pub(super) fn flush(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) {
         loop {
             let mut answered = false;
             for effect in self.raft.flush(now) {
-                answered |= self.carry_out(now, effect, wal, outputs);
+                answered |= self.carry_out(now, effect, store, outputs);
             }
             if self.suspect && !self.raft.is_suspect() {
                 self.suspect = false;
-                wal.repaired();
+                store.wal.repaired();
             }
-            answered |= self.poll_feed(now, wal, outputs);
+            answered |= self.poll_feed(now, store, outputs);
             if !answered {
                 break;
             }
@@ -204,15 +214,9 @@ impl Formed {
     }
 
     /// Whether something was answered at once, so that there may be more to do.
-    fn carry_out(
-        &mut self,
-        now: Time,
-        effect: Effect,
-        wal: &mut Wal<Entry>,
-        outputs: &mut Vec<Output>,
-    ) -> bool {
+    fn carry_out(&mut self, now: Time, effect: Effect, store: &mut Store, outputs: &mut Vec<Output>) -> bool {
         match effect {
-            Effect::Persist(persist) => self.persist(persist, wal),
+            Effect::Persist(persist) => self.persist(persist, store),
             Effect::Send(message) => outputs.push(Output::Send(message)),
             Effect::Answer(id, result) => outputs.push(self.answer(id, &result)),
             Effect::Transferred(id, result) => outputs.push(self.transferred(id, result)),
@@ -236,7 +240,7 @@ impl Formed {
                 last,
                 bytes_max,
             } => {
-                return self.read(now, Reader::Member(member), first, last, bytes_max, wal);
+                return self.read(now, Reader::Member(member), first, last, bytes_max, store);
             }
             // Logs of nodes begin with the first entry: nobody lacks what is in a snapshot only.
             Effect::SendSnapshot { .. } => {}
@@ -245,7 +249,7 @@ impl Formed {
         false
     }
 
-    fn persist(&mut self, persist: Persist, wal: &mut Wal<Entry>) {
+    fn persist(&mut self, persist: Persist, store: &mut Store) {
         if let Some(from) = persist.truncate_from {
             self.feed.truncated(self.raft.log().operation_index_at(from - 1));
         }
@@ -254,7 +258,7 @@ impl Formed {
             state.encode(&mut bytes);
             bytes.into()
         });
-        let ticket = wal.append(Append {
+        let ticket = store.wal.append(Append {
             state,
             truncate_from: persist.truncate_from,
             records: persist.entries,
@@ -273,11 +277,11 @@ impl Formed {
         first: u64,
         last: u64,
         bytes_max: usize,
-        wal: &mut Wal<Entry>,
+        store: &mut Store,
     ) -> bool {
         self.last_read += 1;
         self.reads.push_back((self.last_read, reader));
-        match wal.read(self.last_read, first, last, bytes_max) {
+        match store.wal.read(self.last_read, first, last, bytes_max) {
             Some(entries) => {
                 self.has_read(now, self.last_read, entries);
                 true
@@ -286,7 +290,7 @@ impl Formed {
         }
     }
 
-    fn poll_feed(&mut self, now: Time, wal: &mut Wal<Entry>, outputs: &mut Vec<Output>) -> bool {
+    fn poll_feed(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) -> bool {
         let view = View {
             log: self.raft.log(),
             commit: self.raft.commit(),
@@ -297,7 +301,7 @@ impl Formed {
             match step {
                 Step::Say(said) => outputs.push(Output::Replicator(said)),
                 Step::Read(first, last, bytes_max) => {
-                    answered |= self.read(now, Reader::Feed, first, last, bytes_max, wal);
+                    answered |= self.read(now, Reader::Feed, first, last, bytes_max, store);
                 }
             }
         }

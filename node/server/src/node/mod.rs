@@ -10,6 +10,8 @@ mod formation;
 mod formed;
 mod notice;
 mod recovery;
+mod snapshot;
+mod store;
 #[cfg(test)]
 mod tests;
 mod unformed;
@@ -25,7 +27,8 @@ use raftlog_raft::log::Log;
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::time::Time;
 use raftlog_storage::identity::{Identity, Program};
-use raftlog_storage::{Append, Disk, DiskError, OpId, OpenError, Outcome, Wal, WalEvent};
+use raftlog_storage::snapshots::SnapshotEvent;
+use raftlog_storage::{Append, Disk, DiskError, OpId, OpenError, Outcome, WalEvent};
 use rand_chacha::ChaCha8Rng;
 
 pub use api::{
@@ -38,6 +41,7 @@ pub use notice::Notice;
 
 use formation::{Decision, Formation};
 use formed::Formed;
+use store::{Store, StoreEvent};
 use unformed::{Joining, Unformed, same_cluster};
 
 /// The operation that stores the identity; the log counts its own from 1.
@@ -52,7 +56,7 @@ const RETRY_FULL_DISK: Duration = Duration::from_secs(1);
 pub struct Node {
     config: NodeConfig,
     identity: Identity,
-    wal: Wal<Entry>,
+    store: Store,
     random: ChaCha8Rng,
     state: State,
     outputs: Vec<Output>,
@@ -80,12 +84,17 @@ impl Node {
         let identity = found
             .clone()
             .unwrap_or_else(|| Identity::new(Program::Node, config.node, MemberId::random(&mut random)));
-        let (wal, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX)?;
+        let (store, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX)?;
         let mut outputs = Vec::new();
         if found.is_none() {
             disk.execute(&identity.store())?;
             let (node, member) = (config.node, identity.member);
             outputs.push(Output::Notice(Notice::NewMember { node, member }));
+        }
+        for damage in &recovered.damages {
+            let what = format!("goes on without a snapshot: {damage}");
+            let node = config.node;
+            outputs.push(Output::Notice(Notice::Plain { node, what }));
         }
         let state = if let Some(cluster) = identity.cluster.filter(|_| identity.formed) {
             let raft_config = raft_config(&config, identity.member);
@@ -100,7 +109,7 @@ impl Node {
                 raft.set_suspect();
             }
             let bootstrap = Configuration::new(0, identity.bootstrap.clone());
-            let mut formed = Formed::new(cluster, bootstrap, raft, 0);
+            let mut formed = Formed::new(cluster, bootstrap, raft, recovered.tickets);
             formed.listed |= recovered.listed;
             State::Formed(Box::new(formed))
         } else {
@@ -115,7 +124,7 @@ impl Node {
         Ok(Self {
             config,
             identity,
-            wal,
+            store,
             random,
             state,
             outputs,
@@ -194,7 +203,7 @@ impl Node {
             }
             Input::Tick if unformed.joining.is_some() && now >= unformed.retry_full_disk => {
                 unformed.retry_full_disk = now + RETRY_FULL_DISK;
-                self.wal.retry();
+                self.store.retry();
             }
             Input::PeerReport { node, report } => {
                 unformed.formation.report(node, report);
@@ -243,7 +252,7 @@ impl Node {
             return;
         };
         match input {
-            Input::Tick => formed.tick(now, &mut self.wal),
+            Input::Tick => formed.tick(now, &mut self.store),
             Input::Message(message) => formed.raft().message(now, message),
             Input::PeerStreamBroken(member) => formed.raft().peer_stream_broken(member),
             Input::Submit(proposals) => formed.submit(now, proposals),
@@ -261,9 +270,9 @@ impl Node {
     pub fn outputs(&mut self, now: Time) -> Vec<Output> {
         if !self.stopped {
             if let State::Formed(formed) = &mut self.state {
-                formed.flush(now, &mut self.wal, &mut self.outputs);
+                formed.flush(now, &mut self.store, &mut self.outputs);
             }
-            while let Some((id, op)) = self.wal.next_op() {
+            while let Some((id, op)) = self.store.next_op() {
                 self.outputs.push(Output::Disk(id, op));
             }
         }
@@ -271,10 +280,13 @@ impl Node {
     }
 
     fn disk_done(&mut self, now: Time, id: OpId, result: Result<Outcome, DiskError>) {
-        match self.wal.complete(id, result) {
+        match self.store.complete(id, result) {
             Ok(events) => {
                 for event in events {
-                    self.wal_event(now, event);
+                    match event {
+                        StoreEvent::Wal(event) => self.wal_event(now, event),
+                        StoreEvent::Snapshot(event) => self.snapshot_event(now, event),
+                    }
                 }
             }
             Err(fatal) => self.stop(fatal.to_string()),
@@ -292,7 +304,7 @@ impl Node {
             self.outputs.push(Output::Notice(Notice::Plain { node, what }));
         }
         match &mut self.state {
-            State::Formed(formed) => formed.wal_event(now, event),
+            State::Formed(formed) => formed.wal_event(now, event, &self.store),
             State::Unformed(unformed) => match (event, &unformed.joining) {
                 (WalEvent::Persisted(_), Some(joining)) => {
                     // The log is there: now the identity may say that it has to be.
@@ -307,6 +319,21 @@ impl Node {
                 }
                 _ => {}
             },
+        }
+    }
+
+    fn snapshot_event(&mut self, now: Time, event: SnapshotEvent) {
+        if let SnapshotEvent::Full(full) = event {
+            let what = if full {
+                "has no room on its disk for a snapshot: it is written once there is"
+            } else {
+                "has room on its disk for its snapshot"
+            };
+            let (node, what) = (self.config.node, what.to_owned());
+            self.outputs.push(Output::Notice(Notice::Plain { node, what }));
+        }
+        if let State::Formed(formed) = &mut self.state {
+            formed.look_at_room(now, &self.store);
         }
     }
 
@@ -351,7 +378,7 @@ impl Node {
         };
         let mut state = Vec::new();
         HardState::default().encode(&mut state);
-        self.wal.append(Append {
+        self.store.wal.append(Append {
             state: Some(state.into()),
             truncate_from: None,
             records: Vec::new(),
@@ -419,7 +446,7 @@ impl Node {
         }
         // The log has written one batch on its own account.
         let mut formed = Formed::new(cluster, bootstrap, raft, 1);
-        if self.wal.is_full_disk() {
+        if self.store.wal.is_full_disk() {
             // The log says so only once.
             formed.wal_event(now, WalEvent::Full(true));
         }
@@ -461,12 +488,12 @@ impl Node {
             progress: Vec::new(),
             replicator: ReplicatorView::default(),
             elected_by: None,
-            disk_full: self.wal.is_full_disk(),
+            disk_full: self.store.wal.is_full_disk(),
             waiting_for: None,
             memory_bytes: 0,
-            disk_bytes: self.wal.disk_bytes(),
-            disk_segments: u64::try_from(self.wal.segments()).unwrap_or(u64::MAX),
-            pending_bytes: u64::try_from(self.wal.pending_bytes()).unwrap_or(u64::MAX),
+            disk_bytes: self.store.wal.disk_bytes(),
+            disk_segments: u64::try_from(self.store.wal.segments()).unwrap_or(u64::MAX),
+            pending_bytes: u64::try_from(self.store.wal.pending_bytes()).unwrap_or(u64::MAX),
         };
         match &self.state {
             State::Unformed(unformed) => status.waiting_for = Some(unformed.formation.waiting_for()),

@@ -1,11 +1,23 @@
-//! What a member's disk says of it: the log with its fold, the hard state, and whether the end is in doubt.
+//! What a member's disk says of it: the log over the snapshot that it begins in, its fold, the hard state, and whether the
+//! end is in doubt.
+//!
+//! The base is the oldest snapshot that is whole and holds all that the log was compacted of: the newer one behind it is no
+//! loss then, should it turn out to be damaged. Records at or below the base are passed over. What the log held there once may
+//! have been another past than the snapshot's, given up since; so records behind the base count only once it is known that the
+//! log had come to the base's own entry.
 
 use raftlog_raft::entry::{Entry, HardState};
 use raftlog_raft::fold::Fold;
+use raftlog_raft::ids::MemberId;
 use raftlog_raft::log::Log;
 use raftlog_raft::membership::Configuration;
+use raftlog_raft::message::LogPosition;
 use raftlog_storage::identity::Identity;
-use raftlog_storage::{Disk, OpenError, Visit, Wal, WalOptions};
+use raftlog_storage::snapshots::{Damage, Snapshots};
+use raftlog_storage::{Append, Disk, OpenError, Visit, Wal, WalOptions};
+
+use super::snapshot;
+use super::store::Store;
 
 /// What was recovered.
 pub(super) struct Recovered {
@@ -15,26 +27,45 @@ pub(super) struct Recovered {
     pub(super) listed: bool,
     /// Acknowledged entries may be missing at the end.
     pub(super) suspect: bool,
+    /// Appends that the log has taken since.
+    pub(super) tickets: u64,
+    /// Snapshots that are damaged, and that it can do without.
+    pub(super) damages: Vec<Damage>,
 }
 
-/// Reads the log of that identity.
+/// Reads snapshots and log of that identity.
 pub(super) fn recover(
     disk: &mut dyn Disk,
     identity: &Identity,
     recent_bytes_max: usize,
-) -> Result<(Wal<Entry>, Recovered), OpenError> {
-    let folder = disk.folder();
-    let fold = Fold::new(Configuration::new(0, identity.bootstrap.clone()));
-    let mut log = Log::new(fold, recent_bytes_max);
-    let mut hard_state = HardState::default();
-    let mut listed = log.fold().configuration.member(identity.member).is_some();
-    let options = WalOptions::new(identity.member.get());
-    let (wal, recovery) = Wal::open(disk, options, &mut |visit| {
-        take_in(visit, &mut log, &mut hard_state)?;
-        listed |= log.fold().configuration.member(identity.member).is_some();
-        Ok(())
-    })?;
+) -> Result<(Store, Recovered), OpenError> {
+    let (folder, owner) = (disk.folder(), identity.member.get());
+    let (snapshots, damages) = Snapshots::open(disk)?;
+    let compacted = Wal::<Entry>::compacted_through_of(disk, owner)?;
+    let (base, fold) = match find_base(disk, &snapshots, compacted, &damages)? {
+        Some(base) => base,
+        None => {
+            let bootstrap = Configuration::new(0, identity.bootstrap.clone());
+            (LogPosition::default(), Fold::new(bootstrap))
+        }
+    };
+    let log = Log::over(base, fold, recent_bytes_max);
+    let mut replay = Replay::new(identity.member, log, compacted);
+    let (wal, recovery) = Wal::open(disk, WalOptions::new(owner), &mut |visit| replay.take_in(visit))?;
     Identity::check_log(Some(identity), &recovery, &folder)?;
+    if let Some(problem) = replay.misfit {
+        let file = snapshots.file(base.index);
+        return Err(OpenError::Identity(format!(
+            "{file} does not fit the log behind it: {problem}; {REPLACE}"
+        )));
+    }
+    let mut store = Store { wal, snapshots };
+    let tickets = if replay.joined {
+        0
+    } else {
+        give_up_other_past(disk, &mut store, base)?
+    };
+    let log = replay.log;
     let configuration = &log.fold().configuration;
     let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
     if recovery.suspect_tail && alone {
@@ -43,48 +74,189 @@ pub(super) fn recover(
              may be lost; restore the folder from a copy, or start with an empty one and lose all"
         )));
     }
-    Ok((
-        wal,
-        Recovered {
-            log,
-            hard_state,
-            listed,
-            suspect: recovery.suspect_tail,
-        },
-    ))
+    let recovered = Recovered {
+        log,
+        hard_state: replay.hard_state,
+        listed: replay.listed,
+        suspect: recovery.suspect_tail,
+        tickets,
+        damages,
+    };
+    Ok((store, recovered))
 }
 
-/// The log checks what it is given: what does not fit is refused, and the storage says where it stood.
-fn take_in(visit: Visit<Entry>, log: &mut Log, hard_state: &mut HardState) -> Result<(), String> {
-    match visit {
-        Visit::State(bytes) => {
-            *hard_state = HardState::decode(bytes).map_err(|error| format!("the hard state is {error}"))?;
-            log.settle(hard_state.commit.min(log.last().index).max(log.settled()));
-            log.evict(log.last().index);
-        }
-        Visit::Truncate(from) => {
-            if from <= log.settled() {
-                return Err(format!(
-                    "the log is cut at {from} though it was committed up to {}",
-                    log.settled()
-                ));
+/// What to do where a member cannot come back by itself.
+const REPLACE: &str = "check the disk, move the data folder away, start the node with an empty one, and run 'raftctl member replace'";
+
+/// The oldest snapshot that is whole and holds everything up to `compacted`, which the log no longer does; `None` where the log
+/// holds all, or nothing was ever in it.
+fn find_base(
+    disk: &mut dyn Disk,
+    snapshots: &Snapshots,
+    compacted: u64,
+    damages: &[Damage],
+) -> Result<Option<(LogPosition, Fold)>, OpenError> {
+    let mut why = damages
+        .iter()
+        .find(|damage| damage.index >= compacted)
+        .map(|damage| {
+            format!(
+                "{} is corrupt at offset {}: {}",
+                damage.file, damage.offset, damage.problem
+            )
+        });
+    for manifest in snapshots
+        .manifests()
+        .filter(|manifest| manifest.index >= compacted)
+    {
+        match snapshot::read_fold(snapshots, disk, manifest) {
+            Ok(fold) => return Ok(Some((snapshot::position(manifest), fold))),
+            Err(OpenError::Corrupt {
+                file,
+                offset,
+                problem,
+            }) => {
+                why.get_or_insert_with(|| format!("{file} is corrupt at offset {offset}: {problem}"));
             }
-            log.truncate(from);
-        }
-        Visit::Record(entry) => {
-            if entry.log_index != log.last().index + 1 || entry.term < log.last().term {
-                return Err(format!(
-                    "entry {} of term {} follows entry {} of term {}",
-                    entry.log_index,
-                    entry.term,
-                    log.last().index,
-                    log.last().term
-                ));
-            }
-            log.append(entry).map_err(|mismatch| mismatch.to_string())?;
+            Err(error) => return Err(error),
         }
     }
+    if compacted == 0 {
+        return Ok(None);
+    }
+    let why = why.unwrap_or_else(|| {
+        format!(
+            "{} is missing, or one of a later entry",
+            snapshots.file(compacted)
+        )
+    });
+    Err(OpenError::Identity(format!(
+        "{why}; the log no longer holds its first {compacted} entries, and no other snapshot here does: {REPLACE}"
+    )))
+}
+
+/// The log never came to the base's entry: it is shorter, or holds another past, which nobody needs. The process ended between
+/// saving a snapshot from elsewhere and cutting the log. Each step is on disk before the next. Returns how many appends
+/// that took.
+fn give_up_other_past(disk: &mut dyn Disk, store: &mut Store, base: LogPosition) -> Result<u64, OpenError> {
+    let mut tickets = 0;
+    if store.wal.last_index() >= base.index {
+        tickets = store.wal.append(Append {
+            truncate_from: Some(base.index),
+            ..Append::default()
+        });
+        finish_writing(disk, store)?;
+    }
+    store.wal.compact(base.index);
+    finish_writing(disk, store)?;
+    Ok(tickets)
+}
+
+fn finish_writing(disk: &mut dyn Disk, store: &mut Store) -> Result<(), OpenError> {
+    while let Some((id, op)) = store.next_op() {
+        let result = disk.execute(&op);
+        store
+            .complete(id, result)
+            .map_err(|fatal| OpenError::Identity(fatal.0))?;
+    }
+    if store.wal.is_pending() {
+        return Err(OpenError::Identity(format!(
+            "the disk of {} is full: make room and start again",
+            disk.folder()
+        )));
+    }
     Ok(())
+}
+
+/// The log as it comes back, record by record.
+struct Replay {
+    member: MemberId,
+    base: LogPosition,
+    log: Log,
+    /// The log on disk, as far as it was read, is one that holds the base's entry.
+    joined: bool,
+    /// The first record behind the base does not continue it. That may be one of another past, whose beginning was dropped
+    /// and whose end is to be cut off; if it is not, it is damage.
+    misfit: Option<String>,
+    hard_state: HardState,
+    listed: bool,
+}
+
+impl Replay {
+    /// Of a log that begins behind `compacted`, where it held what the snapshots hold.
+    fn new(member: MemberId, log: Log, compacted: u64) -> Self {
+        let base = log.base().position;
+        Self {
+            member,
+            base,
+            joined: base.index == compacted,
+            misfit: None,
+            hard_state: HardState::default(),
+            listed: log.fold().configuration.member(member).is_some(),
+            log,
+        }
+    }
+
+    /// The log checks what it is given: what does not fit is refused, and the storage says where it stood.
+    fn take_in(&mut self, visit: Visit<Entry>) -> Result<(), String> {
+        match visit {
+            Visit::State(bytes) => {
+                self.hard_state =
+                    HardState::decode(bytes).map_err(|error| format!("the hard state is {error}"))?;
+                let log = &mut self.log;
+                log.settle(self.hard_state.commit.min(log.last().index).max(log.settled()));
+                log.evict(log.last().index);
+            }
+            Visit::Truncate(from) => self.truncate(from)?,
+            Visit::Record(entry) if entry.log_index <= self.base.index => {
+                if entry.log_index == self.base.index {
+                    self.joined = entry.term == self.base.term;
+                }
+            }
+            Visit::Record(entry) => self.append(entry)?,
+        }
+        self.listed |= self.log.fold().configuration.member(self.member).is_some();
+        Ok(())
+    }
+
+    fn truncate(&mut self, from: u64) -> Result<(), String> {
+        let settled = self.log.settled();
+        if from <= settled && settled > self.base.index {
+            return Err(format!(
+                "the log is cut at {from} though it was committed up to {settled}"
+            ));
+        }
+        if from <= self.base.index {
+            self.joined = false;
+        }
+        if from <= self.base.index + 1 {
+            self.misfit = None;
+        }
+        self.log.truncate(from.max(self.base.index + 1));
+        Ok(())
+    }
+
+    fn append(&mut self, entry: Entry) -> Result<(), String> {
+        if !self.joined || self.misfit.is_some() {
+            return Ok(());
+        }
+        let last = self.log.last();
+        let fits = if entry.log_index != last.index + 1 || entry.term < last.term {
+            Err(format!(
+                "entry {} of term {} follows entry {} of term {}",
+                entry.log_index, entry.term, last.index, last.term
+            ))
+        } else {
+            self.log.append(entry).map_err(|mismatch| mismatch.to_string())
+        };
+        match fits {
+            Err(problem) if last == self.base && self.base.index > 0 => {
+                self.misfit = Some(problem);
+                Ok(())
+            }
+            fits => fits,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +283,88 @@ mod tests {
         }
         .encode(&mut bytes);
         Visit::State(bytes.into())
+    }
+
+    /// Over a base at that index, of term 2 if there is one, where the log on disk was compacted at `compacted`.
+    fn replay_over(base: u64, compacted: u64) -> Replay {
+        let position = LogPosition {
+            index: base,
+            term: if base > 0 { 2 } else { 0 },
+        };
+        let log = Log::over(position, Fold::default(), 0);
+        Replay::new(MemberId::new(1).unwrap(), log, compacted)
+    }
+
+    fn replay(base: u64) -> Replay {
+        replay_over(base, base)
+    }
+
+    /// The log after the base comes from records of the base's own past only.
+    #[test]
+    fn records_of_another_past_than_the_bases_do_not_count() {
+        let records = |range: std::ops::RangeInclusive<u64>, term| {
+            range
+                .map(move |index| Visit::Record(entry(index, term)))
+                .collect::<Vec<_>>()
+        };
+        let misfit = || {
+            let bad = Entry {
+                running_hash: 1,
+                ..entry(8, 2)
+            };
+            vec![Visit::Record(bad)]
+        };
+        // Base 7 of term 2; compacted at; visits; joined; last entry; misfit.
+        let cases: [(&str, u64, Vec<Vec<Visit<Entry>>>, bool, u64, bool); 9] = [
+            ("nothing", 7, vec![], true, 7, false),
+            ("all behind it", 7, vec![records(8..=9, 2)], true, 9, false),
+            ("from before it", 3, vec![records(4..=9, 2)], true, 9, false),
+            ("shorter", 3, vec![records(4..=6, 2)], false, 7, false),
+            ("another past", 3, vec![records(4..=9, 1)], false, 7, false),
+            (
+                "another past, then its own",
+                3,
+                vec![records(4..=9, 1), vec![Visit::Truncate(5)], records(5..=8, 2)],
+                true,
+                8,
+                false,
+            ),
+            (
+                "its own, then cut",
+                3,
+                vec![records(4..=9, 2), vec![Visit::Truncate(8)], records(8..=8, 3)],
+                true,
+                8,
+                false,
+            ),
+            ("damage", 7, vec![misfit(), records(9..=9, 2)], true, 7, true),
+            (
+                "the end of another past",
+                7,
+                vec![
+                    misfit(),
+                    records(9..=9, 2),
+                    vec![Visit::Truncate(8)],
+                    records(8..=9, 2),
+                ],
+                true,
+                9,
+                false,
+            ),
+        ];
+        for (name, compacted, visits, joined, last, misfit) in cases {
+            let mut replay = replay_over(7, compacted);
+            let result: Result<(), String> = visits
+                .into_iter()
+                .flatten()
+                .try_for_each(|visit| replay.take_in(visit));
+            assert_eq!(result, Ok(()), "{name}");
+            assert_eq!(
+                (replay.joined, replay.log.last().index, replay.misfit.is_some()),
+                (joined, last, misfit),
+                "{name}"
+            );
+        }
     }
 
     #[test]
@@ -152,10 +406,8 @@ mod tests {
             ("half a state", vec![Visit::State(vec![1, 2, 3].into())], false),
         ];
         for (name, visits, good) in cases {
-            let (mut log, mut hard_state) = (Log::new(Fold::default(), 0), HardState::default());
-            let result: Result<(), String> = visits
-                .into_iter()
-                .try_for_each(|visit| take_in(visit, &mut log, &mut hard_state));
+            let mut replay = replay(0);
+            let result: Result<(), String> = visits.into_iter().try_for_each(|visit| replay.take_in(visit));
             assert_eq!(result.is_ok(), good, "{name}: {result:?}");
         }
     }

@@ -71,7 +71,7 @@ fn a_disk_that_is_full_at_formation_is_asked_again() {
         alone.run(Duration::from_secs(10));
         let status = alone.node.status(alone.now);
         assert_eq!(
-            (status.role, status.disk_full, alone.node.wal.is_full_disk()),
+            (status.role, status.disk_full, alone.node.store.wal.is_full_disk()),
             (Role::Leader, false, false),
             "{volume}"
         );

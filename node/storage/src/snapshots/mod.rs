@@ -231,6 +231,16 @@ impl Snapshots {
         Ok((snapshots, opened.damages))
     }
 
+    /// Whether an operation is of snapshots, and not of a log on the same disk.
+    pub fn is_own(id: OpId) -> bool {
+        id.0 & OP_BIT != 0
+    }
+
+    /// The file of the snapshot at that index, with its folder.
+    pub fn file(&self, index: u64) -> String {
+        format!("{}/{}", self.folder, FileName::snapshot(index))
+    }
+
     /// The newest that is whole.
     pub fn newest(&self) -> Option<&Manifest> {
         self.kept.values().next_back()
@@ -440,6 +450,11 @@ impl Snapshots {
         vec![SnapshotEvent::Full(true)]
     }
 
+    /// Whether what comes in waits for room.
+    pub fn is_full_disk(&self) -> bool {
+        self.full
+    }
+
     /// After [`SnapshotEvent::Full`]: ask the disk for room again.
     pub fn retry(&mut self) {
         self.trying = self.full;
@@ -472,7 +487,7 @@ impl Snapshots {
             Some((data, _)) => Ok(data.slice(skip.min(data.len())..)),
             None => Err(Damage {
                 index: manifest.index,
-                file: format!("{}/{}", self.folder, FileName::snapshot(manifest.index)),
+                file: self.file(manifest.index),
                 offset: format::frame_offset(manifest.metadata.len(), number),
                 problem: format!("chunk {number} of the snapshot does not match its CRC"),
             }),
