@@ -39,9 +39,9 @@ pub enum Proposed {
 pub struct Committed {
     /// Index of the operation; for a session that of the last operation before.
     pub operation_index: OperationIndex,
-    /// Where the entry is in the log.
+    /// Where the entry is in the log; where that begins, if the entry is only in a snapshot by now.
     pub log_index: LogIndex,
-    /// The entry's term.
+    /// The term of the entry there.
     pub term: Term,
 }
 
@@ -60,6 +60,8 @@ pub enum Refusal {
     Backpressure,
     /// The disk is full.
     DiskFull,
+    /// The log is as long as it may be, and cannot be compacted yet.
+    LogFull,
     /// The length of the operation or of the client ID is out of bounds.
     InvalidOperation(&'static str),
     /// The session was evicted, or never opened.

@@ -43,6 +43,22 @@ pub struct Fold {
     pub executed_through: OperationIndex,
 }
 
+/// How far a fold was encoded, piece by piece. It must not change meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Encoded {
+    begun: bool,
+    /// Sessions used up to there are.
+    sessions_through: LogIndex,
+    ended: bool,
+}
+
+impl Encoded {
+    /// Whether all of it is.
+    pub fn is_whole(&self) -> bool {
+        self.ended
+    }
+}
+
 /// What takes one [`Fold::apply`] back.
 #[derive(Debug)]
 pub struct Undo {
@@ -186,9 +202,25 @@ impl Fold {
         undo
     }
 
+    /// Appends the next piece of the form that [`Fold::encode`] describes: sessions until there are `bytes` of it, or all.
+    pub fn encode_piece(&self, encoded: &mut Encoded, bytes: usize, out: &mut Vec<u8>) {
+        if !encoded.begun {
+            encoded.begun = true;
+            self.encode_beginning(out);
+        }
+        match self.sessions.encode_after(encoded.sessions_through, bytes, out) {
+            Some(through) => encoded.sessions_through = through,
+            None => encoded.ended = true,
+        }
+    }
+
     /// Appends the form in a snapshot: little-endian, `version u8, operation_index u64, running_hash u64, executed_through u64`,
     /// whether the configuration is joint (u8: 0 or 1), the configuration as in its entry, the sessions.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_piece(&mut Encoded::default(), usize::MAX, out);
+    }
+
+    fn encode_beginning(&self, out: &mut Vec<u8>) {
         out.put_u8(FOLD_VERSION);
         out.put_u64_le(self.operation_index);
         out.put_u64_le(self.running_hash);
@@ -199,7 +231,7 @@ impl Fold {
         if joint {
             encode_old_voters(self.configuration.old_voters(), out);
         }
-        self.sessions.encode(out);
+        self.sessions.encode_beginning(out);
     }
 
     /// Reads what [`Fold::encode`] wrote of the log up to `at`. It may come from another member, so nothing in it is taken
@@ -294,6 +326,36 @@ mod tests {
             fold.apply(&entry);
         }
         (fold, at)
+    }
+
+    #[test]
+    fn a_fold_in_pieces_is_the_same() {
+        let stamp = |client: usize| SessionStamp {
+            client_id: format!("c{client}").into(),
+            sequence: 1,
+            acknowledged_through: 0,
+        };
+        let operation = |client| {
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"op"),
+                session: Some(stamp(client)),
+            })
+        };
+        let mut fold = Fold::new(configuration());
+        for at in 1..=20 {
+            let entry = fold.next_entry(at, 1, operation(usize::try_from(at).unwrap()));
+            fold.apply(&entry);
+        }
+        let whole = encoded(&fold);
+        for bytes in [1, 100, usize::MAX] {
+            let (mut pieces, mut how_far, mut count) = (Vec::new(), Encoded::default(), 0);
+            while !how_far.is_whole() {
+                fold.encode_piece(&mut how_far, bytes, &mut pieces);
+                count += 1;
+            }
+            assert_eq!(pieces, whole);
+            assert!(bytes > 1 || count >= 20, "{count} pieces");
+        }
     }
 
     fn configuration() -> Configuration {

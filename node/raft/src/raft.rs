@@ -56,7 +56,7 @@ pub struct Raft {
     /// never been in any term has not.
     heard_at: Option<Time>,
     election_deadline: Time,
-    disk_full: bool,
+    full: Full,
     /// Acknowledged entries may be missing: no votes until a leader has brought them back.
     suspect: bool,
     /// Why a leader's entries were refused, until some are taken in again or nothing that is committed is missing.
@@ -76,6 +76,14 @@ pub struct Raft {
     /// Messages that may be sent once that ticket is on disk.
     after: VecDeque<(Ticket, Message)>,
     effects: Vec<Effect>,
+}
+
+/// Why submissions are refused.
+#[derive(Debug, Clone, Copy, Default)]
+struct Full {
+    disk: bool,
+    /// The log is as long as it may be.
+    log: bool,
 }
 
 /// What a member is in its term.
@@ -122,7 +130,7 @@ impl Raft {
             leader: None,
             heard_at: (term > 0).then_some(now),
             election_deadline: now,
-            disk_full: false,
+            full: Full::default(),
             suspect: false,
             refused: None,
             streams: BTreeMap::new(),
@@ -188,7 +196,7 @@ impl Raft {
 
     /// Whether submissions are refused because the disk is full.
     pub fn disk_full(&self) -> bool {
-        self.disk_full
+        self.full.disk
     }
 
     /// What it is now.
@@ -336,7 +344,17 @@ impl Raft {
 
     /// The disk is full, or is no more: a leader refuses submissions meanwhile.
     pub fn set_disk_full(&mut self, full: bool) {
-        self.disk_full = full;
+        self.full.disk = full;
+    }
+
+    /// The log is as long as it may be until it can be compacted, or is no more: a leader refuses submissions meanwhile.
+    pub fn set_log_full(&mut self, full: bool) {
+        self.full.log = full;
+    }
+
+    /// Whether submissions are refused because the log is as long as it may be.
+    pub fn log_full(&self) -> bool {
+        self.full.log
     }
 
     /// The end of the log was damaged and dropped: entries that this member has acknowledged may be missing. It neither

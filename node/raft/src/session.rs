@@ -176,11 +176,18 @@ impl Sessions {
 
     /// Appends the form in a snapshot: `limit u32, count u32`, and in the order of their last use `client_id (length u16, UTF-8),
     /// last_use u64, remembers_from u64, count u16`, with `sequence u64, operation_index u64` for each answer, ascending.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    ///
+    /// This appends what comes before the sessions.
+    pub(crate) fn encode_beginning(&self, out: &mut Vec<u8>) {
         let number = |number: usize| u32::try_from(number).expect("sessions are bounded");
         out.put_u32_le(number(self.limit));
         out.put_u32_le(number(self.by_use.len()));
-        for id in self.by_use.values() {
+    }
+
+    /// Appends the sessions used after `after`, until that took `bytes`; where to go on, or `None` after the last.
+    pub(crate) fn encode_after(&self, after: LogIndex, bytes: usize, out: &mut Vec<u8>) -> Option<LogIndex> {
+        let most = out.len().saturating_add(bytes);
+        for (&used, id) in self.by_use.range(after + 1..) {
             let session = self.by_id.get(id).expect("what was used is there");
             put_text(id, out);
             out.put_u64_le(session.last_use);
@@ -190,7 +197,11 @@ impl Sessions {
                 out.put_u64_le(*sequence);
                 out.put_u64_le(*index);
             }
+            if out.len() >= most {
+                return Some(used);
+            }
         }
+        None
     }
 
     /// Reads what [`Sessions::encode`] wrote, of a log up to `at` with that many operations. What it says of lengths is

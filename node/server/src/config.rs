@@ -11,6 +11,7 @@ use raftlog_telemetry::hostname;
 use raftlog_telemetry::logging::LogFormat;
 
 use crate::flags::Flags;
+use crate::node::SnapshotPolicy;
 
 /// Shortest minimum election timeout: below it, scheduling alone would cause elections.
 const ELECTION_MIN_MIN: Duration = Duration::from_millis(20);
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) election_timeout_min: Duration,
     pub(crate) election_timeout_max: Duration,
     pub(crate) heartbeat_interval: Duration,
+    pub(crate) snapshots: SnapshotPolicy,
     pub(crate) http_listen: SocketAddr,
     pub(crate) log_format: LogFormat,
 }
@@ -91,6 +93,10 @@ impl Config {
             election_timeout_min,
             election_timeout_max,
             heartbeat_interval: flags.heartbeat_interval,
+            snapshots: SnapshotPolicy {
+                every_operations: flags.snapshot_every_operations,
+                every_bytes: flags.snapshot_every_bytes,
+            },
             http_listen: flags.http_listen,
             log_format: flags.log_format,
         })
@@ -269,6 +275,7 @@ mod tests {
         assert_eq!(config.election_timeout_min, Duration::from_millis(1_500));
         assert_eq!(config.election_timeout_max, Duration::from_secs(3));
         assert_eq!(config.heartbeat_interval, Duration::from_secs(1));
+        assert_eq!(config.snapshots, SnapshotPolicy::default());
         assert_eq!(config.log_format, LogFormat::Plain);
         assert_eq!(config.peer_listen, None);
     }

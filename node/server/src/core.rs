@@ -22,8 +22,8 @@ use crate::handle::{Answered, Command};
 use crate::lines;
 use crate::metrics::Metrics;
 use crate::node::{
-    BootstrapRefusal, Committed, FromReplicator, Input, MembershipChange, MembershipRefusal, Node, Output,
-    Proposal, Proposed, Refusal, RequestId, Status, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Committed, FromReplicator, Input, MembershipChange, MembershipRefusal, Node, Notice,
+    Output, Proposal, Proposed, Refusal, RequestId, Status, ToReplicator, TransferRefusal, Transferred,
 };
 use crate::peers::{Outgoing, Peers, Sent};
 use crate::wire;
@@ -352,7 +352,12 @@ impl Core {
                     .bootstrap(node, address, (cluster_id, to_member), &members);
             }
             Output::Replicator(message) => self.tell_replicator(message),
-            Output::Notice(notice) => tracing::info!("{notice}"),
+            Output::Notice(notice) => {
+                if let Notice::SnapshotTaken { took, .. } = &notice {
+                    self.edges.metrics.observe_snapshot(*took);
+                }
+                tracing::info!("{notice}");
+            }
             Output::Stop(why) => self.stop_reason = Some(why),
         }
     }
@@ -455,7 +460,7 @@ fn is_urgent(before: &Status, now: &Status) -> bool {
                 status.leader_is_live,
                 status.is_member,
                 status.replicator.connected,
-                status.disk_full,
+                (status.disk_full, status.kept.log_full),
             ),
         )
     };

@@ -79,6 +79,20 @@ pub(crate) struct Flags {
           value_parser = duration)]
     pub(crate) heartbeat_interval: Duration,
 
+    /// Take a snapshot after so many committed entries, and keep the log back to the one before the last; 0: never
+    #[arg(
+        long,
+        env = "RAFT_SNAPSHOT_EVERY_OPERATIONS",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub(crate) snapshot_every_operations: u64,
+
+    /// Or after so many bytes of them, such as 256MiB, if that comes first; a log that weighs three times as much is full until
+    /// the replicator has executed more [default: a 16th of the volume, at most 1GiB]
+    #[arg(long, env = "RAFT_SNAPSHOT_EVERY_BYTES", value_name = "BYTES", value_parser = bytes)]
+    pub(crate) snapshot_every_bytes: Option<u64>,
+
     /// Address to serve /livez, /readyz, /metrics and /status on
     #[arg(
         long,
@@ -103,6 +117,31 @@ pub(crate) struct Flags {
     /// Reserved
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
+}
+
+/// Shortest log between two snapshots, in bytes: the longest operation fits, and some more.
+const SNAPSHOT_EVERY_BYTES_MIN: u64 = 4 << 20;
+
+/// A number of bytes, with or without a binary unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err("a number of bytes is for example 268435456, 256MiB or 1GiB".into()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|error| format!("{error}; a number of bytes is for example 268435456, 256MiB or 1GiB"))?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .ok_or("so many bytes there are not")?;
+    if bytes < SNAPSHOT_EVERY_BYTES_MIN {
+        return Err("give at least 4MiB".into());
+    }
+    Ok(bytes)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -50,6 +50,12 @@ pub(crate) struct Metrics {
     disk_segments: Level,
     pending_bytes: Level,
     disk_full: Level,
+    log_full: Level,
+    log_first_index: Level,
+    snapshot_index: Level,
+    snapshot_bytes: Level,
+    snapshots_taken: Counter,
+    snapshot_seconds: Histogram,
     follower_in_flight_bytes: Family<Peer, Level>,
     elections: Counter,
     leader_changes: Counter,
@@ -87,6 +93,12 @@ impl Metrics {
             disk_segments: Level::default(),
             pending_bytes: Level::default(),
             disk_full: Level::default(),
+            log_full: Level::default(),
+            log_first_index: Level::default(),
+            snapshot_index: Level::default(),
+            snapshot_bytes: Level::default(),
+            snapshots_taken: Counter::default(),
+            snapshot_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 10)),
             follower_in_flight_bytes: Family::default(),
             elections: Counter::default(),
             leader_changes: Counter::default(),
@@ -159,6 +171,26 @@ impl Metrics {
                 "1 while submissions are refused for lack of room",
                 &self.disk_full,
             ),
+            (
+                "log_full",
+                "1 while submissions are refused because the replicator has to execute more before the log can be compacted",
+                &self.log_full,
+            ),
+            (
+                "log_first_index",
+                "First operation index in the log; those before are in a snapshot",
+                &self.log_first_index,
+            ),
+            (
+                "snapshot_index",
+                "Last operation index in the newest snapshot",
+                &self.snapshot_index,
+            ),
+            (
+                "snapshot_bytes",
+                "Bytes of snapshots on disk",
+                &self.snapshot_bytes,
+            ),
         ] {
             registry.register(name, help, level.clone());
         }
@@ -166,6 +198,16 @@ impl Metrics {
             "follower_in_flight_bytes",
             "Bytes of entries sent to a follower and not answered",
             self.follower_in_flight_bytes.clone(),
+        );
+        registry.register(
+            "snapshots_taken",
+            "Snapshots that were taken",
+            self.snapshots_taken.clone(),
+        );
+        registry.register(
+            "snapshot_seconds",
+            "Time from the replicator's answer until a snapshot is on disk",
+            self.snapshot_seconds.clone(),
         );
         registry.register(
             "elections",
@@ -264,6 +306,10 @@ impl Metrics {
         self.disk_segments.set(now.disk_segments);
         self.pending_bytes.set(now.pending_bytes);
         self.disk_full.set(u64::from(now.disk_full));
+        self.log_full.set(u64::from(now.kept.log_full));
+        self.log_first_index.set(now.kept.first_index);
+        self.snapshot_index.set(now.kept.snapshot_index);
+        self.snapshot_bytes.set(now.kept.snapshot_bytes);
         if now.progress.is_empty() && !before.progress.is_empty() {
             self.follower_in_flight_bytes.clear();
         }
@@ -285,6 +331,12 @@ impl Metrics {
         if leader(now).is_some() && leader(now) != leader(before) {
             self.leader_changes.inc();
         }
+    }
+
+    /// Counts a snapshot, and how long it took.
+    pub(crate) fn observe_snapshot(&self, took: Duration) {
+        self.snapshots_taken.inc();
+        self.snapshot_seconds.observe(took.as_secs_f64());
     }
 
     /// Records how long a disk operation took.

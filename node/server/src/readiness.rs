@@ -114,6 +114,7 @@ pub(crate) mod tests {
             },
             elected_by: None,
             disk_full: false,
+            kept: crate::node::Kept::default(),
             waiting_for: None,
             memory_bytes: 0,
             disk_bytes: 0,

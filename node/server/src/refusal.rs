@@ -16,6 +16,11 @@ pub(crate) fn proposal(refusal: Refusal) -> Status {
             reason::DISK_FULL,
             "the leader's disk is full; make room and try again",
         ),
+        Refusal::LogFull => error::status(
+            Code::ResourceExhausted,
+            reason::BACKPRESSURE,
+            "the leader's log is full, as its replicator does not execute; look at that replicator, and try again",
+        ),
         Refusal::InvalidOperation(why) => {
             error::status(Code::InvalidArgument, reason::INVALID_OPERATION, why)
         }
@@ -195,6 +200,12 @@ mod tests {
                 Refusal::DiskFull,
                 Code::ResourceExhausted,
                 reason::DISK_FULL,
+                true,
+            ),
+            (
+                Refusal::LogFull,
+                Code::ResourceExhausted,
+                reason::BACKPRESSURE,
                 true,
             ),
             (

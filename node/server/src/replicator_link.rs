@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftlog_proto::MESSAGE_BYTES_MAX;
+use raftlog_proto::v1::replicate_log_request::Message;
 use raftlog_proto::v1::{self, replicator_client::ReplicatorClient};
 use raftlog_raft::ids::{ClusterId, OperationIndex};
 use tokio::sync::{mpsc, watch};
@@ -107,17 +108,24 @@ impl ReplicatorLink {
         mut responses: Streaming<v1::ReplicateLogResponse>,
         backoff: &mut Backoff,
     ) -> End {
-        let mut waiting = None;
+        let mut waiting: Option<v1::ReplicateLogRequest> = None;
         loop {
             tokio::select! {
                 permit = requests.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
-                    (Ok(permit), Some(request)) => permit.send(request),
+                    (Ok(permit), Some(request)) => {
+                        let restores = matches!(request.message, Some(Message::Restore(_)));
+                        permit.send(request);
+                        if restores {
+                            self.core.input(Input::Replicator(FromReplicator::RestoreTaken)).await;
+                        }
+                    }
                     _ => return End::Broken("the stream ended".into()),
                 },
                 message = messages.recv(), if waiting.is_none() => match message {
                     Some(message) => match self.request(message) {
                         Ok(request) => waiting = Some(request),
-                        Err(why) => return End::Refused(why),
+                        Err(wire::End::StartOver(why)) => return End::Broken(why),
+                        Err(wire::End::Close(why)) => return End::Refused(why),
                     },
                     // The core let go: it could not keep what this stream did not take.
                     None => return End::Broken("the replicator took too little, starting over".into()),
@@ -136,7 +144,7 @@ impl ReplicatorLink {
         }
     }
 
-    fn request(&self, message: ToReplicator) -> Result<v1::ReplicateLogRequest, String> {
+    fn request(&self, message: ToReplicator) -> Result<v1::ReplicateLogRequest, wire::End> {
         if matches!(message, ToReplicator::Feed { .. }) {
             let replicator = self.config.replicator_name.as_str().into();
             self.stories.replicate.say(Replicate {

@@ -110,6 +110,7 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
             election_timeout_min: config.election_timeout_min,
             election_timeout_max: config.election_timeout_max,
             heartbeat_interval: config.heartbeat_interval,
+            snapshots: config.snapshots,
         };
         open_folder(&config.data_dir, &node_config)
     });

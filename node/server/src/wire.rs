@@ -15,7 +15,7 @@ pub(crate) use raft::{
     request_vote_from_wire, request_vote_to_wire, timeout_now_from_wire, timeout_now_to_wire, vote_from_wire,
     vote_to_wire,
 };
-pub(crate) use replicator::{from_replicator, hello, to_replicator};
+pub(crate) use replicator::{End, from_replicator, hello, to_replicator};
 pub(crate) use status::{peer_report, status_to_wire};
 
 use thiserror::Error;

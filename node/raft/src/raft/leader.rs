@@ -10,7 +10,7 @@ use super::{Progress, Raft, Role};
 use crate::config::Config;
 use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
 use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload};
-use crate::ids::{LogIndex, MemberId};
+use crate::ids::{LogIndex, MemberId, OperationIndex};
 use crate::log::Base;
 use crate::membership::change::ChangeRefusal;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition};
@@ -123,6 +123,15 @@ impl Raft {
                 self.wait_for_commit(at, id);
             }
             Ok(Admission::Known(at)) => self.wait_for_commit(at, id),
+            Ok(Admission::Compacted(operation_index)) => {
+                let base = self.log.base().position;
+                let committed = Committed {
+                    operation_index,
+                    log_index: base.index,
+                    term: base.term,
+                };
+                self.effects.push(Effect::Answer(id, Ok(committed)));
+            }
             Err(refusal) => {
                 if let Some(stream) = stream {
                     self.streams.insert(stream, None);
@@ -158,19 +167,25 @@ impl Raft {
         if let Proposed::Operation(operation) = proposed {
             match self.judge(operation)? {
                 Verdict::New => {}
+                Verdict::Known(index) if index <= self.log.base().operation_index => {
+                    return Ok(Admission::Compacted(index));
+                }
                 Verdict::Known(index) => {
                     let at = self
                         .log
                         .log_index_of(index)
-                        .expect("sessions only know operations of the log");
+                        .expect("sessions only know operations of the log and what it begins behind");
                     return Ok(Admission::Known(at));
                 }
                 Verdict::Forgotten => return Err(Refusal::SequenceForgotten),
                 Verdict::Expired => return Err(Refusal::SessionExpired),
             }
         }
-        if self.disk_full {
+        if self.full.disk {
             return Err(Refusal::DiskFull);
+        }
+        if self.full.log {
+            return Err(Refusal::LogFull);
         }
         let Config {
             uncommitted_bytes_max,
@@ -460,4 +475,7 @@ enum Admission {
     Append,
     /// The session has appended it already, at that log index.
     Known(LogIndex),
+    /// The session has appended that operation, which is in a snapshot by now: of where and in which term it was, only the
+    /// latest that may be is known.
+    Compacted(OperationIndex),
 }

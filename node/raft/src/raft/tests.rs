@@ -879,6 +879,18 @@ fn a_full_disk_refuses_and_room_accepts() {
 }
 
 #[test]
+fn a_full_log_refuses_what_is_new() {
+    let mut cluster = Cluster::new(1);
+    let leader = cluster.elect();
+    cluster.raft(leader).set_log_full(true);
+    cluster.submit(leader, 1);
+    assert_eq!(cluster.answers[&1], Err(Refusal::LogFull));
+    cluster.raft(leader).set_log_full(false);
+    cluster.submit(leader, 2);
+    assert_eq!(cluster.index_of(2), 1);
+}
+
+#[test]
 fn t6_4_reads_see_what_was_acknowledged_through_any_member() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();

@@ -34,6 +34,17 @@ pub struct NodeConfig {
     pub election_timeout_max: Duration,
     /// Between two heartbeats to one follower.
     pub heartbeat_interval: Duration,
+    /// When to take snapshots.
+    pub snapshots: SnapshotPolicy,
+}
+
+/// When a node takes a snapshot: whichever comes first. Never by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnapshotPolicy {
+    /// So many committed entries after the last one; 0: never.
+    pub every_operations: u64,
+    /// So many bytes of them, as of [`raftlog_raft::entry::Entry::weight`]; `None`: a 16th of the volume, at most 1 GiB.
+    pub every_bytes: Option<u64>,
 }
 
 /// What happens to a node.
@@ -138,8 +149,34 @@ pub enum FromReplicator {
         /// The replicator's number for it.
         id: u64,
     },
+    /// A piece of what it was asked for by [`ToReplicator::TakeSnapshot`].
+    Snapshot(SnapshotChunk),
+    /// The stream has taken a [`ToReplicator::Restore`]: the next may come. Said by whoever carries the messages.
+    RestoreTaken,
     /// The stream has ended, by whichever side.
     Closed,
+}
+
+/// The state of an executor: what is in it, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateSnapshot {
+    /// The last operation in it.
+    pub place: Place,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A piece of an executor's state, in order and without gaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// The order that it answers.
+    pub id: u64,
+    /// What the state is, with the first piece.
+    pub snapshot: Option<StateSnapshot>,
+    /// Of the first byte.
+    pub offset: u64,
+    /// Empty only where the whole state is.
+    pub data: Bytes,
 }
 
 /// What a replicator has when a stream opens. All indexes are operation indexes.
@@ -208,6 +245,28 @@ pub enum ToReplicator {
         /// What has to be committed there before the read; absent without a leader.
         index: Option<OperationIndex>,
     },
+    /// Answer with a snapshot at whatever executed index, in [`FromReplicator::Snapshot`]; instead of any earlier order.
+    TakeSnapshot {
+        /// Echoed in the answer.
+        id: u64,
+    },
+    /// A piece of the state that [`StartAction::Restore`] spoke of, in order.
+    Restore {
+        /// Of the first byte.
+        offset: u64,
+        /// Empty only where the whole state is.
+        data: Bytes,
+    },
+    /// The node holds snapshots durably: it will not need operations up to this one from the replicator.
+    SnapshotKept {
+        /// Operation index.
+        index: OperationIndex,
+    },
+    /// What was begun on this stream cannot go on: end it, and open another at once.
+    StartOver {
+        /// For people.
+        why: String,
+    },
     /// The two do not belong together: end the stream; the runtime says why and tries again later.
     Close {
         /// For people.
@@ -224,6 +283,8 @@ pub enum StartAction {
     CutTo(OperationIndex),
     /// The node is behind: nothing is fed until it holds this much.
     WaitUntil(OperationIndex),
+    /// The node's log begins later: drop everything, take this state, which follows in pieces, and go on behind it.
+    Restore(StateSnapshot),
 }
 
 /// An operation on its way to the replicator.
@@ -347,6 +408,8 @@ pub enum Refusal {
     Backpressure,
     /// The disk is full.
     DiskFull,
+    /// The leader's log is as long as it may be until its replicator has executed more.
+    LogFull,
     /// The operation itself is bad; why, for people.
     InvalidOperation(String),
     /// The session was evicted, or was never opened.
@@ -478,6 +541,8 @@ pub struct Status {
     pub elected_by: Option<ElectedBy>,
     /// Submissions are refused until there is room.
     pub disk_full: bool,
+    /// The log's beginning, and the snapshots.
+    pub kept: Kept,
     /// Why the node can't take part in full, for people: who is missing at formation, what a repair waits for.
     pub waiting_for: Option<String>,
     /// Bytes of the log's entries kept in memory.
@@ -488,6 +553,31 @@ pub struct Status {
     pub disk_segments: u64,
     /// Bytes handed to the log that are not on disk yet.
     pub pending_bytes: u64,
+}
+
+/// What a node keeps of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The first operation in the log; those before are in a snapshot.
+    pub first_index: OperationIndex,
+    /// The last operation in the newest snapshot; 0 without one.
+    pub snapshot_index: OperationIndex,
+    /// Bytes of snapshots on disk.
+    pub snapshot_bytes: u64,
+    /// Submissions are refused because the log is as long as it may be until the replicator has executed more.
+    pub log_full: bool,
+}
+
+impl Default for Kept {
+    /// All of it.
+    fn default() -> Self {
+        Self {
+            first_index: 1,
+            snapshot_index: 0,
+            snapshot_bytes: 0,
+            log_full: false,
+        }
+    }
 }
 
 /// What a leader knows of a follower.

@@ -2,14 +2,22 @@
 //! are committed: min(commit index, own persisted index), so that nothing is executed that this node could still lose.
 //! What is not committed goes along with what is, and never has a message of its own: the replicator could do nothing with
 //! it, and the commit that follows at once would take a second one.
+//!
+//! A replicator that lacks operations which are only in a snapshot gets the state of the newest one, piece by piece: the next is
+//! read from disk when the stream has taken the one before. Should that snapshot be removed meanwhile, as newer ones came, all starts
+//! over.
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::ids::{ClusterId, LogIndex, OperationIndex};
 use raftlog_raft::log::Log;
 
-use super::api::{Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, ToReplicator};
+use super::api::{
+    Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, StateSnapshot, ToReplicator,
+};
+use super::snapshot::Contents;
 
 /// Operations fed and not yet reported as held, in bytes of [`Entry::weight`].
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
@@ -39,7 +47,34 @@ enum State {
         position: Position,
         told_to_wait: bool,
     },
+    Restoring(Restoring),
     Feeding(Feeding),
+}
+
+/// A snapshot's state on its way to the replicator.
+#[derive(Debug)]
+struct Restoring {
+    /// The snapshot's.
+    at: LogIndex,
+    contents: Contents,
+    /// Bytes that were read.
+    offset: u64,
+    piece: Piece,
+}
+
+/// The piece that is under way.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    /// None: the next has to be read.
+    Next,
+    Reading,
+    Read(Bytes),
+    /// On its way into the stream.
+    Said,
+    /// The snapshot is no more.
+    Gone,
+    /// That was the last; the replicator has to report that it has taken it all in.
+    Last,
 }
 
 #[derive(Debug)]
@@ -58,6 +93,8 @@ pub(super) enum Step {
     Say(ToReplicator),
     /// Read entries back, from the first log index through the second at most; then [`Feed::entries_read`].
     Read(LogIndex, LogIndex, usize),
+    /// Read the snapshot at that log index from that offset on; then [`Feed::state_read`].
+    ReadState(LogIndex, u64),
 }
 
 /// How far the log may be shown to a replicator.
@@ -66,6 +103,8 @@ pub(super) struct View<'a> {
     pub(super) log: &'a Log,
     pub(super) commit: LogIndex,
     pub(super) persisted: LogIndex,
+    /// The newest snapshot: its log index, and what is in it.
+    pub(super) snapshot: Option<(LogIndex, Contents)>,
 }
 
 impl View<'_> {
@@ -86,6 +125,8 @@ enum Comparison {
     Different,
     /// The entry has to be read back first.
     Unread(LogIndex),
+    /// It is before the beginning of the log.
+    Before,
 }
 
 impl Feed {
@@ -125,14 +166,58 @@ impl Feed {
 
     pub(super) fn progress(&mut self, progress: Progress) {
         self.progress = progress;
-        if let State::Feeding(feeding) = &mut self.state {
-            feeding.held(progress.last_index);
+        match &mut self.state {
+            State::Feeding(feeding) => feeding.held(progress.last_index),
+            State::Restoring(Restoring {
+                contents,
+                piece: Piece::Last,
+                ..
+            }) if progress.executed_index >= contents.place.index => {
+                self.state = State::Feeding(Feeding::after(contents.place.index, contents.place.index));
+            }
+            _ => {}
         }
+    }
+
+    /// What the replicator has executed and would still know after a crash, while it is fed.
+    pub(super) fn executed(&self) -> Option<OperationIndex> {
+        matches!(self.state, State::Feeding(_)).then_some(self.progress.durable_executed_index)
+    }
+
+    /// The stream has taken a piece of a state.
+    pub(super) fn restore_taken(&mut self) {
+        if let State::Restoring(restoring) = &mut self.state
+            && restoring.piece == Piece::Said
+        {
+            restoring.piece = if restoring.offset < restoring.contents.state_bytes {
+                Piece::Next
+            } else {
+                Piece::Last
+            };
+        }
+    }
+
+    /// Data of the snapshot that is being restored; `None` where it is no more.
+    pub(super) fn state_read(&mut self, data: Option<Bytes>) {
+        let State::Restoring(restoring) = &mut self.state else {
+            return;
+        };
+        if restoring.piece != Piece::Reading {
+            return;
+        }
+        let Some(data) = data else {
+            restoring.piece = Piece::Gone;
+            return;
+        };
+        // Behind the state comes the fold.
+        let left = restoring.contents.state_bytes - restoring.offset;
+        let length = data.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        restoring.piece = Piece::Read(data.slice(..length));
     }
 
     pub(super) fn view(&self) -> ReplicatorView {
         ReplicatorView {
-            connected: matches!(self.state, State::Feeding(_)),
+            connected: matches!(self.state, State::Feeding(_) | State::Restoring(_)),
             progress: self.progress,
         }
     }
@@ -175,6 +260,9 @@ impl Feed {
         if let State::Comparing { .. } = self.state {
             self.compare(view, &mut steps);
         }
+        if let State::Restoring(_) = self.state {
+            self.restore_next(&mut steps);
+        }
         if let State::Feeding(_) = self.state {
             while self.feed_next(view, &mut steps) {}
         }
@@ -211,17 +299,20 @@ impl Feed {
                 }
             }
             Ok(Some(action)) => {
-                let next = match action {
-                    StartAction::CutTo(index) => index + 1,
-                    StartAction::ResumeFrom(index) | StartAction::WaitUntil(index) => index,
-                };
                 let commit = view.committed();
-                self.state = State::Feeding(Feeding {
-                    next,
-                    commit_sent: commit.min(next - 1),
-                    in_flight: VecDeque::new(),
-                    in_flight_bytes: 0,
-                });
+                self.state = match (action, view.snapshot) {
+                    (StartAction::Restore(_), Some((at, contents))) => State::Restoring(Restoring {
+                        at,
+                        contents,
+                        offset: 0,
+                        piece: Piece::Next,
+                    }),
+                    (StartAction::CutTo(index), _) => State::Feeding(Feeding::after(index, commit)),
+                    (StartAction::ResumeFrom(next), _) => State::Feeding(Feeding::after(next - 1, commit)),
+                    (StartAction::WaitUntil(_) | StartAction::Restore(_), _) => {
+                        unreachable!("a replicator waits above, and restores what there is")
+                    }
+                };
                 steps.push(Step::Say(ToReplicator::Start { action, commit }));
             }
             Ok(None) => {}
@@ -233,20 +324,33 @@ impl Feed {
                 );
                 self.close(why, steps);
             }
+            Err(NoSnapshot) => {
+                let why = "it lacks operations that this node's log no longer holds, and the snapshots that do are damaged; \
+                           replace this member with 'raftctl member replace'";
+                self.close(why.to_owned(), steps);
+            }
         }
     }
 
     /// Where the replicator goes on; `None` until the log has caught up with an answer.
     fn find_start(&mut self, position: &Position, view: View<'_>) -> Result<Option<StartAction>, Obstacle> {
         let Position { last, commit, .. } = *position;
-        if last.index <= view.held() && self.is_equal(last, view)? {
-            return Ok(Some(StartAction::ResumeFrom(last.index + 1)));
+        if last.index <= view.held() {
+            match self.compare_place(last, view) {
+                Comparison::Equal => return Ok(Some(StartAction::ResumeFrom(last.index + 1))),
+                Comparison::Before => return restore(view),
+                Comparison::Unread(at) => return Err(Unread(at)),
+                Comparison::Different => {}
+            }
         }
         if commit.index > view.held() {
             return Ok(Some(StartAction::WaitUntil(commit.index)));
         }
-        if self.is_equal(commit, view)? {
-            return Ok(Some(StartAction::CutTo(commit.index)));
+        match self.compare_place(commit, view) {
+            Comparison::Equal => return Ok(Some(StartAction::CutTo(commit.index))),
+            Comparison::Before => return restore(view),
+            Comparison::Unread(at) => return Err(Unread(at)),
+            Comparison::Different => {}
         }
         if commit.index <= view.committed() {
             return Err(Differs(commit.index));
@@ -255,21 +359,21 @@ impl Feed {
         Ok(Some(StartAction::WaitUntil(commit.index)))
     }
 
-    fn is_equal(&mut self, place: Place, view: View<'_>) -> Result<bool, Obstacle> {
-        match self.compare_place(place, view) {
-            Comparison::Equal => Ok(true),
-            Comparison::Different => Ok(false),
-            Comparison::Unread(at) => Err(Unread(at)),
-        }
-    }
-
     fn compare_place(&self, place: Place, view: View<'_>) -> Comparison {
-        let Some(at) = view.log.log_index_of(place.index) else {
-            return if place.index == 0 {
+        let base = view.log.base();
+        if place.index < base.operation_index {
+            return Comparison::Before;
+        }
+        if place.index == base.operation_index {
+            // The hash is over the term, too.
+            return if place.running_hash == base.running_hash {
                 Comparison::Equal
             } else {
                 Comparison::Different
             };
+        }
+        let Some(at) = view.log.log_index_of(place.index) else {
+            return Comparison::Different;
         };
         let read = self.read.iter().find(|entry| entry.log_index == at);
         match view.log.entry(at).or(read) {
@@ -284,6 +388,40 @@ impl Feed {
     fn close(&mut self, why: String, steps: &mut Vec<Step>) {
         self.state = State::Closed;
         steps.push(Step::Say(ToReplicator::Close { why }));
+    }
+
+    /// Ends the stream so that another begins at once.
+    fn start_over(&mut self, why: &str, steps: &mut Vec<Step>) {
+        self.state = State::Closed;
+        let why = why.to_owned();
+        steps.push(Step::Say(ToReplicator::StartOver { why }));
+    }
+
+    fn restore_next(&mut self, steps: &mut Vec<Step>) {
+        let State::Restoring(restoring) = &mut self.state else {
+            return;
+        };
+        if restoring.piece == Piece::Gone {
+            return self.start_over("newer snapshots took the place of the one being restored", steps);
+        }
+        let whole = restoring.contents.state_bytes;
+        if restoring.piece == Piece::Next && whole > 0 {
+            restoring.piece = Piece::Reading;
+            steps.push(Step::ReadState(restoring.at, restoring.offset));
+            return;
+        }
+        let data = match std::mem::replace(&mut restoring.piece, Piece::Said) {
+            Piece::Read(data) => data,
+            // An empty state is one empty piece.
+            Piece::Next => Bytes::new(),
+            other => {
+                restoring.piece = other;
+                return;
+            }
+        };
+        let offset = restoring.offset;
+        restoring.offset += data.len() as u64;
+        steps.push(Step::Say(ToReplicator::Restore { offset, data }));
     }
 
     fn read_back(&mut self, first: LogIndex, last: LogIndex, steps: &mut Vec<Step>) {
@@ -301,10 +439,13 @@ impl Feed {
         let mut operations = Vec::new();
         let mut bytes = 0;
         if feeding.next <= view.committed() && feeding.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
-            let first = view
-                .log
-                .log_index_of(feeding.next)
-                .expect("committed operations are in the log");
+            let Some(first) = view.log.log_index_of(feeding.next) else {
+                self.start_over(
+                    "a snapshot took the place of operations that are still to be fed",
+                    steps,
+                );
+                return false;
+            };
             let read = std::mem::take(&mut self.read);
             let entries = if read.first().is_some_and(|entry| entry.log_index == first) {
                 Some(read)
@@ -342,10 +483,28 @@ impl Feed {
 enum Obstacle {
     Unread(LogIndex),
     Differs(OperationIndex),
+    /// There is no snapshot to restore.
+    NoSnapshot,
 }
-use Obstacle::{Differs, Unread};
+use Obstacle::{Differs, NoSnapshot, Unread};
+
+fn restore(view: View<'_>) -> Result<Option<StartAction>, Obstacle> {
+    let (_, Contents { place, state_bytes }) = view.snapshot.ok_or(NoSnapshot)?;
+    let size = state_bytes;
+    Ok(Some(StartAction::Restore(StateSnapshot { place, size })))
+}
 
 impl Feeding {
+    /// Goes on behind that operation, up to which both agree, and which may be told to be committed as far as `commit`.
+    fn after(agreed: OperationIndex, commit: OperationIndex) -> Self {
+        Self {
+            next: agreed + 1,
+            commit_sent: commit.min(agreed),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+        }
+    }
+
     fn held(&mut self, last: OperationIndex) {
         while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= last) {
             self.in_flight_bytes -= bytes;
@@ -404,6 +563,7 @@ mod tests {
             log,
             commit,
             persisted: log.last().index,
+            snapshot: None,
         }
     }
 
@@ -541,6 +701,7 @@ mod tests {
             log: &log,
             commit: 6,
             persisted: 3,
+            snapshot: None,
         };
         let (mut other, steps) = {
             let mut feed = Feed::new(cluster(1));

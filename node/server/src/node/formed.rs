@@ -10,16 +10,20 @@ use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
 use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
+use raftlog_storage::snapshots::SnapshotEvent;
 use raftlog_storage::{Append, WalEvent};
 
 use super::RETRY_FULL_DISK;
 use super::api::{
-    Committed, FromReplicator, Leader, MemberProgress, MembershipRefusal, Output, Proposal, Refusal, Role,
-    Status, ToReplicator, TransferRefusal, Transferred,
+    Committed, FromReplicator, Kept, Leader, MemberProgress, MembershipRefusal, Output, Proposal, Refusal,
+    Role, Status, ToReplicator, TransferRefusal, Transferred,
 };
 use super::feed::{Feed, Step, View};
 use super::notice::Notice;
+use super::snapshot::{self, Contents};
 use super::store::Store;
+use super::taking::{self, Taking};
+use super::weights::Weights;
 
 /// ReadIndex requests of the replicator that wait at once; beyond it refuses.
 const REPLICATOR_READS_MAX: usize = 1_024;
@@ -34,6 +38,12 @@ pub(super) struct Formed {
     configuration: Arc<Configuration>,
     raft: Raft,
     feed: Feed,
+    taking: Taking,
+    weights: Weights,
+    /// What the log may weigh.
+    log_bytes_max: u64,
+    /// The read of a snapshot that the feed waits for.
+    state_read: Option<u64>,
     /// The log's ticket of the core's first one, less one.
     ticket_offset: u64,
     /// Reads of the log under way, oldest first.
@@ -56,11 +66,28 @@ pub(super) struct Formed {
 enum Reader {
     Member(MemberId),
     Feed,
+    Taking,
+}
+
+/// What comes with a log.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// Appends that were issued by the log before the core's first.
+    pub(super) tickets: u64,
+    pub(super) weights: Weights,
+    pub(super) taking: Taking,
+    /// What the log may weigh.
+    pub(super) log_bytes_max: u64,
 }
 
 impl Formed {
-    /// `tickets` were issued by the log before the core's first.
-    pub(super) fn new(cluster: ClusterId, bootstrap: Configuration, raft: Raft, tickets: u64) -> Self {
+    pub(super) fn new(cluster: ClusterId, bootstrap: Configuration, raft: Raft, past: Past) -> Self {
+        let Past {
+            tickets,
+            weights,
+            taking,
+            log_bytes_max,
+        } = past;
         Self {
             cluster,
             bootstrap: Arc::new(bootstrap),
@@ -70,6 +97,10 @@ impl Formed {
             suspect: raft.is_suspect(),
             raft,
             feed: Feed::new(cluster),
+            taking,
+            weights,
+            log_bytes_max,
+            state_read: None,
             ticket_offset: tickets,
             reads: VecDeque::new(),
             last_read: 0,
@@ -115,7 +146,8 @@ impl Formed {
     }
 
     pub(super) fn deadline(&self) -> Time {
-        self.raft.deadline().min(self.retry_full_disk)
+        let others = self.retry_full_disk.min(self.taking.deadline());
+        self.raft.deadline().min(others)
     }
 
     pub(super) fn tick(&mut self, now: Time, store: &mut Store) {
@@ -123,6 +155,7 @@ impl Formed {
             self.retry_full_disk = now + RETRY_FULL_DISK;
             store.retry();
         }
+        self.taking.tick(now);
         self.raft.tick(now);
     }
 
@@ -132,8 +165,14 @@ impl Formed {
         }
     }
 
-    pub(super) fn replicator_said(&mut self, now: Time, said: &FromReplicator, outputs: &mut Vec<Output>) {
-        match *said {
+    pub(super) fn replicator_said(
+        &mut self,
+        now: Time,
+        said: FromReplicator,
+        store: &mut Store,
+        outputs: &mut Vec<Output>,
+    ) {
+        match said {
             FromReplicator::Opened => self.feed.opened(),
             FromReplicator::Position(position) => self.feed.position(position),
             FromReplicator::Progress(progress) => self.feed.progress(progress),
@@ -145,11 +184,27 @@ impl Formed {
             FromReplicator::ReadIndex { id } => {
                 outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index: None }));
             }
+            FromReplicator::Snapshot(chunk) => {
+                let progress = taking_progress(&self.raft, &self.weights, &self.feed);
+                let came = self.taking.state_came(chunk, progress, &mut store.snapshots, now);
+                if let Err(why) = came {
+                    self.refuse_replicator(why, store, outputs);
+                }
+            }
+            FromReplicator::RestoreTaken => self.feed.restore_taken(),
             FromReplicator::Closed => {
                 self.feed.closed();
+                self.taking.stream_closed(&mut store.snapshots);
                 self.replicator_reads.clear();
             }
         }
+    }
+
+    /// What it says cannot be: the stream ends.
+    fn refuse_replicator(&mut self, why: String, store: &mut Store, outputs: &mut Vec<Output>) {
+        self.feed.closed();
+        self.taking.stream_closed(&mut store.snapshots);
+        outputs.push(Output::Replicator(ToReplicator::Close { why }));
     }
 
     pub(super) fn wal_event(&mut self, now: Time, event: WalEvent<Entry>, store: &Store) {
@@ -187,6 +242,7 @@ impl Formed {
         match self.reads.remove(at) {
             Some((_, Reader::Member(member))) => self.raft.entries_read(now, member, entries),
             Some((_, Reader::Feed)) => self.feed.entries_read(entries),
+            Some((_, Reader::Taking)) => self.taking.entries_read(&entries),
             None => {}
         }
     }
@@ -203,10 +259,13 @@ impl Formed {
                 store.wal.repaired();
             }
             answered |= self.poll_feed(now, store, outputs);
+            answered |= self.poll_taking(now, store, outputs);
             if !answered {
                 break;
             }
         }
+        self.compact(store, outputs);
+        self.limit(outputs);
         if self.raft.configuration() != &*self.configuration {
             self.configuration = Arc::new(self.raft.configuration().clone());
             self.listed |= self.configuration.member(self.raft.id()).is_some();
@@ -252,7 +311,9 @@ impl Formed {
     fn persist(&mut self, persist: Persist, store: &mut Store) {
         if let Some(from) = persist.truncate_from {
             self.feed.truncated(self.raft.log().operation_index_at(from - 1));
+            self.weights.truncate(from);
         }
+        persist.entries.iter().for_each(|entry| self.weights.push(entry));
         let state = persist.hard_state.map(|state| {
             let mut bytes = Vec::new();
             state.encode(&mut bytes);
@@ -295,17 +356,144 @@ impl Formed {
             log: self.raft.log(),
             commit: self.raft.commit(),
             persisted: self.raft.persisted_index(),
+            snapshot: newest_contents(store),
         };
         let mut answered = false;
         for step in self.feed.poll(view) {
             match step {
-                Step::Say(said) => outputs.push(Output::Replicator(said)),
+                Step::Say(said) => {
+                    let starts = matches!(said, ToReplicator::Start { .. });
+                    outputs.push(Output::Replicator(said));
+                    if starts {
+                        self.say_kept(outputs);
+                    }
+                }
+                Step::ReadState(at, offset) => self.read_state(at, offset, store),
                 Step::Read(first, last, bytes_max) => {
                     answered |= self.read(now, Reader::Feed, first, last, bytes_max, store);
                 }
             }
         }
         answered
+    }
+
+    fn read_state(&mut self, at: LogIndex, offset: u64, store: &mut Store) {
+        self.last_read += 1;
+        self.state_read = Some(self.last_read);
+        // One read at a time is never too many.
+        if store.snapshots.read(self.last_read, at, offset).is_err() {
+            self.state_read = None;
+            self.feed.state_read(None);
+        }
+    }
+
+    /// Something happened to the snapshots on disk.
+    pub(super) fn snapshot_event(
+        &mut self,
+        now: Time,
+        event: SnapshotEvent,
+        store: &Store,
+        notices: &mut Vec<Notice>,
+    ) {
+        let node = self.raft.config().node;
+        let (id, data) = match event {
+            SnapshotEvent::Saved(index) => {
+                if let Some((index, took)) = self.taking.saved(index, now) {
+                    let bytes = store.snapshots.newest().map_or(0, |newest| newest.whole.bytes);
+                    notices.push(Notice::SnapshotTaken {
+                        node,
+                        index,
+                        bytes,
+                        took,
+                    });
+                }
+                return;
+            }
+            SnapshotEvent::Full(_) => return self.look_at_room(now, store),
+            SnapshotEvent::Synced(_) => return,
+            SnapshotEvent::Read { id, data } => (id, Some(data)),
+            SnapshotEvent::Gone { id } => (id, None),
+            SnapshotEvent::Damaged { id, damage } => {
+                let what = format!("goes on without a snapshot: {damage}");
+                notices.push(Notice::Plain { node, what });
+                (id, None)
+            }
+        };
+        if self.state_read == Some(id) {
+            self.state_read = None;
+            self.feed.state_read(data);
+        }
+    }
+
+    fn poll_taking(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) -> bool {
+        let progress = taking_progress(&self.raft, &self.weights, &self.feed);
+        let mut answered = false;
+        for step in self.taking.poll(progress, &mut store.snapshots, now) {
+            match step {
+                taking::Step::Say(said) => outputs.push(Output::Replicator(said)),
+                taking::Step::Read(first, last, bytes_max) => {
+                    answered |= self.read(now, Reader::Taking, first, last, bytes_max, store);
+                }
+                taking::Step::Refuse(why) => self.refuse_replicator(why, store, outputs),
+            }
+        }
+        answered
+    }
+
+    /// Whether the log weighs so much that there is no room for what lies between two snapshots.
+    fn is_short_of_room(&self) -> bool {
+        self.weights.all() >= self.log_bytes_max / 6 * 5
+    }
+
+    /// Lets go of what is in the older of two snapshots; the newer one has proved itself when it has become that. Where room is
+    /// short the newest has to do.
+    fn compact(&mut self, store: &mut Store, outputs: &mut Vec<Output>) {
+        let mut kept = store.snapshots.manifests();
+        let target = match (kept.next(), kept.next()) {
+            (Some(_), Some(newest)) if self.is_short_of_room() => newest,
+            (Some(older), Some(_)) => older,
+            (Some(only), None) if self.is_short_of_room() => only,
+            _ => return,
+        };
+        let index = target.index;
+        let held = self.raft.commit().min(self.raft.persisted_index());
+        if index <= self.raft.log().base().position.index || index > held.min(self.taking.folded()) {
+            return;
+        }
+        let Ok(base) = snapshot::base(target) else { return };
+        self.raft.compact_to(base);
+        store.wal.compact(index);
+        self.weights.compact(index);
+        if self.feed.executed().is_some() {
+            self.say_kept(outputs);
+        }
+    }
+
+    fn say_kept(&self, outputs: &mut Vec<Output>) {
+        let index = self.raft.log().base().operation_index;
+        if index > 0 {
+            outputs.push(Output::Replicator(ToReplicator::SnapshotKept { index }));
+        }
+    }
+
+    /// A log that cannot be compacted, as its replicator does not execute, does not grow for ever.
+    fn limit(&mut self, outputs: &mut Vec<Output>) {
+        let full = self.weights.all() >= self.log_bytes_max;
+        if full == self.raft.log_full() {
+            return;
+        }
+        self.raft.set_log_full(full);
+        let what = if full {
+            format!(
+                "has {} bytes of log, as much as it keeps, and its replicator has to execute more before a snapshot can take \
+                 their place: submissions to it as Leader are refused until then",
+                self.weights.all()
+            )
+        } else {
+            "has let go of log that is in a snapshot: submissions to it as Leader are taken again".to_owned()
+        };
+        let node = self.raft.config().node;
+        outputs.push(Output::Notice(Notice::Plain { node, what }));
     }
 
     fn answer(&self, id: RequestId, result: &Result<effect::Committed, effect::Refusal>) -> Output {
@@ -332,6 +520,7 @@ impl Formed {
                 effect::Refusal::NotAppended(why) => Refusal::NotAppended(why),
                 effect::Refusal::Backpressure => Refusal::Backpressure,
                 effect::Refusal::DiskFull => Refusal::DiskFull,
+                effect::Refusal::LogFull => Refusal::LogFull,
                 effect::Refusal::InvalidOperation(why) => Refusal::InvalidOperation(why.to_owned()),
                 effect::Refusal::SessionExpired => Refusal::SessionExpired,
                 effect::Refusal::SequenceForgotten => Refusal::SequenceForgotten,
@@ -399,7 +588,7 @@ impl Formed {
     }
 
     /// Fills in what a node in its cluster knows.
-    pub(super) fn describe(&self, now: Time, status: &mut Status) {
+    pub(super) fn describe(&self, now: Time, store: &Store, status: &mut Status) {
         let (raft, log) = (&self.raft, self.raft.log());
         status.cluster_id = Some(self.cluster);
         status.bootstrap = Some(Arc::clone(&self.bootstrap));
@@ -425,6 +614,16 @@ impl Formed {
         status.replicator = self.feed.view();
         status.elected_by = raft.elected_by();
         status.disk_full = raft.disk_full();
+        status.kept = Kept {
+            first_index: log.base().operation_index + 1,
+            snapshot_index: newest_contents(store).map_or(0, |(_, contents)| contents.place.index),
+            snapshot_bytes: store
+                .snapshots
+                .manifests()
+                .map(|manifest| manifest.whole.bytes)
+                .sum(),
+            log_full: raft.log_full(),
+        };
         status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
         status.waiting_for = self.problem();
     }
@@ -475,4 +674,19 @@ impl Formed {
         };
         self.raft.progress().map(of).collect()
     }
+}
+
+fn taking_progress<'a>(raft: &'a Raft, weights: &'a Weights, feed: &Feed) -> taking::Progress<'a> {
+    taking::Progress {
+        log: raft.log(),
+        weights,
+        committed: raft.commit().min(raft.persisted_index()),
+        executed: feed.executed(),
+    }
+}
+
+/// The newest snapshot, and what is in it.
+fn newest_contents(store: &Store) -> Option<(LogIndex, Contents)> {
+    let newest = store.snapshots.newest()?;
+    Some((newest.index, Contents::of(newest).ok()?))
 }

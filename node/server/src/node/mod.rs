@@ -10,11 +10,14 @@ mod formation;
 mod formed;
 mod notice;
 mod recovery;
+mod room;
 mod snapshot;
 mod store;
+mod taking;
 #[cfg(test)]
 mod tests;
 mod unformed;
+mod weights;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +31,20 @@ use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::time::Time;
 use raftlog_storage::identity::{Identity, Program};
 use raftlog_storage::snapshots::SnapshotEvent;
-use raftlog_storage::{Append, Disk, DiskError, OpId, OpenError, Outcome, WalEvent};
+use raftlog_storage::{Append, Disk, DiskError, Op, OpId, OpenError, Outcome, WalEvent};
 use rand_chacha::ChaCha8Rng;
 
 pub use api::{
-    BootstrapRefusal, Change, Committed, ElectedBy, FromReplicator, Input, Leader, MemberProgress,
+    BootstrapRefusal, Change, Committed, ElectedBy, FromReplicator, Input, Kept, Leader, MemberProgress,
     MembershipChange, MembershipRefusal, NodeConfig, Output, PeerReport, Place, Position, Progress, Proposal,
-    Proposed, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, StartAction, Status, StreamId,
-    ToReplicator, TransferRefusal, Transferred,
+    Proposed, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk, SnapshotPolicy,
+    StartAction, StateSnapshot, Status, StreamId, ToReplicator, TransferRefusal, Transferred,
 };
 pub use notice::Notice;
 
 use formation::{Decision, Formation};
-use formed::Formed;
+use formed::{Formed, Past};
+use room::Room;
 use store::{Store, StoreEvent};
 use unformed::{Joining, Unformed, same_cluster};
 
@@ -57,6 +61,7 @@ pub struct Node {
     config: NodeConfig,
     identity: Identity,
     store: Store,
+    room: Room,
     random: ChaCha8Rng,
     state: State,
     outputs: Vec<Output>,
@@ -84,7 +89,8 @@ impl Node {
         let identity = found
             .clone()
             .unwrap_or_else(|| Identity::new(Program::Node, config.node, MemberId::random(&mut random)));
-        let (store, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX)?;
+        let room = Room::new(config.snapshots, volume_bytes(disk)?);
+        let (store, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX, &room)?;
         let mut outputs = Vec::new();
         if found.is_none() {
             disk.execute(&identity.store())?;
@@ -109,7 +115,13 @@ impl Node {
                 raft.set_suspect();
             }
             let bootstrap = Configuration::new(0, identity.bootstrap.clone());
-            let mut formed = Formed::new(cluster, bootstrap, raft, recovered.tickets);
+            let past = Past {
+                tickets: recovered.tickets,
+                weights: recovered.weights,
+                taking: room.taking(recovered.base_fold, raft.log().base().position.index),
+                log_bytes_max: room.log_bytes_max(),
+            };
+            let mut formed = Formed::new(cluster, bootstrap, raft, past);
             formed.listed |= recovered.listed;
             State::Formed(Box::new(formed))
         } else {
@@ -125,6 +137,7 @@ impl Node {
             config,
             identity,
             store,
+            room,
             random,
             state,
             outputs,
@@ -261,7 +274,7 @@ impl Node {
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
             Input::Removed { version } => formed.removed(version),
             Input::ReadIndex { id } => formed.raft().read_index(now, id),
-            Input::Replicator(said) => formed.replicator_said(now, &said, &mut self.outputs),
+            Input::Replicator(said) => formed.replicator_said(now, said, &mut self.store, &mut self.outputs),
             Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } | Input::Invited { .. } => {}
         }
     }
@@ -333,7 +346,9 @@ impl Node {
             self.outputs.push(Output::Notice(Notice::Plain { node, what }));
         }
         if let State::Formed(formed) = &mut self.state {
-            formed.look_at_room(now, &self.store);
+            let mut notices = Vec::new();
+            formed.snapshot_event(now, event, &self.store, &mut notices);
+            self.outputs.extend(notices.into_iter().map(Output::Notice));
         }
     }
 
@@ -444,11 +459,17 @@ impl Node {
         if forms {
             self.tell_others(cluster, &bootstrap);
         }
-        // The log has written one batch on its own account.
-        let mut formed = Formed::new(cluster, bootstrap, raft, 1);
+        let past = Past {
+            // The log has written one batch on its own account.
+            tickets: 1,
+            weights: self.room.weights(0),
+            taking: self.room.taking(Fold::new(bootstrap.clone()), 0),
+            log_bytes_max: self.room.log_bytes_max(),
+        };
+        let mut formed = Formed::new(cluster, bootstrap, raft, past);
         if self.store.wal.is_full_disk() {
             // The log says so only once.
-            formed.wal_event(now, WalEvent::Full(true));
+            formed.wal_event(now, WalEvent::Full(true), &self.store);
         }
         self.state = State::Formed(Box::new(formed));
     }
@@ -489,6 +510,7 @@ impl Node {
             replicator: ReplicatorView::default(),
             elected_by: None,
             disk_full: self.store.wal.is_full_disk(),
+            kept: Kept::default(),
             waiting_for: None,
             memory_bytes: 0,
             disk_bytes: self.store.wal.disk_bytes(),
@@ -497,9 +519,16 @@ impl Node {
         };
         match &self.state {
             State::Unformed(unformed) => status.waiting_for = Some(unformed.formation.waiting_for()),
-            State::Formed(formed) => formed.describe(now, &mut status),
+            State::Formed(formed) => formed.describe(now, &self.store, &mut status),
         }
         status
+    }
+}
+
+fn volume_bytes(disk: &mut dyn Disk) -> Result<u64, OpenError> {
+    match disk.execute(&Op::Volume)? {
+        Outcome::Volume(bytes) => Ok(bytes),
+        other => unreachable!("the size of the volume was asked for, not {other:?}"),
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a node says about itself when something happens: plain lines in the voice of the story.
 
 use std::fmt;
+use std::time::Duration;
 
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 
 /// One happening. Its `Display` is the whole line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,17 @@ pub enum Notice {
         /// Which cluster.
         cluster: ClusterId,
     },
+    /// A snapshot is on disk.
+    SnapshotTaken {
+        /// Who says it.
+        node: NodeNumber,
+        /// The last operation in it.
+        index: OperationIndex,
+        /// Its length.
+        bytes: u64,
+        /// Since the replicator's answer.
+        took: Duration,
+    },
     /// What the consensus core tells.
     Consensus(raftlog_raft::effect::Notice),
     /// Anything else worth a line.
@@ -38,6 +50,9 @@ impl fmt::Display for Notice {
         match self {
             Self::NewMember { node, member } => write!(f, "Node {node} starts as new member {member}"),
             Self::Formed { node, cluster } => write!(f, "Node {node} belongs to cluster {cluster}"),
+            Self::SnapshotTaken {
+                node, index, bytes, ..
+            } => write!(f, "Node {node} took a snapshot at index {index} ({bytes} bytes)"),
             Self::Consensus(notice) => notice.fmt(f),
             Self::Plain { node, what } => write!(f, "Node {node} {what}"),
         }

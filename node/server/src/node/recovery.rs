@@ -16,8 +16,10 @@ use raftlog_storage::identity::Identity;
 use raftlog_storage::snapshots::{Damage, Snapshots};
 use raftlog_storage::{Append, Disk, OpenError, Visit, Wal, WalOptions};
 
+use super::room::Room;
 use super::snapshot;
 use super::store::Store;
+use super::weights::Weights;
 
 /// What was recovered.
 pub(super) struct Recovered {
@@ -29,6 +31,10 @@ pub(super) struct Recovered {
     pub(super) suspect: bool,
     /// Appends that the log has taken since.
     pub(super) tickets: u64,
+    /// The fold where the log begins.
+    pub(super) base_fold: Fold,
+    /// What the log weighs.
+    pub(super) weights: Weights,
     /// Snapshots that are damaged, and that it can do without.
     pub(super) damages: Vec<Damage>,
 }
@@ -38,19 +44,18 @@ pub(super) fn recover(
     disk: &mut dyn Disk,
     identity: &Identity,
     recent_bytes_max: usize,
+    room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
     let (folder, owner) = (disk.folder(), identity.member.get());
     let (snapshots, damages) = Snapshots::open(disk)?;
     let compacted = Wal::<Entry>::compacted_through_of(disk, owner)?;
-    let (base, fold) = match find_base(disk, &snapshots, compacted, &damages)? {
-        Some(base) => base,
-        None => {
-            let bootstrap = Configuration::new(0, identity.bootstrap.clone());
-            (LogPosition::default(), Fold::new(bootstrap))
-        }
-    };
-    let log = Log::over(base, fold, recent_bytes_max);
-    let mut replay = Replay::new(identity.member, log, compacted);
+    let (base, fold) = find_base(disk, &snapshots, compacted, &damages)?.unwrap_or_else(|| {
+        let bootstrap = Configuration::new(0, identity.bootstrap.clone());
+        (LogPosition::default(), Fold::new(bootstrap))
+    });
+    let log = Log::over(base, fold.clone(), recent_bytes_max);
+    let weights = room.weights(base.index);
+    let mut replay = Replay::new(identity.member, log, weights, compacted);
     let (wal, recovery) = Wal::open(disk, WalOptions::new(owner), &mut |visit| replay.take_in(visit))?;
     Identity::check_log(Some(identity), &recovery, &folder)?;
     if let Some(problem) = replay.misfit {
@@ -80,6 +85,8 @@ pub(super) fn recover(
         listed: replay.listed,
         suspect: recovery.suspect_tail,
         tickets,
+        base_fold: fold,
+        weights: replay.weights,
         damages,
     };
     Ok((store, recovered))
@@ -180,11 +187,12 @@ struct Replay {
     misfit: Option<String>,
     hard_state: HardState,
     listed: bool,
+    weights: Weights,
 }
 
 impl Replay {
     /// Of a log that begins behind `compacted`, where it held what the snapshots hold.
-    fn new(member: MemberId, log: Log, compacted: u64) -> Self {
+    fn new(member: MemberId, log: Log, weights: Weights, compacted: u64) -> Self {
         let base = log.base().position;
         Self {
             member,
@@ -194,6 +202,7 @@ impl Replay {
             hard_state: HardState::default(),
             listed: log.fold().configuration.member(member).is_some(),
             log,
+            weights,
         }
     }
 
@@ -232,7 +241,9 @@ impl Replay {
         if from <= self.base.index + 1 {
             self.misfit = None;
         }
-        self.log.truncate(from.max(self.base.index + 1));
+        let from = from.max(self.base.index + 1);
+        self.weights.truncate(from);
+        self.log.truncate(from);
         Ok(())
     }
 
@@ -247,6 +258,7 @@ impl Replay {
                 entry.log_index, entry.term, last.index, last.term
             ))
         } else {
+            self.weights.push(&entry);
             self.log.append(entry).map_err(|mismatch| mismatch.to_string())
         };
         match fits {
@@ -292,12 +304,15 @@ mod tests {
             term: if base > 0 { 2 } else { 0 },
         };
         let log = Log::over(position, Fold::default(), 0);
-        Replay::new(MemberId::new(1).unwrap(), log, compacted)
+        Replay::new(MemberId::new(1).unwrap(), log, Weights::new(base, 1), compacted)
     }
 
     fn replay(base: u64) -> Replay {
         replay_over(base, base)
     }
+
+    /// Its name, where the log was compacted, what it holds; whether it joins the base, its last entry, whether that misfits.
+    type Case = (&'static str, u64, Vec<Vec<Visit<Entry>>>, bool, u64, bool);
 
     /// The log after the base comes from records of the base's own past only.
     #[test]
@@ -314,8 +329,8 @@ mod tests {
             };
             vec![Visit::Record(bad)]
         };
-        // Base 7 of term 2; compacted at; visits; joined; last entry; misfit.
-        let cases: [(&str, u64, Vec<Vec<Visit<Entry>>>, bool, u64, bool); 9] = [
+        // Over a base at entry 7 of term 2.
+        let cases: [Case; 9] = [
             ("nothing", 7, vec![], true, 7, false),
             ("all behind it", 7, vec![records(8..=9, 2)], true, 9, false),
             ("from before it", 3, vec![records(4..=9, 2)], true, 9, false),

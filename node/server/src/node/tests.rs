@@ -1,5 +1,7 @@
 //! The wiring of the parts, with a disk in memory.
 
+mod snapshots;
+
 use std::collections::BTreeMap;
 
 use raftlog_raft::entry::Payload;
@@ -14,6 +16,11 @@ struct Alone {
     node: Node,
     disk: MemoryDisk,
     now: Time,
+    /// What it said to its replicator, and to others.
+    said: Vec<ToReplicator>,
+    answers: BTreeMap<RequestId, Result<Committed, Refusal>>,
+    notices: Vec<String>,
+    stopped: Option<String>,
 }
 
 impl Alone {
@@ -21,7 +28,15 @@ impl Alone {
         Self::start_with(disk, BTreeMap::from([(1, "node1:5001".to_owned())]))
     }
 
-    fn start_with(mut disk: MemoryDisk, initial_peers: BTreeMap<u32, String>) -> Self {
+    fn start_with(disk: MemoryDisk, initial_peers: BTreeMap<u32, String>) -> Self {
+        Self::open(disk, initial_peers, SnapshotPolicy::default()).unwrap()
+    }
+
+    fn open(
+        mut disk: MemoryDisk,
+        initial_peers: BTreeMap<u32, String>,
+        snapshots: SnapshotPolicy,
+    ) -> Result<Self, OpenError> {
         let address = "node1:5001".to_owned();
         let config = NodeConfig {
             node: 1,
@@ -31,10 +46,19 @@ impl Alone {
             election_timeout_min: Duration::from_millis(1_500),
             election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),
+            snapshots,
         };
         let now = Time(1_000_000);
-        let node = Node::open(config, &mut disk, now, ChaCha8Rng::seed_from_u64(1)).unwrap();
-        Self { node, disk, now }
+        let node = Node::open(config, &mut disk, now, ChaCha8Rng::seed_from_u64(1))?;
+        Ok(Self {
+            node,
+            disk,
+            now,
+            said: Vec::new(),
+            answers: BTreeMap::new(),
+            notices: Vec::new(),
+            stopped: None,
+        })
     }
 
     /// Lets time pass, and the disk do what it is told.
@@ -50,9 +74,18 @@ impl Alone {
                 self.node.handle(self.now, Input::Tick);
             }
             for output in outputs {
-                if let Output::Disk(id, op) = output {
-                    let result = self.disk.execute(&op);
-                    self.node.handle(self.now, Input::Disk(id, result));
+                match output {
+                    Output::Disk(id, op) => {
+                        let result = self.disk.execute(&op);
+                        self.node.handle(self.now, Input::Disk(id, result));
+                    }
+                    Output::Replicator(said) => self.said.push(said),
+                    Output::Answer { id, result } => {
+                        self.answers.insert(id, result);
+                    }
+                    Output::Notice(notice) => self.notices.push(notice.to_string()),
+                    Output::Stop(why) => self.stopped = Some(why),
+                    _ => {}
                 }
             }
         }

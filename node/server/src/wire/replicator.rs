@@ -5,7 +5,8 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 
 use super::Malformed;
 use crate::node::{
-    FromReplicator, Place, Position, Progress, ReplicatedOperation, StartAction, ToReplicator,
+    FromReplicator, Place, Position, Progress, ReplicatedOperation, SnapshotChunk, StartAction,
+    StateSnapshot, ToReplicator,
 };
 
 /// The first message of a stream.
@@ -20,8 +21,17 @@ pub(crate) fn hello(cluster: ClusterId, member: MemberId, node: NodeNumber) -> v
     }
 }
 
-/// A message to the replicator; `Err` says why the stream has to end instead.
-pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogRequest, String> {
+/// Why a stream has to end instead of taking another message, for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Another may begin at once.
+    StartOver(String),
+    /// The two do not belong together.
+    Close(String),
+}
+
+/// A message to the replicator, unless it means that the stream has to end.
+pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogRequest, End> {
     use replicate_log_request::Message;
     let message = match message {
         ToReplicator::Start { action, commit } => {
@@ -29,6 +39,14 @@ pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogReq
                 StartAction::ResumeFrom(index) => start::Action::ResumeFrom(index),
                 StartAction::CutTo(index) => start::Action::CutTo(index),
                 StartAction::WaitUntil(index) => start::Action::WaitUntil(index),
+                StartAction::Restore(StateSnapshot { place, size }) => start::Action::Restore(v1::Snapshot {
+                    place: Some(v1::Place {
+                        index: place.index,
+                        term: place.term,
+                        running_hash: place.running_hash,
+                    }),
+                    size,
+                }),
             };
             Message::Start(v1::Start {
                 action: Some(action),
@@ -43,7 +61,16 @@ pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogReq
             let (index, refused) = (index.unwrap_or(0), index.is_none());
             Message::ReadIndex(v1::ReadIndexAnswer { id, index, refused })
         }
-        ToReplicator::Close { why } => return Err(why),
+        ToReplicator::TakeSnapshot { id } => Message::TakeSnapshot(v1::TakeSnapshot { id }),
+        ToReplicator::Restore { offset, data } => Message::Restore(v1::SnapshotChunk {
+            id: 0,
+            snapshot: None,
+            offset,
+            data,
+        }),
+        ToReplicator::SnapshotKept { index } => Message::SnapshotKept(v1::SnapshotKept { index }),
+        ToReplicator::StartOver { why } => return Err(End::StartOver(why)),
+        ToReplicator::Close { why } => return Err(End::Close(why)),
     };
     Ok(v1::ReplicateLogRequest {
         message: Some(message),
@@ -69,8 +96,15 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
             durable_executed_index: at.durable_executed_index,
         }),
         Message::ReadIndex(request) => FromReplicator::ReadIndex { id: request.id },
-        // None was ordered.
-        Message::Snapshot(_) => return Err(Malformed("message")),
+        Message::Snapshot(chunk) => FromReplicator::Snapshot(SnapshotChunk {
+            id: chunk.id,
+            snapshot: chunk.snapshot.map(|snapshot| StateSnapshot {
+                place: place(snapshot.place),
+                size: snapshot.size,
+            }),
+            offset: chunk.offset,
+            data: chunk.data,
+        }),
     })
 }
 
@@ -147,7 +181,7 @@ mod tests {
         );
         assert_eq!(
             to_replicator(ToReplicator::Close { why: "no".into() }),
-            Err("no".into())
+            Err(End::Close("no".into()))
         );
     }
 }

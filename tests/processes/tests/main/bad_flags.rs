@@ -49,6 +49,16 @@ async fn wrong_usage_exits_with_2() {
         ),
         (
             "raft-node",
+            &["--id", "1", "--snapshot-every-operations", "-1"],
+            "--snapshot-every-operations",
+        ),
+        (
+            "raft-node",
+            &["--id", "1", "--snapshot-every-bytes", "3MiB"],
+            "--snapshot-every-bytes",
+        ),
+        (
+            "raft-node",
             &["--id", "1", "--replicator", "ftp://x"],
             "--replicator",
         ),
@@ -114,6 +124,10 @@ async fn help_names_the_flags_and_variables_of_the_contract() {
                 "RAFT_ELECTION_TIMEOUT",
                 "--heartbeat-interval",
                 "RAFT_HEARTBEAT_INTERVAL",
+                "--snapshot-every-operations",
+                "RAFT_SNAPSHOT_EVERY_OPERATIONS",
+                "--snapshot-every-bytes",
+                "RAFT_SNAPSHOT_EVERY_BYTES",
                 "--http-listen",
                 "RAFT_HTTP_LISTEN",
                 "--log-format",

@@ -152,6 +152,7 @@ impl Cluster {
                 Refusal::NotAppended(_) | Refusal::InvalidOperation(_) => Seen::RefusedNotAppended,
                 Refusal::Backpressure => Seen::RefusedBackpressure,
                 Refusal::DiskFull => Seen::RefusedDiskFull,
+                Refusal::LogFull => Seen::RefusedLogFull,
                 Refusal::SessionExpired => Seen::RefusedExpired,
                 Refusal::SequenceForgotten => Seen::RefusedForgotten,
                 Refusal::LeadershipLost => Seen::LeadershipLost,

@@ -7,7 +7,7 @@ use raftlog_raft::ids::NodeNumber;
 use raftlog_raft::message::{Body, Message};
 use raftlog_raft::time::Time;
 use raftlog_server::node::{
-    Input, Notice, Output, PeerReport, Proposal, RequestId, StartAction, ToReplicator,
+    FromReplicator, Input, Notice, Output, PeerReport, Proposal, RequestId, StartAction, ToReplicator,
 };
 use raftlog_storage::Op;
 
@@ -271,12 +271,27 @@ impl Cluster {
                 StartAction::ResumeFrom(_) => Seen::Resumed,
                 StartAction::CutTo(_) => Seen::Cut,
                 StartAction::WaitUntil(_) => Seen::Waits,
+                StartAction::Restore(_) => Seen::Restored,
             }),
+            ToReplicator::TakeSnapshot { .. } => self.count(Seen::SnapshotOrdered),
+            ToReplicator::StartOver { .. } => {
+                self.count(Seen::StartedOver);
+                return self.close_stream(number);
+            }
+            ToReplicator::Restore { .. } => {
+                let at = self.soon(Duration::from_millis(1));
+                let pod = self.pod(number);
+                pod.stream.to_node.push_back(FromReplicator::RestoreTaken);
+                let target = Target::Node(number, Some(pod.node_life));
+                self.agenda.add(at, target, Happening::Said);
+            }
             ToReplicator::Close { why } => {
                 let what = format!("node {number} closes the stream to its replicator: {why}");
                 return self.judge(violation("node and replicator belong together", what));
             }
-            ToReplicator::Feed { .. } | ToReplicator::ReadAnswer { .. } => {}
+            ToReplicator::Feed { .. }
+            | ToReplicator::ReadAnswer { .. }
+            | ToReplicator::SnapshotKept { .. } => {}
         }
         let at = self.soon(Duration::from_millis(1));
         let pod = self.pod(number);
@@ -294,6 +309,7 @@ impl Cluster {
                 self.count(Seen::ClusterFormed);
                 self.judge_cluster(number, *cluster);
             }
+            Notice::SnapshotTaken { .. } => self.count(Seen::SnapshotTaken),
             Notice::Consensus(ConsensusNotice::BecameLeader { by, .. }) => self.count(match by {
                 ElectedBy::Election => Seen::Elected,
                 ElectedBy::Transfer => Seen::ElectedByTransfer,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Config as ReplicatorConfig, Event, Replicator, StreamId};
-use raftlog_server::node::{FromReplicator, Input, Node, NodeConfig};
+use raftlog_server::node::{FromReplicator, Input, Node, NodeConfig, SnapshotPolicy};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -98,6 +98,7 @@ impl Cluster {
             election_timeout_min: timeout,
             election_timeout_max: timeout * 2,
             heartbeat_interval: timeout * 2 / 3,
+            snapshots: SnapshotPolicy::default(),
         }
     }
 
@@ -204,7 +205,7 @@ impl Cluster {
     }
 
     /// The stream between node and replicator ends; whichever is left is told.
-    fn close_stream(&mut self, number: NodeNumber) {
+    pub(super) fn close_stream(&mut self, number: NodeNumber) {
         let now = self.shown(number);
         let pod = self.pod(number);
         let Stream { id, .. } = std::mem::take(&mut pod.stream);

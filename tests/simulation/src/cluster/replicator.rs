@@ -5,9 +5,11 @@ use std::time::Duration;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_replicator::core::{
     Effect, Event, FetchId, Operation, Position, Progress as ReplicatorProgress, ReadIndexId, Refusal,
-    StartAction as ReplicatorStart, StreamId,
+    Snapshot, StartAction as ReplicatorStart, StreamId,
 };
-use raftlog_server::node::{FromReplicator, Place, Progress, StartAction, ToReplicator};
+use raftlog_server::node::{
+    FromReplicator, Place, Progress, SnapshotChunk, StartAction, StateSnapshot, ToReplicator,
+};
 
 use super::processes::Process;
 use super::{Cluster, violation};
@@ -102,8 +104,10 @@ impl Cluster {
             }
             Effect::Notice(notice) => self.tell(|| notice.to_string()),
             Effect::Fatal(why) => self.replicator_stops(number, &why),
-            // No node orders one.
-            Effect::Snapshot(..) | Effect::Close(..) | Effect::Story(_) | Effect::Stopped => {}
+            Effect::Snapshot(stream, snapshot) => {
+                self.say_to_node(number, stream, FromReplicator::Snapshot(node_snapshot(snapshot)));
+            }
+            Effect::Close(..) | Effect::Story(_) | Effect::Stopped => {}
         }
     }
 
@@ -188,6 +192,10 @@ fn heard(stream: StreamId, said: ToReplicator) -> Event {
                 StartAction::ResumeFrom(index) => ReplicatorStart::ResumeFrom(index),
                 StartAction::CutTo(index) => ReplicatorStart::CutTo(index),
                 StartAction::WaitUntil(index) => ReplicatorStart::WaitUntil(index),
+                StartAction::Restore(of) => ReplicatorStart::Restore {
+                    place: replicator_place(of.place),
+                    size: of.size,
+                },
             };
             Event::Start {
                 stream,
@@ -216,23 +224,51 @@ fn heard(stream: StreamId, said: ToReplicator) -> Event {
             id: ReadIndexId(id),
             index,
         },
-        ToReplicator::Close { .. } => Event::NodeClosed { stream },
+        ToReplicator::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
+        ToReplicator::Restore { offset, data } => Event::RestorePiece { stream, offset, data },
+        ToReplicator::SnapshotKept { index } => Event::SnapshotKept { stream, index },
+        ToReplicator::StartOver { .. } | ToReplicator::Close { .. } => Event::NodeClosed { stream },
+    }
+}
+
+fn replicator_place(place: Place) -> raftlog_replicator::core::Place {
+    raftlog_replicator::core::Place {
+        index: place.index,
+        term: place.term,
+        running_hash: place.running_hash,
+    }
+}
+
+fn node_place(place: raftlog_replicator::core::Place) -> Place {
+    Place {
+        index: place.index,
+        term: place.term,
+        running_hash: place.running_hash,
+    }
+}
+
+/// A state is short enough to be one piece.
+fn node_snapshot(snapshot: Snapshot) -> SnapshotChunk {
+    let of = StateSnapshot {
+        place: node_place(snapshot.place),
+        size: snapshot.state.len() as u64,
+    };
+    SnapshotChunk {
+        id: snapshot.id,
+        snapshot: Some(of),
+        offset: 0,
+        data: snapshot.state,
     }
 }
 
 fn node_position(position: &Position) -> raftlog_server::node::Position {
-    let place = |place: raftlog_replicator::core::Place| Place {
-        index: place.index,
-        term: place.term,
-        running_hash: place.running_hash,
-    };
     raftlog_server::node::Position {
         cluster_id: position.cluster,
         member_id: position.member,
         first_index: position.first_index,
-        last: place(position.last),
-        commit: place(position.commit),
-        executed: place(position.executed),
+        last: node_place(position.last),
+        commit: node_place(position.commit),
+        executed: node_place(position.executed),
     }
 }
 

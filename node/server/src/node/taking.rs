@@ -1,0 +1,380 @@
+//! Taking snapshots: the replicator is asked for the state of its executor, at whatever operation it chooses; meanwhile the fold
+//! is brought to the same place, entry by entry from disk, and both are stored.
+//!
+//! A second fold is kept for this, at the newest snapshot, so that no snapshot has to be read back to make the next. What is
+//! done at once is bounded: a batch of entries, or as much of the fold as may wait for the disk.
+
+use std::time::Duration;
+
+use raftlog_raft::entry::Entry;
+use raftlog_raft::fold::{Encoded, Fold};
+use raftlog_raft::ids::{LogIndex, OperationIndex};
+use raftlog_raft::log::Log;
+use raftlog_raft::message::LogPosition;
+use raftlog_raft::time::Time;
+use raftlog_storage::snapshots::{Manifest, Refused, Snapshots, Whole};
+
+use super::api::{SnapshotChunk, StateSnapshot, ToReplicator};
+use super::snapshot::Contents;
+use super::weights::Weights;
+
+/// Entries that are taken into the fold at once, in bytes on disk.
+const FOLD_BYTES: usize = 256 << 10;
+/// The fold is encoded in pieces of so many bytes, or a session more.
+const PIECE_BYTES: usize = 128 << 10;
+/// After a snapshot that came to nothing.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What it takes to take snapshots.
+#[derive(Debug)]
+pub(super) struct Taking {
+    every_operations: u64,
+    every_bytes: u64,
+    /// What the log adds up to, up to `folded`.
+    fold: Fold,
+    folded: LogIndex,
+    /// Entries from there on are being read back from disk.
+    reading_from: Option<LogIndex>,
+    state: State,
+    last_order: u64,
+    /// Nothing is ordered before, after one that came to nothing.
+    not_before: Option<Time>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// The replicator was asked, under that number.
+    Ordered(u64),
+    Storing(Storing),
+}
+
+/// A snapshot on its way to disk.
+#[derive(Debug)]
+struct Storing {
+    order: u64,
+    at: LogPosition,
+    contents: Contents,
+    /// Bytes of the replicator's state that came.
+    state_received: u64,
+    encoded: Encoded,
+    /// A piece of the fold that the disk has no time for yet.
+    piece: Vec<u8>,
+    /// Where in the snapshot that goes.
+    offset: u64,
+    finished: bool,
+    began: Time,
+}
+
+/// What taking looks at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress<'a> {
+    pub(super) log: &'a Log,
+    pub(super) weights: &'a Weights,
+    /// min(commit index, own persisted index).
+    pub(super) committed: LogIndex,
+    /// What the replicator has executed and would still know after a crash; absent while it is not fed.
+    pub(super) executed: Option<OperationIndex>,
+}
+
+impl Progress<'_> {
+    /// The last committed entry up to which there are no further operations than that one, which the log holds or begins behind.
+    fn covered_by(&self, operation: OperationIndex) -> LogIndex {
+        let next = self.log.log_index_of(operation + 1);
+        next.map_or(self.committed, |next| (next - 1).min(self.committed))
+    }
+}
+
+/// What taking wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Say(ToReplicator),
+    /// Read entries back, from the first log index through the second; then [`Taking::entries_read`].
+    Read(LogIndex, LogIndex, usize),
+    /// The replicator's state is not what this log adds up to: why, for people.
+    Refuse(String),
+}
+
+impl Taking {
+    /// `fold` is that of the log up to `folded`.
+    pub(super) fn new(every_operations: u64, every_bytes: u64, fold: Fold, folded: LogIndex) -> Self {
+        Self {
+            every_operations,
+            every_bytes,
+            fold,
+            folded,
+            reading_from: None,
+            state: State::Idle,
+            last_order: 0,
+            not_before: None,
+        }
+    }
+
+    /// Up to where the fold has come: what is behind is still needed from the log.
+    pub(super) fn folded(&self) -> LogIndex {
+        self.folded
+    }
+
+    /// When something is due though nothing happens.
+    pub(super) fn deadline(&self) -> Time {
+        self.not_before.unwrap_or(Time::NEVER)
+    }
+
+    /// Time has come for whatever is due.
+    pub(super) fn tick(&mut self, now: Time) {
+        self.not_before = self.not_before.filter(|&at| now < at);
+    }
+
+    /// Whatever there is to do now.
+    pub(super) fn poll(&mut self, progress: Progress<'_>, snapshots: &mut Snapshots, now: Time) -> Vec<Step> {
+        let newest = snapshots.newest().map_or(0, |manifest| manifest.index);
+        let mut steps = Vec::new();
+        if matches!(self.state, State::Idle) && self.not_before.is_none() && self.is_due(progress, newest) {
+            self.last_order += 1;
+            self.state = State::Ordered(self.last_order);
+            steps.push(Step::Say(ToReplicator::TakeSnapshot { id: self.last_order }));
+        }
+        let wanted = match &self.state {
+            State::Storing(storing) => storing.at.index,
+            _ => newest,
+        };
+        if self.folded < wanted {
+            if self.reading_from.is_none() {
+                self.reading_from = Some(self.folded + 1);
+                steps.push(Step::Read(self.folded + 1, wanted, FOLD_BYTES));
+            }
+        } else if let Err(why) = self.store_fold(snapshots, now) {
+            steps.push(Step::Refuse(why));
+        }
+        steps
+    }
+
+    fn is_due(&self, progress: Progress<'_>, newest: LogIndex) -> bool {
+        let Progress { log, weights, .. } = progress;
+        let Some(executed) = progress.executed.filter(|&executed| executed > 0) else {
+            return false;
+        };
+        if executed < log.base().operation_index {
+            return false;
+        }
+        let at = progress.covered_by(executed);
+        let beyond = at.saturating_sub(newest);
+        beyond >= self.every_operations || beyond > 0 && weights.between(newest, at) >= self.every_bytes
+    }
+
+    /// Entries behind the fold came back from disk.
+    pub(super) fn entries_read(&mut self, entries: &[Entry]) {
+        let first = self.reading_from.take();
+        assert!(
+            !entries.is_empty() || first != Some(self.folded + 1),
+            "entry {} is in a snapshot or on its way into one, and stays in the log until the fold has it",
+            self.folded + 1
+        );
+        for entry in entries {
+            if entry.log_index <= self.folded {
+                continue;
+            }
+            assert_eq!(entry.log_index, self.folded + 1, "entries are read in order");
+            self.fold.apply(entry);
+            self.folded = entry.log_index;
+        }
+    }
+
+    /// A piece of the replicator's state. The error says what is wrong with it: the stream must end.
+    pub(super) fn state_came(
+        &mut self,
+        chunk: SnapshotChunk,
+        progress: Progress<'_>,
+        snapshots: &mut Snapshots,
+        now: Time,
+    ) -> Result<(), String> {
+        let ours = match &self.state {
+            State::Idle => None,
+            State::Ordered(order) => Some(*order),
+            State::Storing(storing) => Some(storing.order),
+        };
+        if ours != Some(chunk.id) {
+            // Of an order that was given up.
+            return Ok(());
+        }
+        let SnapshotChunk {
+            id,
+            snapshot,
+            offset,
+            data,
+        } = chunk;
+        match (&self.state, snapshot) {
+            (State::Ordered(_), Some(of)) => self.begin(id, of, progress, snapshots, now)?,
+            (State::Storing(_), None) => {}
+            (_, None) => return Err("the first piece of its snapshot does not say of what".to_owned()),
+            (_, Some(_)) => return Err("a snapshot begins within another".to_owned()),
+        }
+        let State::Storing(storing) = &mut self.state else {
+            return Ok(());
+        };
+        let whole = storing.contents.state_bytes;
+        let end = offset.saturating_add(data.len() as u64);
+        if offset != storing.state_received || end > whole || data.is_empty() && whole > 0 {
+            return Err(format!(
+                "a piece of its snapshot is {} bytes at {offset}, where {} of {whole} bytes came before",
+                data.len(),
+                storing.state_received
+            ));
+        }
+        storing.state_received = end;
+        if snapshots.receive(offset, &data).is_err() {
+            // The disk does not keep up, and there is nobody who could be asked to wait.
+            self.try_later(snapshots, now);
+        }
+        Ok(())
+    }
+
+    /// The replicator says which operation it has chosen.
+    fn begin(
+        &mut self,
+        order: u64,
+        of: StateSnapshot,
+        progress: Progress<'_>,
+        snapshots: &mut Snapshots,
+        now: Time,
+    ) -> Result<(), String> {
+        let (log, place) = (progress.log, of.place);
+        let committed = log.operation_index_at(progress.committed);
+        if place.index > committed {
+            return Err(format!(
+                "its snapshot holds operation {}, of which {committed} are committed here",
+                place.index
+            ));
+        }
+        let newest = snapshots.newest().map_or(0, |manifest| manifest.index);
+        let at = progress.covered_by(place.index);
+        let term = log.log_index_of(place.index).and_then(|own| log.term_at(own));
+        let Some(term) = term.filter(|_| at > newest && at >= self.folded) else {
+            // It went back, or a newer snapshot came from elsewhere meanwhile.
+            self.try_later(snapshots, now);
+            return Ok(());
+        };
+        if term != place.term {
+            return Err(format!(
+                "its snapshot is at operation {} of term {}, which is of term {term} here",
+                place.index, place.term
+            ));
+        }
+        let at = LogPosition {
+            index: at,
+            term: log.term_at(at).unwrap_or(term),
+        };
+        let contents = Contents {
+            place,
+            state_bytes: of.size,
+        };
+        let manifest = Manifest {
+            index: at.index,
+            term: at.term,
+            metadata: contents.encode(),
+            whole: Whole::default(),
+        };
+        match snapshots.begin(manifest, false) {
+            Ok(_) => {
+                self.state = State::Storing(Storing {
+                    order,
+                    at,
+                    contents,
+                    state_received: 0,
+                    encoded: Encoded::default(),
+                    piece: Vec::new(),
+                    offset: of.size,
+                    finished: false,
+                    began: now,
+                });
+                Ok(())
+            }
+            Err(refused) => Err(format!("its snapshot of {} bytes is refused: {refused}", of.size)),
+        }
+    }
+
+    /// Once the state is there and the fold at its place: as much of the fold as may wait for the disk.
+    fn store_fold(&mut self, snapshots: &mut Snapshots, now: Time) -> Result<(), String> {
+        let State::Storing(storing) = &mut self.state else {
+            return Ok(());
+        };
+        let Contents { place, state_bytes } = storing.contents;
+        if storing.finished || storing.state_received < state_bytes {
+            return Ok(());
+        }
+        assert_eq!(
+            (self.folded, self.fold.operation_index),
+            (storing.at.index, place.index),
+            "the fold is at the place of the state"
+        );
+        if self.fold.running_hash != place.running_hash {
+            let why = format!(
+                "it has executed other operations up to index {} than are committed here (running hash {:016x}, here \
+                 {:016x})",
+                place.index, place.running_hash, self.fold.running_hash
+            );
+            self.try_later(snapshots, now);
+            return Err(why);
+        }
+        while !storing.encoded.is_whole() || !storing.piece.is_empty() {
+            if storing.piece.is_empty() {
+                self.fold
+                    .encode_piece(&mut storing.encoded, PIECE_BYTES, &mut storing.piece);
+            }
+            match snapshots.receive(storing.offset, &storing.piece) {
+                Ok(()) => {
+                    storing.offset += storing.piece.len() as u64;
+                    storing.piece.clear();
+                }
+                // Again when the disk has taken some.
+                Err(Refused::Busy) => return Ok(()),
+                Err(_) => {
+                    self.try_later(snapshots, now);
+                    return Ok(());
+                }
+            }
+        }
+        storing.finished = true;
+        if snapshots.finish().is_err() {
+            self.try_later(snapshots, now);
+        }
+        Ok(())
+    }
+
+    /// A snapshot is on disk, whole: the operation at which it is and how long that took, where it was taken here.
+    pub(super) fn saved(&mut self, index: LogIndex, now: Time) -> Option<(OperationIndex, Duration)> {
+        let State::Storing(storing) = &self.state else {
+            return None;
+        };
+        if storing.at.index != index || !storing.finished {
+            return None;
+        }
+        let taken = (storing.contents.place.index, now - storing.began);
+        self.state = State::Idle;
+        Some(taken)
+    }
+
+    /// The stream to the replicator ended: what did not come will not.
+    pub(super) fn stream_closed(&mut self, snapshots: &mut Snapshots) {
+        let waits = match &self.state {
+            State::Idle => false,
+            State::Ordered(_) => true,
+            State::Storing(storing) => storing.state_received < storing.contents.state_bytes,
+        };
+        if waits {
+            self.give_up(snapshots);
+        }
+    }
+
+    fn try_later(&mut self, snapshots: &mut Snapshots, now: Time) {
+        self.give_up(snapshots);
+        self.not_before = Some(now + RETRY);
+    }
+
+    /// Whatever is under way is not wanted any more.
+    fn give_up(&mut self, snapshots: &mut Snapshots) {
+        if let State::Storing(_) = std::mem::replace(&mut self.state, State::Idle) {
+            snapshots.abandon();
+        }
+    }
+}

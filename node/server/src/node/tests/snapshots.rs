@@ -1,0 +1,568 @@
+//! Snapshots, from the order to the replicator to the log that begins behind them, with a replicator that is played.
+
+use bytes::Bytes;
+use raftlog_raft::entry::{Operation, SessionStamp};
+use raftlog_raft::fold::running_hash;
+use raftlog_storage::snapshots::CHUNK_BYTES;
+
+use super::*;
+
+/// A replicator as it should be, unless it is told to be another.
+#[derive(Debug, Default)]
+struct Replicator {
+    last: Place,
+    executed: Place,
+    /// Operations that are committed and not executed.
+    waiting: Vec<Place>,
+    is_stuck: bool,
+    /// Bytes of its state.
+    state_bytes: usize,
+    /// Does not answer orders.
+    is_deaf: bool,
+    order: Option<u64>,
+    /// A state that comes.
+    restoring: Option<(StateSnapshot, Vec<u8>)>,
+    restored: u32,
+    kept: u64,
+    closed: Vec<String>,
+}
+
+impl Replicator {
+    fn position(&self) -> Position {
+        Position {
+            cluster_id: None,
+            member_id: None,
+            first_index: 0,
+            last: self.last,
+            commit: self.executed,
+            executed: self.executed,
+        }
+    }
+
+    fn progress(&self) -> FromReplicator {
+        FromReplicator::Progress(Progress {
+            last_index: self.last.index,
+            commit_index: self.executed.index,
+            executed_index: self.executed.index,
+            durable_executed_index: self.executed.index,
+        })
+    }
+
+    /// The state that executing so many operations leaves.
+    fn state(&self, at: u64) -> Vec<u8> {
+        let seed = at.to_le_bytes();
+        let bytes = seed.into_iter().cycle().zip((0..=250).cycle());
+        bytes
+            .map(|(seed, byte): (u8, u8)| seed ^ byte)
+            .take(self.state_bytes)
+            .collect()
+    }
+
+    fn hears(&mut self, said: ToReplicator) -> Vec<FromReplicator> {
+        match said {
+            ToReplicator::Start { action, .. } => {
+                if let StartAction::Restore(of) = action {
+                    self.restoring = Some((of, Vec::new()));
+                }
+                Vec::new()
+            }
+            ToReplicator::Feed { operations, .. } => {
+                for fed in operations {
+                    assert_eq!(
+                        fed.index,
+                        self.last.index + 1,
+                        "operations come one after the other"
+                    );
+                    let hash = running_hash(self.last.running_hash, fed.index, fed.term, &fed.data);
+                    assert_eq!(hash, fed.running_hash);
+                    let (index, term) = (fed.index, fed.term);
+                    self.last = Place {
+                        index,
+                        term,
+                        running_hash: hash,
+                    };
+                    self.waiting.push(self.last);
+                }
+                self.execute()
+            }
+            ToReplicator::TakeSnapshot { id } => {
+                self.order = Some(id);
+                self.execute()
+            }
+            ToReplicator::Restore { offset, data } => self.restore(offset, &data),
+            ToReplicator::SnapshotKept { index } => {
+                assert!(index >= self.kept);
+                self.kept = index;
+                Vec::new()
+            }
+            ToReplicator::StartOver { why } | ToReplicator::Close { why } => {
+                self.closed.push(why);
+                Vec::new()
+            }
+            ToReplicator::ReadAnswer { .. } => Vec::new(),
+        }
+    }
+
+    fn execute(&mut self) -> Vec<FromReplicator> {
+        if self.is_stuck {
+            return vec![self.progress()];
+        }
+        self.executed = self.waiting.drain(..).next_back().unwrap_or(self.executed);
+        let mut says = vec![self.progress()];
+        if let Some(id) = self.order.take_if(|_| !self.is_deaf) {
+            says.extend(self.snapshot(id));
+        }
+        says
+    }
+
+    fn snapshot(&self, id: u64) -> Vec<FromReplicator> {
+        let state = self.state(self.executed.index);
+        let of = StateSnapshot {
+            place: self.executed,
+            size: state.len() as u64,
+        };
+        let pieces: Vec<&[u8]> = if state.is_empty() {
+            vec![&[]]
+        } else {
+            state.chunks(100_000).collect()
+        };
+        let mut offset = 0;
+        let mut chunks = Vec::new();
+        for piece in pieces {
+            chunks.push(FromReplicator::Snapshot(SnapshotChunk {
+                id,
+                snapshot: (offset == 0).then_some(of),
+                offset,
+                data: piece.to_vec().into(),
+            }));
+            offset += piece.len() as u64;
+        }
+        chunks
+    }
+
+    fn restore(&mut self, offset: u64, data: &[u8]) -> Vec<FromReplicator> {
+        let (of, state) = self.restoring.as_mut().expect("a state was announced");
+        assert_eq!(offset, state.len() as u64, "pieces come in order");
+        state.extend_from_slice(data);
+        let mut says = vec![FromReplicator::RestoreTaken];
+        if state.len() as u64 == of.size {
+            let (place, state) = (of.place, std::mem::take(state));
+            assert!(
+                state == self.state(place.index),
+                "it is the state at {}",
+                place.index
+            );
+            (self.last, self.executed) = (place, place);
+            self.restoring = None;
+            self.restored += 1;
+            says.push(self.progress());
+        }
+        says
+    }
+}
+
+/// A cluster of one, with its replicator.
+struct Pod {
+    alone: Alone,
+    replicator: Replicator,
+    last_request: u64,
+    policy: SnapshotPolicy,
+}
+
+impl Pod {
+    fn new(every_operations: u64, state_bytes: usize) -> Self {
+        let policy = SnapshotPolicy {
+            every_operations,
+            every_bytes: None,
+        };
+        Self::with(policy, state_bytes)
+    }
+
+    fn with(policy: SnapshotPolicy, state_bytes: usize) -> Self {
+        let replicator = Replicator {
+            state_bytes,
+            ..Replicator::default()
+        };
+        Self::start(MemoryDisk::new(1 << 30), policy, replicator).unwrap()
+    }
+
+    fn start(disk: MemoryDisk, policy: SnapshotPolicy, replicator: Replicator) -> Result<Self, OpenError> {
+        let peers = BTreeMap::from([(1, "node1:5001".to_owned())]);
+        let mut pod = Self {
+            alone: Alone::open(disk, peers, policy)?,
+            replicator,
+            last_request: 0,
+            policy,
+        };
+        pod.alone.run(Duration::from_secs(10));
+        pod.connect();
+        Ok(pod)
+    }
+
+    /// Both processes die, and the node's disk loses what was not synced.
+    fn restart(self) -> Result<Self, OpenError> {
+        Self::start(self.alone.disk, self.policy, self.replicator)
+    }
+
+    fn say(&mut self, said: FromReplicator) {
+        self.alone.node.handle(self.alone.now, Input::Replicator(said));
+        self.alone.run(Duration::ZERO);
+    }
+
+    fn connect(&mut self) {
+        self.say(FromReplicator::Closed);
+        self.alone.said.clear();
+        self.replicator.order = None;
+        self.replicator.restoring = None;
+        self.say(FromReplicator::Opened);
+        self.say(FromReplicator::Position(self.replicator.position()));
+        self.settle();
+    }
+
+    /// Until node and replicator have nothing more to say to each other.
+    fn settle(&mut self) {
+        while !self.alone.said.is_empty() {
+            for said in std::mem::take(&mut self.alone.said) {
+                for answer in self.replicator.hears(said) {
+                    self.say(answer);
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, data: Vec<u8>, session: Option<SessionStamp>) -> Result<Committed, Refusal> {
+        self.last_request += 1;
+        let operation = Operation {
+            data: data.into(),
+            session,
+        };
+        let proposal = Proposal {
+            id: self.last_request,
+            stream: None,
+            proposed: Proposed::Operation(operation),
+        };
+        self.alone
+            .node
+            .handle(self.alone.now, Input::Submit(vec![proposal]));
+        self.alone.run(Duration::from_millis(1));
+        self.settle();
+        self.alone
+            .answers
+            .remove(&self.last_request)
+            .expect("it is decided")
+    }
+
+    fn submit_many(&mut self, operations: u64) {
+        for _ in 0..operations {
+            self.submit(b"operation".to_vec(), None).unwrap();
+        }
+    }
+
+    fn status(&self) -> Status {
+        self.alone.node.status(self.alone.now)
+    }
+
+    fn snapshot_files(&self) -> Vec<raftlog_storage::FileName> {
+        let names = self.alone.disk.names().into_iter();
+        names
+            .filter(|name| name.to_string().starts_with("snapshot-"))
+            .collect()
+    }
+}
+
+#[test]
+fn snapshots_are_taken_and_the_log_begins_behind_the_older_one() {
+    for state_bytes in [0, 10, 3 * CHUNK_BYTES + 5] {
+        let mut pod = Pod::new(10, state_bytes);
+        let stamp = SessionStamp {
+            client_id: "c".into(),
+            sequence: 1,
+            acknowledged_through: 0,
+        };
+        let first = pod.submit(b"first".to_vec(), Some(stamp.clone())).unwrap();
+        pod.submit_many(50);
+        let status = pod.status();
+        assert_eq!(status.last_index, 51);
+        assert!(
+            (40..=51).contains(&status.kept.snapshot_index),
+            "{}",
+            status.kept.snapshot_index
+        );
+        assert!(
+            (30..=41).contains(&status.kept.first_index),
+            "{}",
+            status.kept.first_index
+        );
+        assert_eq!(pod.replicator.kept + 1, status.kept.first_index);
+        assert_eq!(pod.snapshot_files().len(), 2);
+        let again = pod.submit(b"first".to_vec(), Some(stamp.clone())).unwrap();
+        assert_eq!(
+            again.operation_index, first.operation_index,
+            "the session is in the fold"
+        );
+        let mut pod = pod.restart().unwrap();
+        let after = pod.status();
+        assert_eq!(
+            (
+                after.last_index,
+                after.running_hash,
+                after.kept.first_index,
+                after.kept.snapshot_index
+            ),
+            (
+                51,
+                status.running_hash,
+                status.kept.first_index,
+                status.kept.snapshot_index
+            )
+        );
+        let again = pod.submit(b"first".to_vec(), Some(stamp)).unwrap();
+        assert_eq!(again.operation_index, first.operation_index);
+        pod.submit_many(30);
+        assert!(
+            pod.status().kept.first_index > status.kept.first_index,
+            "it goes on"
+        );
+        assert_eq!(pod.replicator.restored, 0);
+        assert_eq!(pod.replicator.closed, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_replicator_that_lacks_what_is_in_a_snapshot_gets_that_first() {
+    for state_bytes in [0, 10, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES + 5] {
+        let mut pod = Pod::new(10, state_bytes);
+        pod.submit_many(50);
+        let before = pod.replicator.executed;
+        pod.replicator = Replicator {
+            state_bytes,
+            ..Replicator::default()
+        };
+        pod.connect();
+        assert_eq!((pod.replicator.restored, pod.replicator.executed), (1, before));
+        assert!(pod.status().replicator.connected);
+        pod.submit_many(1);
+        assert_eq!(pod.replicator.executed.index, 51);
+    }
+}
+
+/// What it has is compared at the very place where the log begins, too.
+#[test]
+fn a_replicator_that_is_at_the_beginning_of_the_log_goes_on_there() {
+    let mut pod = Pod::new(10, 0);
+    let mut places = vec![Place::default()];
+    for _ in 0..50 {
+        pod.submit_many(1);
+        places.push(pod.replicator.executed);
+    }
+    let base = pod.status().kept.first_index - 1;
+    let at = |index: u64| places[usize::try_from(index).unwrap()];
+    for (index, restored) in [(base, 0), (base + 1, 0), (base - 1, 1)] {
+        pod.replicator = Replicator {
+            last: at(index),
+            executed: at(index),
+            ..Replicator::default()
+        };
+        pod.connect();
+        assert_eq!(
+            (pod.replicator.restored, pod.replicator.executed),
+            (restored, at(50)),
+            "{index}"
+        );
+    }
+    let other = Place {
+        running_hash: 1,
+        ..at(base)
+    };
+    pod.replicator = Replicator {
+        last: other,
+        executed: other,
+        ..Replicator::default()
+    };
+    pod.connect();
+    assert_eq!(pod.replicator.closed.len(), 1, "it has executed something else");
+}
+
+#[test]
+fn a_replicator_that_does_not_execute_fills_the_log_and_no_more() {
+    let policy = SnapshotPolicy {
+        every_operations: u64::MAX,
+        every_bytes: Some(1 << 20),
+    };
+    let mut pod = Pod::with(policy, 10);
+    pod.replicator.is_stuck = true;
+    let refused = (0..100)
+        .map(|_| pod.submit(vec![0; 100 << 10], None))
+        .find_map(Result::err);
+    assert_eq!(refused, Some(Refusal::LogFull));
+    assert!(pod.status().kept.log_full);
+    assert_eq!(
+        pod.status().kept.first_index,
+        1,
+        "nothing is compacted that no snapshot holds"
+    );
+    let mut pod = pod.restart().unwrap();
+    assert!(pod.status().kept.log_full, "also after a restart");
+    pod.replicator.is_stuck = false;
+    for said in pod.replicator.execute() {
+        pod.say(said);
+    }
+    pod.settle();
+    assert!(!pod.status().kept.log_full, "{:?}", pod.status());
+    for _ in 0..200 {
+        pod.submit(vec![0; 100 << 10], None).unwrap();
+    }
+    assert!(pod.status().kept.first_index > 150);
+}
+
+#[test]
+fn the_older_snapshot_serves_where_the_newer_one_is_damaged() {
+    let mut pod = Pod::new(10, 10);
+    pod.submit_many(50);
+    let newest = pod.snapshot_files().pop().unwrap();
+    let (first, hash) = (pod.status().kept.first_index, pod.status().running_hash);
+    // The last sector that holds something: the chunk with state and fold.
+    let content = pod.alone.disk.content(newest).unwrap();
+    let at = content.iter().rposition(|&byte| byte != 0).unwrap();
+    assert!(pod.alone.disk.rot(newest, at));
+    let mut pod = pod.restart().unwrap();
+    assert_eq!(
+        (pod.status().kept.first_index, pod.status().running_hash),
+        (first, hash)
+    );
+    assert!(
+        pod.alone
+            .notices
+            .iter()
+            .any(|line| line.contains(&newest.to_string())),
+        "{:?}",
+        pod.alone.notices
+    );
+    pod.submit_many(30);
+    assert!(pod.status().kept.first_index > first);
+}
+
+#[test]
+fn a_log_whose_beginning_no_snapshot_holds_is_refused() {
+    let mut pod = Pod::new(10, 10);
+    pod.submit_many(50);
+    for file in pod.snapshot_files() {
+        let content = pod.alone.disk.content(file).unwrap();
+        let at = content.iter().rposition(|&byte| byte != 0).unwrap();
+        assert!(pod.alone.disk.rot(file, at));
+    }
+    let files = pod.snapshot_files();
+    let damaged = pod.restart().err().unwrap().to_string();
+    assert!(
+        files.iter().any(|file| damaged.contains(&file.to_string())),
+        "{damaged}"
+    );
+    assert!(
+        damaged.contains("at offset") && damaged.contains("raftctl member replace"),
+        "{damaged}"
+    );
+
+    let mut pod = Pod::new(10, 10);
+    pod.submit_many(50);
+    for file in pod.snapshot_files() {
+        pod.alone.disk.execute(&Op::Remove { file }).unwrap();
+    }
+    let missing = pod.restart().err().unwrap().to_string();
+    assert!(
+        missing.contains("is missing") && missing.contains("raftctl member replace"),
+        "{missing}"
+    );
+}
+
+type Bend = fn(&mut SnapshotChunk, u64);
+
+/// Nothing that a replicator says ends the node, or is stored.
+#[test]
+fn answers_that_cannot_be_close_the_stream() {
+    let place = |pod: &Pod| pod.replicator.executed;
+    let bends: [(&str, Bend, bool); 9] = [
+        ("good", |_, _| {}, false),
+        ("another order", |chunk, _| chunk.id += 7, false),
+        ("not said of what", |chunk, _| chunk.snapshot = None, true),
+        (
+            "later than all",
+            |chunk, _| chunk.snapshot.as_mut().unwrap().place.index += 1,
+            true,
+        ),
+        (
+            "another term",
+            |chunk, _| chunk.snapshot.as_mut().unwrap().place.term += 1,
+            true,
+        ),
+        (
+            "another hash",
+            |chunk, _| chunk.snapshot.as_mut().unwrap().place.running_hash += 1,
+            true,
+        ),
+        (
+            "longer than it says",
+            |chunk, _| chunk.snapshot.as_mut().unwrap().size -= 1,
+            true,
+        ),
+        ("not from its beginning", |chunk, _| chunk.offset = 1, true),
+        ("empty", |chunk, _| chunk.data = Bytes::new(), true),
+    ];
+    for (name, bend, closes) in bends {
+        let mut pod = Pod::new(10, 10);
+        pod.replicator.is_deaf = true;
+        pod.submit_many(20);
+        let order = pod.replicator.order.expect("it was ordered");
+        let Some(FromReplicator::Snapshot(mut chunk)) = pod.replicator.snapshot(order).pop() else {
+            panic!("a state of 10 bytes is one piece")
+        };
+        bend(&mut chunk, place(&pod).index);
+        pod.say(FromReplicator::Snapshot(chunk));
+        pod.settle();
+        let status = pod.status();
+        assert_eq!(
+            pod.replicator.closed.len(),
+            usize::from(closes),
+            "{name}: {:?}",
+            pod.replicator.closed
+        );
+        assert_eq!(status.kept.snapshot_index > 0, name == "good", "{name}");
+        // And once it behaves, it is asked again.
+        pod.replicator.is_deaf = false;
+        pod.connect();
+        pod.alone.run(Duration::from_secs(20));
+        pod.settle();
+        assert!(pod.status().kept.snapshot_index > 0, "{name}");
+    }
+}
+
+/// What was announced cannot be read to its end: the older snapshot has to do.
+#[test]
+fn a_restore_that_cannot_go_on_starts_over() {
+    let state_bytes = 4 * CHUNK_BYTES;
+    let mut pod = Pod::new(10, state_bytes);
+    pod.submit_many(50);
+    let newest = pod.snapshot_files().pop().unwrap();
+    let (index, older) = (
+        pod.status().kept.snapshot_index,
+        pod.status().kept.first_index - 1,
+    );
+    assert!(pod.alone.disk.rot(newest, 2 * CHUNK_BYTES));
+    pod.replicator = Replicator {
+        state_bytes,
+        ..Replicator::default()
+    };
+    pod.connect();
+    assert_eq!(pod.replicator.closed.len(), 1, "{:?}", pod.replicator.closed);
+    assert_eq!(pod.replicator.restored, 0);
+    assert!(
+        pod.alone
+            .notices
+            .iter()
+            .any(|line| line.contains("corrupt at offset"))
+    );
+    assert!(pod.status().kept.snapshot_index < index);
+    pod.connect();
+    assert_eq!(pod.replicator.restored, 1);
+    assert!(pod.replicator.executed.index >= 50 && older < 50);
+    assert_eq!(pod.alone.stopped, None);
+}
