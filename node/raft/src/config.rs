@@ -7,6 +7,13 @@ use crate::ids::{MemberId, NodeNumber};
 /// No leader's election timeout is longer: more is not believed, as a voter sticks to what it has heard for ever.
 pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
+/// By how much, in millionths, one member's clock may run slower than another's: what a lease is shorter than the time for
+/// which voters stick to their leader. 10 %, so each of two clocks may be wrong by 5 %, where those of computers are wrong by
+/// less than 0.1 %. A leader whose clock is slower still, or stands still while it is not running (a virtual machine that is
+/// paused without being told), may take an expired lease for a valid one: a read may then miss what another leader has
+/// acknowledged meanwhile. Nothing else relies on it: no operation is lost, changed or appended twice by any clock.
+pub const CLOCK_DRIFT_MAX_MILLIONTHS: u32 = 100_000;
+
 /// Settings of one member. Bytes are weights as of [`crate::entry::Entry::weight`].
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -14,7 +21,7 @@ pub struct Config {
     pub id: MemberId,
     /// Its node number, for lines while no configuration lists it.
     pub node: NodeNumber,
-    /// Lower end of the election timeout: what voters stick to a leader for.
+    /// Lower end of the election timeout: what voters stick to a leader for, and what leases are derived from.
     pub election_timeout_min: Duration,
     /// Upper end: when a leader without a quorum steps down.
     pub election_timeout_max: Duration,
@@ -31,6 +38,9 @@ pub struct Config {
     pub recent_bytes_max: usize,
     /// ReadIndex requests that wait at one member; beyond it refuses.
     pub reads_max: usize,
+    /// Whether it answers reads by its lease while it leads and has one. Without, each read takes a round to a majority, and
+    /// no read relies on clocks.
+    pub lease_reads: bool,
 }
 
 impl Config {
@@ -47,6 +57,14 @@ impl Config {
             uncommitted_bytes_max: 16 << 20,
             recent_bytes_max: 8 << 20,
             reads_max: 10_000,
+            lease_reads: true,
         }
+    }
+
+    /// How long a lease lasts from the send time of the round that a majority has answered.
+    pub fn lease(&self) -> Duration {
+        let kept = 1_000_000 - CLOCK_DRIFT_MAX_MILLIONTHS;
+        // Voters do not stick for longer than the limit, whatever a leader states.
+        self.election_timeout_min.min(ELECTION_TIMEOUT_MAX) * kept / 1_000_000
     }
 }

@@ -46,4 +46,4 @@ pub mod time;
 
 pub use config::Config;
 pub use effect::Effect;
-pub use raft::{Installed, Progress, Raft, RoleName};
+pub use raft::{Installed, Progress, Raft, ReadCounts, RoleName};

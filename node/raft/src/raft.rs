@@ -3,6 +3,7 @@
 mod election;
 mod follower;
 mod leader;
+mod lease;
 mod members;
 mod progress;
 mod reads;
@@ -31,6 +32,7 @@ use election::Ballot;
 use follower::Following;
 use leader::Leading;
 pub use progress::Progress;
+pub use reads::ReadCounts;
 pub use snapshot::Installed;
 use transfer::Transfer;
 
@@ -46,6 +48,8 @@ pub struct Raft {
     voted_for: Option<MemberId>,
     /// The largest minimum election timeout that a leader has stated.
     stated_minimum: Duration,
+    /// What has to be on disk so that the stated minimum is.
+    stated_by: Ticket,
     log: Log,
     commit: LogIndex,
     durability: Durability,
@@ -65,6 +69,7 @@ pub struct Raft {
     streams: BTreeMap<StreamId, Option<Term>>,
     /// This member's own ReadIndex requests under way to the leader.
     reads: BTreeMap<RequestId, Time>,
+    read_counts: ReadCounts,
     transfer: Option<Transfer>,
 
     // What the next flush carries out.
@@ -124,6 +129,7 @@ impl Raft {
             term,
             voted_for: hard_state.voted_for.filter(|_| hard_state.term == term),
             stated_minimum: hard_state.stated_minimum.min(ELECTION_TIMEOUT_MAX),
+            stated_by: 0,
             commit,
             durability,
             role: Role::Follower(Following::new(commit)),
@@ -135,6 +141,7 @@ impl Raft {
             refused: None,
             streams: BTreeMap::new(),
             reads: BTreeMap::new(),
+            read_counts: ReadCounts::default(),
             transfer: None,
             truncate_from: None,
             entries: Vec::new(),
@@ -192,6 +199,11 @@ impl Raft {
     /// The configuration in force.
     pub fn configuration(&self) -> &Configuration {
         &self.log.fold().configuration
+    }
+
+    /// The reads that it has answered while it led.
+    pub fn read_counts(&self) -> ReadCounts {
+        self.read_counts
     }
 
     /// Whether submissions are refused because the disk is full.
@@ -427,7 +439,9 @@ impl Raft {
     fn reset_election_timer(&mut self, now: Time) {
         let (low, high) = (self.config.election_timeout_min, self.config.election_timeout_max);
         let spread = u64::try_from(high.saturating_sub(low).as_micros()).unwrap_or(u64::MAX - 1);
-        self.election_deadline = now + low + Duration::from_micros(self.random.random_range(0..=spread));
+        // To campaign is to vote, too.
+        self.election_deadline =
+            now + self.stickiness() + Duration::from_micros(self.random.random_range(0..=spread));
     }
 
     /// Tells a line.

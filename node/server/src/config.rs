@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) election_timeout_max: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) snapshots: SnapshotPolicy,
+    pub(crate) lease_reads: bool,
     pub(crate) http_listen: SocketAddr,
     pub(crate) log_format: LogFormat,
 }
@@ -97,6 +98,7 @@ impl Config {
                 every_operations: flags.snapshot_every_operations,
                 every_bytes: flags.snapshot_every_bytes,
             },
+            lease_reads: flags.lease_reads,
             http_listen: flags.http_listen,
             log_format: flags.log_format,
         })
@@ -276,6 +278,7 @@ mod tests {
         assert_eq!(config.election_timeout_max, Duration::from_secs(3));
         assert_eq!(config.heartbeat_interval, Duration::from_secs(1));
         assert_eq!(config.snapshots, SnapshotPolicy::default());
+        assert!(config.lease_reads);
         assert_eq!(config.log_format, LogFormat::Plain);
         assert_eq!(config.peer_listen, None);
     }
@@ -362,6 +365,16 @@ mod tests {
     fn the_shortest_heartbeat_interval_goes_with_the_shortest_election_timeout() {
         let config = config("--id 1 --election-timeout 20ms..40ms --heartbeat-interval 10ms").unwrap();
         assert_eq!(config.heartbeat_interval, HEARTBEAT_MIN);
+    }
+
+    #[test]
+    fn leases_can_be_done_without() {
+        assert!(!config("--id 1 --lease-reads false").unwrap().lease_reads);
+        assert!(
+            config("--id 1 --lease-reads never")
+                .unwrap_err()
+                .contains("--lease-reads")
+        );
     }
 
     #[test]

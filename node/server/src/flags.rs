@@ -93,6 +93,12 @@ pub(crate) struct Flags {
     #[arg(long, env = "RAFT_SNAPSHOT_EVERY_BYTES", value_name = "BYTES", value_parser = bytes)]
     pub(crate) snapshot_every_bytes: Option<u64>,
 
+    /// As leader, answer reads by a lease where there is one; false where clocks may differ in rate by more than 10 %, or stop
+    /// while a machine is paused
+    #[arg(long, env = "RAFT_LEASE_READS", value_name = "true|false", default_value_t = true,
+          action = clap::ArgAction::Set)]
+    pub(crate) lease_reads: bool,
+
     /// Address to serve /livez, /readyz, /metrics and /status on
     #[arg(
         long,

@@ -34,6 +34,12 @@ pub(crate) struct DiskOp {
     pub(crate) op: &'static str,
 }
 
+/// Label `by`: lease or round.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AnsweredBy {
+    pub(crate) by: &'static str,
+}
+
 /// All metrics of a node. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -59,6 +65,7 @@ pub(crate) struct Metrics {
     follower_in_flight_bytes: Family<Peer, Level>,
     elections: Counter,
     leader_changes: Counter,
+    reads: Family<AnsweredBy, Counter>,
     pub(crate) proposals: Counter,
     pub(crate) refusals: Family<Reason, Counter>,
     pub(crate) forwards: Counter,
@@ -102,6 +109,7 @@ impl Metrics {
             follower_in_flight_bytes: Family::default(),
             elections: Counter::default(),
             leader_changes: Counter::default(),
+            reads: Family::default(),
             proposals: Counter::default(),
             refusals: Family::default(),
             forwards: Counter::default(),
@@ -219,6 +227,11 @@ impl Metrics {
             "Times another leader became known",
             self.leader_changes.clone(),
         );
+        registry.register(
+            "reads",
+            "Linearizable reads answered as leader, by lease or after a round to a majority",
+            self.reads.clone(),
+        );
     }
 
     fn register_traffic(&self, registry: &mut Registry) {
@@ -318,6 +331,10 @@ impl Metrics {
                 .get_or_create(&Peer { node: member.node })
                 .set(member.in_flight_bytes);
         }
+        for (by, count) in [("lease", now.reads.by_lease), ("round", now.reads.by_round)] {
+            let counter = self.reads.get_or_create(&AnsweredBy { by });
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let stood = |status: &Status| status.role == Role::Candidate;
         if stood(now) && (!stood(before) || before.term != now.term) {
             self.elections.inc();
@@ -360,7 +377,7 @@ mod tests {
     use crate::readiness::tests::follower;
 
     #[test]
-    fn elections_and_leader_changes_are_counted_once() {
+    fn elections_leader_changes_and_reads_are_counted_once() {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let follows = follower();
@@ -368,6 +385,7 @@ mod tests {
         (stands.role, stands.term, stands.leader) = (Role::Candidate, 4, None);
         let mut leads = follower();
         (leads.role, leads.term) = (Role::Leader, 4);
+        leads.reads.by_lease = 3;
         for pair in [&follows, &stands, &stands, &leads, &leads].windows(2) {
             let [before, now] = pair else { continue };
             metrics.observe_status(before, now);
@@ -376,5 +394,8 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("\nraftlog_node_is_leader 1\n"), "{text}");
+        for line in ["reads_total{by=\"lease\"} 3", "reads_total{by=\"round\"} 0"] {
+            assert!(text.contains(&format!("\nraftlog_node_{line}\n")), "{text}");
+        }
     }
 }

@@ -80,7 +80,7 @@ pub(crate) mod tests {
     use raftlog_raft::ids::{ClusterId, MemberId};
 
     use super::*;
-    use crate::node::{Leader, Progress, ReplicatorView};
+    use crate::node::{Leader, Progress, ReadCounts, ReplicatorView};
 
     pub(crate) fn follower() -> Status {
         Status {
@@ -116,6 +116,7 @@ pub(crate) mod tests {
             disk_full: false,
             kept: crate::node::Kept::default(),
             waiting_for: None,
+            reads: ReadCounts::default(),
             memory_bytes: 0,
             disk_bytes: 0,
             disk_segments: 0,

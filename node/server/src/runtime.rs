@@ -111,6 +111,7 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
             election_timeout_max: config.election_timeout_max,
             heartbeat_interval: config.heartbeat_interval,
             snapshots: config.snapshots,
+            lease_reads: config.lease_reads,
         };
         open_folder(&config.data_dir, &node_config)
     });

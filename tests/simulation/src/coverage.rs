@@ -90,6 +90,8 @@ events! {
     SessionOpened "client: session opened",
     ReadByNode "read: linearizable through a node",
     ReadByReplicator "read: linearizable through a replicator",
+    ReadByLease "read: answered by a leader under its lease",
+    ReadByRound "read: answered by a leader after a round",
     ReadRefused "read: refused",
     Executed "replicator: operation executed",
     ExecutedAgain "replicator: executed again after a crash",

@@ -390,6 +390,14 @@ impl Invariants {
         self.executions.get(&node).map_or(0, |seen| seen.last)
     }
 
+    /// A lease ends before anybody else can be elected (thesis 6.4.1): `holders` lead under one while another member becomes
+    /// leader.
+    pub fn elected_beside_leases(elected: NodeNumber, holders: &[NodeNumber]) -> Verdict {
+        demand(holders.is_empty(), "leases end before elections", || {
+            format!("node {elected} becomes leader while {holders:?} may read under their leases")
+        })
+    }
+
     /// Linearizable reads: a read sees everything that was acknowledged, or read by somebody, before it began (`floor`), and
     /// nothing that is not committed.
     pub fn read(&self, floor: OperationIndex, index: OperationIndex) -> Verdict {
@@ -641,6 +649,13 @@ mod tests {
         let seen = cluster(&[1, 1, 1], 3);
         assert_eq!(found(seen.read(2, 1)), "linearizable reads");
         assert_eq!(found(seen.read(2, 3)), "linearizable reads");
+    }
+
+    #[test]
+    fn a_leader_beside_a_lease() {
+        Invariants::elected_beside_leases(1, &[]).unwrap();
+        let bad = Invariants::elected_beside_leases(1, &[2]);
+        assert_eq!(found(bad), "leases end before elections");
     }
 
     #[test]

@@ -11,6 +11,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::fault::Fault;
 
+/// A clock runs wrong by at most so much: of two of them, one is then slower than the other by just what leases allow.
+const DRIFT_MILLIONTHS_MAX: u64 = 52_000;
+
 /// The options of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -44,8 +47,12 @@ pub struct Options {
     pub disk_max: Duration,
     /// Size of each volume.
     pub volume_bytes: u64,
-    /// Clocks run wrong by up to so many millionths.
+    /// Clocks run wrong by up to so many millionths; within what leases allow.
     pub drift_millionths: u64,
+    /// Leaders answer reads by their leases.
+    pub lease_reads: bool,
+    /// Nodes start with less patience than others now and then, a leader's too.
+    pub uneven_timeouts: bool,
     /// The mean time between two faults of each kind.
     pub faults: BTreeMap<Fault, Duration>,
 }
@@ -71,7 +78,9 @@ impl Options {
             late_of: u32::try_from(one_of(&[0, 20, 200])).expect("it is small"),
             disk_max: Duration::from_millis(one_of(&[1, 5, 50])),
             volume_bytes: one_of(&[48 << 20, 96 << 20]),
-            drift_millionths: one_of(&[0, 200, 50_000]),
+            drift_millionths: one_of(&[0, 200, DRIFT_MILLIONTHS_MAX, DRIFT_MILLIONTHS_MAX]),
+            lease_reads: one_of(&[0, 1, 1, 1]) == 1,
+            uneven_timeouts: one_of(&[0, 0, 1]) == 1,
             faults: BTreeMap::new(),
         };
         // Time in the network has to leave some for elections.
@@ -107,6 +116,7 @@ impl Options {
             duplicated_of: 0,
             late_of: 0,
             drift_millionths: 0,
+            uneven_timeouts: false,
             faults: BTreeMap::new(),
             ..Self::draw(seed)
         }
@@ -132,6 +142,8 @@ impl fmt::Display for Options {
             disk_max,
             volume_bytes,
             drift_millionths,
+            lease_reads,
+            uneven_timeouts,
             faults,
         } = self;
         write!(
@@ -139,7 +151,8 @@ impl fmt::Display for Options {
             "seed={seed} nodes={nodes} safety={safety:?} election-timeout={election_timeout:?} clients={clients} \
              window={window} rest={rest_max:?} operation-bytes={operation_bytes_max} read-of={read_of} \
              delay={delay_max:?} lost-of={lost_of} duplicated-of={duplicated_of} late-of={late_of} disk={disk_max:?} \
-             volume={volume_bytes} drift={drift_millionths} faults="
+             volume={volume_bytes} drift={drift_millionths} \
+             lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} faults="
         )?;
         for (at, (fault, mean)) in faults.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };
@@ -152,6 +165,18 @@ impl fmt::Display for Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Leases hold for as long as clocks run as true as they say; what lies beyond is not tested.
+    #[test]
+    fn clocks_run_wrong_by_all_that_leases_allow_and_no_more() {
+        let slower = |drift: u64| 1_000_000 - 1_000_000 * (1_000_000 - drift) / (1_000_000 + drift);
+        let allowed = u64::from(raftlog_raft::config::CLOCK_DRIFT_MAX_MILLIONTHS);
+        let found = slower(DRIFT_MILLIONTHS_MAX);
+        assert!(
+            found <= allowed && found * 10 > allowed * 9,
+            "{found} of {allowed}"
+        );
+    }
 
     #[test]
     fn a_seed_draws_the_same_options_again_and_another_seed_others() {

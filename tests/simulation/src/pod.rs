@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Replicator, StreamId};
-use raftlog_server::node::{FromReplicator, Node, ToReplicator};
+use raftlog_server::node::{FromReplicator, Node, ReadCounts, ToReplicator};
 
 use crate::clock::Clock;
 use crate::disk::QueuedDisk;
@@ -41,6 +41,8 @@ pub(crate) struct NodeProcess {
     pub(crate) tick_at: Time,
     /// Whether it was suspect when last looked at.
     pub(crate) was_suspect: bool,
+    /// Reads that it had answered as leader then.
+    pub(crate) reads: ReadCounts,
 }
 
 /// The stream between node and replicator; in both directions what was said first is heard first.

@@ -1,6 +1,7 @@
 //! Elections: pre-vote, votes, stickiness (Raft 5.2, 5.4.1; thesis 4.2.3, 9.6).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::leader::Leading;
 use super::{Raft, Role};
@@ -135,11 +136,15 @@ impl Raft {
         }
     }
 
-    /// Whether this member vouches for a leader: it leads, or has heard one, or may have before a restart, within the
-    /// minimum election timeout, its own or a leader's, whichever is longer.
-    fn sticks(&self, now: Time) -> bool {
-        let minimum = self.config.election_timeout_min.max(self.stated_minimum);
-        self.leading().is_some() || self.heard_at.is_some_and(|at| now < at + minimum)
+    /// For how long this member vouches for a leader that it has heard: the minimum election timeout, its own or the longest
+    /// that a leader has stated. A leader may rely on it, and read under a lease.
+    pub(super) fn stickiness(&self) -> Duration {
+        self.config.election_timeout_min.max(self.stated_minimum)
+    }
+
+    /// Whether this member vouches for a leader: it leads, or has heard one, or may have before a restart, recently enough.
+    pub(super) fn sticks(&self, now: Time) -> bool {
+        self.leading().is_some() || self.heard_at.is_some_and(|at| now < at + self.stickiness())
     }
 
     pub(super) fn vote_received(

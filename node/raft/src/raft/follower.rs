@@ -13,7 +13,7 @@ use crate::time::Time;
 pub(super) struct Following {
     /// Up to here the log is known to equal the leader's.
     verified: LogIndex,
-    /// The latest round whose entries were not on disk when it came.
+    /// The latest round that waits for the disk: for its entries, or for what it stated.
     unanswered_round: Option<u64>,
     /// With the log on disk up to here, all that was committed when the leader said so is: nothing it counts on is missing.
     complete_at: Option<LogIndex>,
@@ -64,6 +64,7 @@ impl Raft {
                 previous: previous.index,
                 hint,
             };
+            let round = if self.may_vouch() { round } else { 0 };
             self.send(
                 from,
                 self.term,
@@ -80,6 +81,7 @@ impl Raft {
         }
         self.commit_to(commit.min(verified));
         let all_on_disk = verified <= self.durability.persisted();
+        let may_vouch = self.may_vouch();
         let complete = commit <= verified && self.log.term_at(commit) == Some(self.term);
         let Role::Follower(following) = &mut self.role else {
             return;
@@ -88,7 +90,7 @@ impl Raft {
             following.complete_at.get_or_insert(verified);
         }
         following.verified = following.verified.max(verified);
-        if brought_entries && !all_on_disk {
+        if brought_entries && !all_on_disk || round > 0 && !may_vouch {
             following.unanswered_round = Some(round);
         } else if round > 0 {
             self.send(
@@ -117,12 +119,19 @@ impl Raft {
             self.become_follower(Some(leader));
         }
         self.heard_at = Some(now);
-        self.reset_election_timer(now);
         let stated = request.minimum_election_timeout.min(ELECTION_TIMEOUT_MAX);
         if stated > self.stated_minimum {
             self.stated_minimum = stated;
             self.hard_state_changed = true;
+            self.stated_by = self.durability.next();
         }
+        self.reset_election_timer(now);
+    }
+
+    /// An answered round makes this member stick to the leader for the minimum that it stated. Before that is on disk, it would
+    /// stick for less after a restart.
+    fn may_vouch(&self) -> bool {
+        self.durability.is_done(self.stated_by)
     }
 
     /// Appends what is new of the entries after `previous`; answers how far the logs are equal now, or `None` where the
@@ -250,7 +259,9 @@ impl Raft {
 
     /// More of the leader's entries are on disk: tell it.
     pub(super) fn acknowledge_persisted(&mut self) {
-        let Some(leader) = self.leader else { return };
+        let Some(leader) = self.leader.filter(|_| self.may_vouch()) else {
+            return;
+        };
         let Role::Follower(following) = &mut self.role else {
             return;
         };

@@ -25,6 +25,10 @@ pub(super) struct Leading {
     pub(super) heartbeat_due: Time,
     /// The last round that was sent.
     pub(super) round: u64,
+    /// By how many microseconds a round's number was ahead of its send time at most.
+    rounds_ahead: u64,
+    /// It has told another member to campaign, in this term.
+    pub(super) has_handed_over: bool,
     /// Proposals by the log index whose commit they wait for.
     waiting: BTreeMap<LogIndex, Vec<RequestId>>,
     /// Membership changes that wait for the end of the one that is open.
@@ -45,6 +49,8 @@ impl Leading {
             peers: others.map(|id| (id, Progress::new(last, now))).collect(),
             heartbeat_due,
             round: now.0,
+            rounds_ahead: 0,
+            has_handed_over: false,
             waiting: BTreeMap::new(),
             changes: Vec::new(),
             reads: LeaderReads::default(),
@@ -53,6 +59,22 @@ impl Leading {
 
     pub(super) fn order_heartbeats(&mut self) {
         self.peers.values_mut().for_each(Progress::order_heartbeat);
+    }
+
+    /// The number of a round that is sent now.
+    fn next_round(&self, now: Time) -> u64 {
+        now.0.max(self.round + 1)
+    }
+
+    /// A round was sent.
+    fn sent_round(&mut self, round: u64, now: Time) {
+        self.round = round;
+        self.rounds_ahead = self.rounds_ahead.max(round.saturating_sub(now.0));
+    }
+
+    /// When that round was sent, or somewhat earlier; [`Time`] 0 for round 0, which stands for none.
+    pub(super) fn sent_at(&self, round: u64) -> Time {
+        Time(round.saturating_sub(self.rounds_ahead))
     }
 }
 
@@ -268,7 +290,7 @@ impl Raft {
                 self.answer_committed(at, id);
             }
         }
-        self.start_waiting_reads();
+        self.start_waiting_reads(now);
         self.advance_membership(now, before);
     }
 
@@ -277,7 +299,7 @@ impl Raft {
         let Role::Leader(leading) = &mut self.role else {
             return;
         };
-        let round = now.0.max(leading.round + 1);
+        let round = leading.next_round(now);
         let peers: Vec<MemberId> = leading.peers.keys().copied().collect();
         let mut sent = false;
         for id in peers {
@@ -288,7 +310,7 @@ impl Raft {
         if let Role::Leader(leading) = &mut self.role
             && sent
         {
-            leading.round = round;
+            leading.sent_round(round, now);
         }
     }
 
@@ -378,7 +400,7 @@ impl Raft {
         let Role::Leader(leading) = &mut self.role else {
             return;
         };
-        let round = now.0.max(leading.round + 1);
+        let round = leading.next_round(now);
         let Some(progress) = leading.peers.get_mut(&member) else {
             return;
         };
@@ -392,7 +414,7 @@ impl Raft {
             .last()
             .is_some_and(|entry| entry.log_index <= self.log.settled());
         if wanted && settled && progress.pipelining {
-            leading.round = round;
+            leading.sent_round(round, now);
             self.send_entries(member, round, entries);
         }
     }
@@ -463,7 +485,7 @@ impl Raft {
         }
         progress.track_catching_up(last, now, self.config.election_timeout_min);
         for id in read_requests {
-            self.read_requested(from, id);
+            self.read_requested(now, from, id);
         }
         self.advance_commit(now);
         self.confirm_reads();

@@ -1,5 +1,5 @@
-//! Linearizable reads by ReadIndex (thesis 6.4): a leader notes its commit index, makes sure by one more round that it
-//! still leads, and lets the reader wait until that much is committed where it reads.
+//! Linearizable reads by ReadIndex (thesis 6.4): a leader notes its commit index, makes sure that it still leads, by its lease
+//! or by one more round, and lets the reader wait until that much is committed where it reads.
 
 use std::collections::VecDeque;
 
@@ -22,6 +22,15 @@ struct Read {
     index: OperationIndex,
     /// A majority must answer this round or a later one.
     round: u64,
+}
+
+/// Reads that a member has answered while it led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadCounts {
+    /// At once, under a lease.
+    pub by_lease: u64,
+    /// After a round that a majority answered.
+    pub by_round: u64,
 }
 
 /// Reads that a leader has under way.
@@ -55,7 +64,7 @@ impl Raft {
     pub fn read_index(&mut self, now: Time, id: RequestId) {
         self.expire(now);
         if self.leading().is_some() {
-            self.start_read(Reader::Local(id));
+            self.start_read(now, Reader::Local(id));
             self.confirm_reads();
             return;
         }
@@ -75,14 +84,20 @@ impl Raft {
         }
     }
 
-    pub(super) fn read_requested(&mut self, from: MemberId, id: u64) {
-        self.start_read(Reader::Remote(from, id));
+    pub(super) fn read_requested(&mut self, now: Time, from: MemberId, id: u64) {
+        self.start_read(now, Reader::Remote(from, id));
     }
 
-    fn start_read(&mut self, reader: Reader) {
+    /// Whoever asked did so before `now`: a lease that is valid then makes sure that nobody else had committed anything by then.
+    /// It may end before the answer arrives.
+    fn start_read(&mut self, now: Time, reader: Reader) {
         let ready = self.term_has_commit();
         let index = self.log.operation_index_at(self.commit);
         let reads_max = self.config.reads_max;
+        if self.has_lease(now) {
+            self.read_counts.by_lease += 1;
+            return self.finish_read(reader, Some(index));
+        }
         let Role::Leader(leading) = &mut self.role else {
             return;
         };
@@ -100,12 +115,12 @@ impl Raft {
     }
 
     /// The term has its first commit.
-    pub(super) fn start_waiting_reads(&mut self) {
+    pub(super) fn start_waiting_reads(&mut self, now: Time) {
         let Role::Leader(leading) = &mut self.role else {
             return;
         };
         for reader in std::mem::take(&mut leading.reads.waiting) {
-            self.start_read(reader);
+            self.start_read(now, reader);
         }
         // A single voter has nobody whose answer would bring this about.
         self.confirm_reads();
@@ -141,6 +156,7 @@ impl Raft {
                 .confirming
                 .pop_front_if(|read| read.round <= confirmed)
         {
+            self.read_counts.by_round += 1;
             self.finish_read(read.reader, Some(read.index));
         }
     }

@@ -1,5 +1,6 @@
 //! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
+mod leases;
 mod membership;
 mod snapshot;
 
@@ -909,6 +910,8 @@ fn t6_4_a_leader_that_is_cut_off_answers_no_read() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
     cluster.cut_off.insert(leader);
+    // Its lease ends first.
+    cluster.now = cluster.now + cluster.members[&leader].config().lease();
     let now = cluster.now;
     cluster.raft(leader).read_index(now, 1);
     cluster.flush(leader);

@@ -110,6 +110,7 @@ impl Raft {
         if caught_up && !transfer.told {
             transfer.told = true;
             let target = transfer.target;
+            self.give_up_lease();
             self.send(target, self.term, Body::TimeoutNow);
         }
     }

@@ -15,6 +15,7 @@ use super::notice::Notice;
 
 pub use raftlog_raft::membership::change::{Change, MembershipChange};
 
+pub use raftlog_raft::ReadCounts;
 pub use raftlog_raft::effect::{ElectedBy, Proposal, Proposed, RequestId, StreamId};
 
 /// What a node is told once, at its start.
@@ -34,6 +35,8 @@ pub struct NodeConfig {
     pub election_timeout_max: Duration,
     /// Between two heartbeats to one follower.
     pub heartbeat_interval: Duration,
+    /// Whether it answers reads by its lease while it leads.
+    pub lease_reads: bool,
     /// When to take snapshots.
     pub snapshots: SnapshotPolicy,
 }
@@ -545,6 +548,8 @@ pub struct Status {
     pub kept: Kept,
     /// Why the node can't take part in full, for people: who is missing at formation, what a repair waits for.
     pub waiting_for: Option<String>,
+    /// Reads that it has answered while it led.
+    pub reads: ReadCounts,
     /// Bytes of the log's entries kept in memory.
     pub memory_bytes: u64,
     /// Bytes of the log on disk.

@@ -624,6 +624,7 @@ impl Formed {
                 .sum(),
             log_full: raft.log_full(),
         };
+        status.reads = raft.read_counts();
         status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
         status.waiting_for = self.problem();
     }

@@ -37,8 +37,8 @@ use rand_chacha::ChaCha8Rng;
 pub use api::{
     BootstrapRefusal, Change, Committed, ElectedBy, FromReplicator, Input, Kept, Leader, MemberProgress,
     MembershipChange, MembershipRefusal, NodeConfig, Output, PeerReport, Place, Position, Progress, Proposal,
-    Proposed, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk, SnapshotPolicy,
-    StartAction, StateSnapshot, Status, StreamId, ToReplicator, TransferRefusal, Transferred,
+    Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk,
+    SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId, ToReplicator, TransferRefusal, Transferred,
 };
 pub use notice::Notice;
 
@@ -512,6 +512,7 @@ impl Node {
             disk_full: self.store.wal.is_full_disk(),
             kept: Kept::default(),
             waiting_for: None,
+            reads: ReadCounts::default(),
             memory_bytes: 0,
             disk_bytes: self.store.wal.disk_bytes(),
             disk_segments: u64::try_from(self.store.wal.segments()).unwrap_or(u64::MAX),
@@ -548,6 +549,7 @@ fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
         election_timeout_min: config.election_timeout_min,
         election_timeout_max: config.election_timeout_max,
         heartbeat_interval: config.heartbeat_interval,
+        lease_reads: config.lease_reads,
         recent_bytes_max: RECENT_BYTES_MAX,
         ..raftlog_raft::Config::new(id)
     }

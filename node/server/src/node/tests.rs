@@ -47,6 +47,7 @@ impl Alone {
             election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),
             snapshots,
+            lease_reads: true,
         };
         let now = Time(1_000_000);
         let node = Node::open(config, &mut disk, now, ChaCha8Rng::seed_from_u64(1))?;

@@ -128,6 +128,8 @@ async fn help_names_the_flags_and_variables_of_the_contract() {
                 "RAFT_SNAPSHOT_EVERY_OPERATIONS",
                 "--snapshot-every-bytes",
                 "RAFT_SNAPSHOT_EVERY_BYTES",
+                "--lease-reads",
+                "RAFT_LEASE_READS",
                 "--http-listen",
                 "RAFT_HTTP_LISTEN",
                 "--log-format",

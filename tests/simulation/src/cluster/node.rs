@@ -16,6 +16,7 @@ use super::{Cluster, violation};
 use crate::coverage::Seen;
 use crate::disk::Completion;
 use crate::happening::{Happening, Target};
+use crate::invariants::Invariants;
 
 impl Cluster {
     pub(super) fn happen_to_node(&mut self, number: NodeNumber, happening: Happening) {
@@ -310,10 +311,13 @@ impl Cluster {
                 self.judge_cluster(number, *cluster);
             }
             Notice::SnapshotTaken { .. } => self.count(Seen::SnapshotTaken),
-            Notice::Consensus(ConsensusNotice::BecameLeader { by, .. }) => self.count(match by {
-                ElectedBy::Election => Seen::Elected,
-                ElectedBy::Transfer => Seen::ElectedByTransfer,
-            }),
+            Notice::Consensus(ConsensusNotice::BecameLeader { by, .. }) => {
+                self.count(match by {
+                    ElectedBy::Election => Seen::Elected,
+                    ElectedBy::Transfer => Seen::ElectedByTransfer,
+                });
+                self.judge_leases(number);
+            }
             Notice::Consensus(ConsensusNotice::Campaigns { .. }) => self.count(Seen::Campaigned),
             Notice::Consensus(ConsensusNotice::SteppedDown { why, .. }) => {
                 self.count(Seen::SteppedDown);
@@ -328,6 +332,18 @@ impl Cluster {
             }
             _ => {}
         }
+    }
+
+    fn judge_leases(&mut self, elected: NodeNumber) {
+        let holds = |&number: &NodeNumber| {
+            let raft = self.pods[&number]
+                .node
+                .as_ref()
+                .and_then(|process| process.node.raft());
+            number != elected && raft.is_some_and(|raft| raft.has_lease(self.shown(number)))
+        };
+        let holders: Vec<NodeNumber> = (1..=self.options.nodes).filter(holds).collect();
+        self.judge(Invariants::elected_beside_leases(elected, &holders));
     }
 
     /// There is one cluster, and its first members are the voters.

@@ -33,6 +33,23 @@ impl Cluster {
         if cut {
             self.count(Seen::LogTruncated);
         }
+        self.count_reads(number);
+    }
+
+    fn count_reads(&mut self, number: NodeNumber) {
+        let Some(process) = self.pods.get_mut(&number).and_then(|pod| pod.node.as_mut()) else {
+            return;
+        };
+        let Some(now) = process.node.raft().map(Raft::read_counts) else {
+            return;
+        };
+        let before = std::mem::replace(&mut process.reads, now);
+        for _ in before.by_lease..now.by_lease {
+            self.count(Seen::ReadByLease);
+        }
+        for _ in before.by_round..now.by_round {
+            self.count(Seen::ReadByRound);
+        }
     }
 
     /// What costs more to look at, now and then.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Config as ReplicatorConfig, Event, Replicator, StreamId};
-use raftlog_server::node::{FromReplicator, Input, Node, NodeConfig, SnapshotPolicy};
+use raftlog_server::node::{FromReplicator, Input, Node, NodeConfig, ReadCounts, SnapshotPolicy};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -62,6 +62,7 @@ impl Cluster {
                     node,
                     tick_at: Time::NEVER,
                     was_suspect: suspect,
+                    reads: ReadCounts::default(),
                 });
                 self.count(Seen::NodeStarted);
                 if suspect {
@@ -86,8 +87,11 @@ impl Cluster {
         }
     }
 
-    fn node_config(&self, number: NodeNumber) -> NodeConfig {
-        let timeout = self.options.election_timeout;
+    fn node_config(&mut self, number: NodeNumber) -> NodeConfig {
+        let mut timeout = self.options.election_timeout;
+        if self.options.uneven_timeouts && self.one_in(2) {
+            timeout = timeout * 2 / 3;
+        }
         NodeConfig {
             node: number,
             peer_address: address(number),
@@ -99,6 +103,7 @@ impl Cluster {
             election_timeout_max: timeout * 2,
             heartbeat_interval: timeout * 2 / 3,
             snapshots: SnapshotPolicy::default(),
+            lease_reads: self.options.lease_reads,
         }
     }
 
