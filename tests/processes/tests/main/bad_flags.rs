@@ -13,7 +13,7 @@ async fn run(program: &str, arguments: &[&str]) -> Finished {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_usage_exits_with_2() {
-    let table: [(&str, &[&str], &str); 17] = [
+    let table: [(&str, &[&str], &str); 19] = [
         ("raft-node", &["--id", "1", "--unheard-of"], "--unheard-of"),
         ("raft-node", &["--id", "0"], "--id"),
         ("raft-node", &["--id", "one"], "--id"),
