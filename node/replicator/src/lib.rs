@@ -6,6 +6,9 @@
 pub mod core;
 mod runtime;
 
+#[cfg(feature = "fuzzing")]
+pub use runtime::fuzzing;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -14,6 +14,8 @@ mod disk_thread;
 mod flags;
 mod formation;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod header;
 mod lifecycle;

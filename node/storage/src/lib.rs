@@ -164,6 +164,8 @@ mod disk;
 mod error;
 mod file_disk;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod identity;
 mod options;
 mod places;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::disk_thread::{Completion, DiskThread};
-use super::handle::{Fetched, FromNode, Inbox, NodeMessage, Request, ToNode};
+use super::handle::{Fetched, FromNode, Inbox, Request, ToNode};
 use super::metrics::Metrics;
 use super::story::{CommitLine, ReplicateLogLine};
 use super::wire;
@@ -217,26 +217,7 @@ impl Driver {
     }
 
     fn take_from_node(&mut self, FromNode { stream, message }: FromNode) {
-        self.core.handle(match message {
-            NodeMessage::Start { action, commit } => Event::Start {
-                stream,
-                action,
-                commit,
-            },
-            NodeMessage::Feed { operations, commit } => Event::Feed {
-                stream,
-                operations,
-                commit,
-            },
-            NodeMessage::RestorePiece { offset, data } => Event::RestorePiece { stream, offset, data },
-            NodeMessage::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
-            NodeMessage::SnapshotKept { index } => Event::SnapshotKept { stream, index },
-            NodeMessage::ReadIndexAnswer { id, index } => Event::ReadIndexAnswer {
-                stream,
-                id: ReadIndexId(id),
-                index,
-            },
-        });
+        self.core.handle(message.on(stream));
     }
 
     /// Carries out everything there is to do. What that brings about at once is handled, too.

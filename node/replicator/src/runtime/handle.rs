@@ -9,7 +9,9 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{FetchError, Operation, Progress, ReadIndexError, Snapshot, StartAction, Status, StreamId};
+use crate::core::{
+    Event, FetchError, Operation, Progress, ReadIndexError, ReadIndexId, Snapshot, StartAction, Status, StreamId,
+};
 
 /// Requests that wait for the core at most.
 const REQUESTS_MAX: usize = 256;
@@ -75,6 +77,32 @@ pub(super) enum NodeMessage {
         id: u64,
         index: Option<OperationIndex>,
     },
+}
+
+impl NodeMessage {
+    /// What it is to the core.
+    pub(super) fn on(self, stream: StreamId) -> Event {
+        match self {
+            Self::Start { action, commit } => Event::Start {
+                stream,
+                action,
+                commit,
+            },
+            Self::Feed { operations, commit } => Event::Feed {
+                stream,
+                operations,
+                commit,
+            },
+            Self::RestorePiece { offset, data } => Event::RestorePiece { stream, offset, data },
+            Self::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
+            Self::SnapshotKept { index } => Event::SnapshotKept { stream, index },
+            Self::ReadIndexAnswer { id, index } => Event::ReadIndexAnswer {
+                stream,
+                id: ReadIndexId(id),
+                index,
+            },
+        }
+    }
 }
 
 /// The way back to a node.

@@ -5,6 +5,8 @@ mod disk_thread;
 mod driver;
 mod escape;
 mod flags;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod listen;
 mod log_executor;
