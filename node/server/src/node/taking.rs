@@ -78,6 +78,10 @@ pub(super) struct Progress<'a> {
 }
 
 impl Progress<'_> {
+    fn has_committed(&self, operation: OperationIndex) -> bool {
+        operation <= self.log.operation_index_at(self.committed)
+    }
+
     /// The last committed entry up to which there are no further operations than that one, which the log holds or begins behind.
     fn covered_by(&self, operation: OperationIndex) -> LogIndex {
         let next = self.log.log_index_of(operation + 1);
@@ -151,7 +155,8 @@ impl Taking {
 
     fn is_due(&self, progress: Progress<'_>, newest: LogIndex) -> bool {
         let Progress { log, weights, .. } = progress;
-        let Some(executed) = progress.executed.filter(|&executed| executed > 0) else {
+        let executed = progress.executed.filter(|&executed| executed > 0);
+        let Some(executed) = executed.filter(|&executed| progress.has_committed(executed)) else {
             return false;
         };
         if executed < log.base().operation_index {
@@ -239,18 +244,20 @@ impl Taking {
         now: Time,
     ) -> Result<(), String> {
         let (log, place) = (progress.log, of.place);
-        let committed = log.operation_index_at(progress.committed);
-        if place.index > committed {
+        let held = log.fold().operation_index;
+        if place.index > held {
             return Err(format!(
-                "its snapshot holds operation {}, of which {committed} are committed here",
+                "its snapshot holds operation {}, of which there are {held} here",
                 place.index
             ));
         }
         let newest = snapshots.newest().map_or(0, |manifest| manifest.index);
         let at = progress.covered_by(place.index);
         let term = log.log_index_of(place.index).and_then(|own| log.term_at(own));
-        let Some(term) = term.filter(|_| at > newest && at >= self.folded) else {
-            // It went back, or a newer snapshot came from elsewhere meanwhile.
+        let of_use = progress.has_committed(place.index) && at > newest && at >= self.folded;
+        let Some(term) = term.filter(|_| of_use) else {
+            // It went back, or a newer snapshot came from elsewhere meanwhile, or this node started again and does not know
+            // yet that all of it is committed.
             self.try_later(snapshots, now);
             return Ok(());
         };

@@ -49,7 +49,7 @@ async fn wrong_usage_exits_with_2() {
         ),
         (
             "raft-node",
-            &["--id", "1", "--snapshot-every-operations", "-1"],
+            &["--id", "1", "--snapshot-every-operations", "many"],
             "--snapshot-every-operations",
         ),
         (

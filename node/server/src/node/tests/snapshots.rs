@@ -535,6 +535,25 @@ fn answers_that_cannot_be_close_the_stream() {
     }
 }
 
+/// A node that has just started may know less to be committed than its replicator has executed: that is no mistake of the
+/// replicator's.
+#[test]
+fn a_replicator_that_is_ahead_of_what_is_known_to_be_committed_is_not_refused() {
+    let mut pod = Pod::new(10, 10);
+    pod.replicator.is_deaf = true;
+    pod.submit_many(20);
+    pod.replicator.is_deaf = false;
+    let peers = BTreeMap::from([(1, "node1:5001".to_owned())]);
+    let alone = Alone::open(pod.alone.disk, peers, pod.policy).unwrap();
+    let mut pod = Pod { alone, ..pod };
+    assert!(pod.status().commit_index < pod.replicator.executed.index);
+    pod.connect();
+    pod.alone.run(Duration::from_secs(10));
+    pod.settle();
+    assert_eq!(pod.replicator.closed, Vec::<String>::new());
+    assert_eq!(pod.status().kept.snapshot_index, 20);
+}
+
 /// What was announced cannot be read to its end: the older snapshot has to do.
 #[test]
 fn a_restore_that_cannot_go_on_starts_over() {
