@@ -71,6 +71,14 @@ impl Origins {
         highest.take_while(|highest| *highest <= through).reduce(u64::max)
     }
 
+    /// The segments from the last one back to the one with the first record beyond `index`.
+    pub(crate) fn beyond(&self, index: u64) -> impl Iterator<Item = u64> {
+        let segments = self.by_segment.iter().rev();
+        segments
+            .take_while(move |(_, origin)| origin.highest > index)
+            .map(|(segment, _)| *segment)
+    }
+
     fn drop_before(&mut self, segment: u64) {
         self.by_segment = self.by_segment.split_off(&segment);
     }
@@ -301,6 +309,23 @@ mod tests {
         let mut compaction = compaction();
         compaction.wish(30, 40);
         assert_eq!(compaction.droppable(99, 4), None, "one after the other");
+    }
+
+    #[test]
+    fn records_beyond_an_index_are_in_the_last_segments() {
+        for (index, expected) in [
+            (0, &[4, 3, 2, 1][..]),
+            (9, &[4, 3, 2, 1]),
+            (10, &[4, 3, 2]),
+            (30, &[4]),
+            (40, &[]),
+        ] {
+            let compaction = compaction();
+            assert!(
+                compaction.origins.beyond(index).eq(expected.iter().copied()),
+                "{index}"
+            );
+        }
     }
 
     #[test]

@@ -303,6 +303,13 @@ impl<R: Record> Wal<R> {
             .droppable(through, self.room.kept_from(keep_bytes).min(in_use))
     }
 
+    /// Bytes of the segments with records beyond `index`, whole segments each: what cannot be dropped as long as these are
+    /// needed.
+    pub fn bytes_beyond(&self, index: u64) -> u64 {
+        let segments = self.compaction.origins.beyond(index);
+        segments.map(|segment| self.room.segment(segment).used).sum()
+    }
+
     /// Asks for the records from `first` to `last`, at least one, and no more once they have `max_bytes`. Records that are
     /// not on disk yet are answered at once, and so, with none, are requests whose first record is not there (compacted, or
     /// beyond the last); otherwise [`WalEvent::Read`] follows.

@@ -23,6 +23,10 @@ pub struct Config {
     pub executing_bytes_max: usize,
     /// The executor gets no more while it has this many operations.
     pub executing_operations_max: usize,
+    /// Operations that are not executed take at most about so much of the log on disk, in bytes, beyond the segment that the
+    /// first of them is in; with more, nothing is taken from the node while the executor has something to do. `None`: three
+    /// segments.
+    pub unexecuted_bytes_max: Option<u64>,
     /// Requests for operations that may be under way to the disk at once; more are refused.
     pub fetches_max: usize,
     /// Reads that may wait for their read index at once; more are refused.
@@ -46,6 +50,7 @@ impl Config {
             full_disk_delay: Duration::from_secs(1),
             executing_bytes_max: 2 << 20,
             executing_operations_max: 8192,
+            unexecuted_bytes_max: None,
             fetches_max: 192,
             read_indexes_max: 1024,
             trailing_bytes: None,

@@ -79,6 +79,15 @@ impl Execution {
 }
 
 impl Replicator {
+    /// The log would grow without bound where the node is faster than the executor. What is not committed does not count:
+    /// that it is, the node can only say if it is listened to.
+    pub(super) fn waits_for_executor(&self) -> bool {
+        let executed = self.execution.executed().index;
+        let segment = self.wal.segment_bytes();
+        let bytes_max = self.config.unexecuted_bytes_max.unwrap_or(3 * segment);
+        executed < self.commit.index && self.wal.bytes_beyond(executed) >= bytes_max.saturating_add(segment)
+    }
+
     /// Hands out what is committed, as far as the executor has room.
     pub(super) fn execute_more(&mut self) {
         while self.phase == Phase::Running && !self.execution.reading && !self.is_restoring() {

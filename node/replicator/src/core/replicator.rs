@@ -184,10 +184,11 @@ impl Replicator {
         std::mem::take(&mut self.effects)
     }
 
-    /// Whether to take more from the node: false while too much waits for the disk, or a whole snapshot does. What the node
-    /// sends meanwhile is to wait in its stream, whose flow control then stops the node.
+    /// Whether to take more from the node: false while too much waits for the disk or the executor, or a whole snapshot does.
+    /// What the node sends meanwhile is to wait in its stream, whose flow control then stops the node.
     pub fn takes_feed(&self) -> bool {
-        self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max && !self.is_restoring()
+        let unpersisted = self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max;
+        unpersisted && !self.is_restoring() && !self.waits_for_executor()
     }
 
     /// What it holds, as a node is told.

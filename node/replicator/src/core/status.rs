@@ -32,6 +32,8 @@ pub struct Status {
     pub persisted: OperationIndex,
     /// Operations at the executor.
     pub executing_operations: usize,
+    /// Nothing is taken from the node, as too much waits for the executor.
+    pub waits_for_executor: bool,
     /// Bytes held that are not on disk yet.
     pub unpersisted_bytes: usize,
     /// Bytes of operations in memory.
@@ -72,6 +74,7 @@ impl Replicator {
             snapshot_kept: self.compaction.kept,
             persisted: self.writing.persisted,
             executing_operations: self.execution.operations(),
+            waits_for_executor: self.waits_for_executor(),
             unpersisted_bytes: self.writing.unpersisted_bytes,
             cached_bytes: self.held.recent_bytes(),
             wal_bytes: self.wal.disk_bytes(),
@@ -103,8 +106,13 @@ impl Replicator {
                     ""
                 };
                 let full = if self.writing.full { "; disk is full" } else { "" };
+                let behind = if self.waits_for_executor() {
+                    "; takes no more until the executor catches up"
+                } else {
+                    ""
+                };
                 let executed = self.execution.executed().index;
-                let reason = format!("commit index {commit}, executed index {executed}{away}{full}");
+                let reason = format!("commit index {commit}, executed index {executed}{away}{full}{behind}");
                 Readiness { ready: true, reason }
             }
         }

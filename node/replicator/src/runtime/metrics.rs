@@ -29,6 +29,7 @@ struct Gauges {
     durable_executed: Gauge,
     persisted: Gauge,
     executing: Gauge,
+    waits_for_executor: Gauge,
     unpersisted_bytes: Gauge,
     cached_bytes: Gauge,
     wal_bytes: Gauge,
@@ -89,6 +90,11 @@ impl Metrics {
                 "executing_operations",
                 "Operations handed to the executor and not done",
                 &gauges.executing,
+            ),
+            (
+                "waits_for_executor",
+                "1 while nothing is taken from the node, as too much waits for the executor",
+                &gauges.waits_for_executor,
             ),
             (
                 "feed_buffered_bytes",
@@ -170,6 +176,9 @@ impl Metrics {
         gauges.durable_executed.set(number(status.durable_executed));
         gauges.persisted.set(number(status.persisted));
         gauges.executing.set(size(status.executing_operations));
+        gauges
+            .waits_for_executor
+            .set(i64::from(status.waits_for_executor));
         gauges.unpersisted_bytes.set(size(status.unpersisted_bytes));
         gauges.cached_bytes.set(size(status.cached_bytes));
         gauges.wal_bytes.set(number(status.wal_bytes));

@@ -53,6 +53,51 @@ fn a_slow_executor_holds_up_execution_and_nothing_else() {
 }
 
 #[test]
+fn what_waits_for_the_executor_is_bounded_on_disk_and_what_is_not_committed_holds_up_nothing() {
+    let config = Config {
+        cache_bytes: 0,
+        segment_bytes: Some(2 << 20),
+        ..Config::new(NODE)
+    };
+    let mut rig = Rig::with(config, 1);
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    let mut previous = Place::default();
+    let mut fed = 0;
+    // Nothing is committed: there is nothing that the executor could do about it.
+    let mut add = |rig: &mut Rig, commit: u64| {
+        let operation = follows(previous, 1, vec![b'x'; 60_000]);
+        previous = operation.place();
+        rig.feed(stream, &[operation], commit);
+        while rig.disk_step() || rig.wake_step() {}
+        previous.index
+    };
+    while fed < 150 {
+        assert!(rig.core.takes_feed());
+        fed = add(&mut rig, 0);
+    }
+    rig.feed(stream, &[], fed);
+    assert!(!rig.core.takes_feed() && rig.core.status().waits_for_executor);
+    assert!(
+        rig.core
+            .readiness()
+            .reason
+            .contains("until the executor catches up")
+    );
+    rig.settle();
+    assert_eq!(rig.progress.executed, fed);
+    // Three segments, and the rest of the one in which the first is.
+    let before = fed;
+    while rig.core.takes_feed() {
+        fed = add(&mut rig, fed + 1);
+        assert!(fed < before + 200, "it is held up");
+    }
+    assert!(fed > before + 100, "held up after {} operations", fed - before);
+    rig.settle();
+    assert!(rig.core.takes_feed());
+    assert_eq!(rig.printed, (1..=fed).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_run_is_bounded_in_bytes_and_has_one_operation_at_least() {
     let config = Config {
         executing_bytes_max: 10_000,
