@@ -21,6 +21,7 @@ pub(crate) struct NodeView {
 
 /// A node's own view, in the words of the wire contract.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in JSON")]
 pub(crate) struct View {
     pub(crate) node: u32,
     pub(crate) cluster_id: String,
@@ -44,6 +45,7 @@ pub(crate) struct View {
     /// Last operation index in the newest snapshot; 0 without one.
     pub(crate) snapshot_index: u64,
     pub(crate) log_full: bool,
+    pub(crate) disk_stalled: bool,
     pub(crate) client_address: String,
     pub(crate) peer_address: String,
     pub(crate) version: String,
@@ -115,6 +117,7 @@ fn view(status: NodeStatus) -> View {
         first_index: status.first_index,
         snapshot_index: status.snapshot_index,
         log_full: status.log_full,
+        disk_stalled: status.disk_stalled,
         client_address: status.client_address,
         peer_address: status.peer_address,
         version: status.version,
@@ -157,6 +160,7 @@ pub(crate) mod tests {
             first_index: 1,
             snapshot_index: 0,
             log_full: false,
+            disk_stalled: false,
             client_address: format!("127.0.0.1:500{node}"),
             peer_address: format!("127.0.0.1:500{node}"),
             version: "0.1.0".to_owned(),

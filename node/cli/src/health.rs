@@ -171,6 +171,10 @@ fn problems(nodes: &[NodeView], views: &[&View], leader: Option<u32>, term: u64)
                 "node {} at {}: its disk is full",
                 view.node, node.endpoint
             )),
+            Some(view) if view.disk_stalled => problems.push(format!(
+                "node {} at {}: its disk completes nothing",
+                view.node, node.endpoint
+            )),
             Some(view) if (view.leader, view.term) != (leader, term) => {
                 problems.push(format!(
                     "node {} at {}: does not follow the leader of term {term} yet",
@@ -267,6 +271,13 @@ mod tests {
             (
                 "another cluster",
                 with(vec![changed(5, |view| view.cluster_id = "0d".to_owned())]),
+                "degraded",
+                Some(1),
+                1,
+            ),
+            (
+                "a disk that stalls",
+                with(vec![changed(5, |view| view.disk_stalled = true)]),
                 "degraded",
                 Some(1),
                 1,

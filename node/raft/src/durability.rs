@@ -14,6 +14,8 @@ struct Pending {
     /// The log's last index once this is on disk.
     last: LogIndex,
     since: Time,
+    /// When all of it was committed without this member's disk.
+    overtaken: Option<Time>,
 }
 
 /// The queue of what is not yet on disk.
@@ -23,6 +25,8 @@ pub struct Durability {
     done: Ticket,
     pending: VecDeque<Pending>,
     persisted: LogIndex,
+    /// When the disk last completed something.
+    answered_at: Time,
 }
 
 impl Durability {
@@ -33,6 +37,7 @@ impl Durability {
             done: 0,
             pending: VecDeque::new(),
             persisted,
+            answered_at: Time::default(),
         }
     }
 
@@ -58,6 +63,7 @@ impl Durability {
             ticket: self.issued,
             last,
             since: now,
+            overtaken: None,
         });
         self.issued
     }
@@ -82,17 +88,32 @@ impl Durability {
     }
 
     /// All up to that ticket is on disk.
-    pub fn complete(&mut self, through: Ticket) {
+    pub fn complete(&mut self, through: Ticket, now: Time) {
         assert!(through <= self.issued, "ticket {through} was never issued");
         self.done = self.done.max(through);
+        self.answered_at = now;
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.ticket <= through) {
             self.persisted = self.persisted.max(pending.last);
         }
     }
 
-    /// Since when the oldest of what is not on disk has been waiting.
+    /// Since when the disk has had something to write and has completed nothing.
     pub fn waiting_since(&self) -> Option<Time> {
-        self.pending.front().map(|pending| pending.since)
+        let oldest = self.pending.front()?;
+        Some(oldest.since.max(self.answered_at))
+    }
+
+    /// The log is committed up to there.
+    pub fn committed(&mut self, index: LogIndex, now: Time) {
+        let end = self.pending.partition_point(|pending| pending.last <= index);
+        let new = self.pending.range_mut(..end).rev();
+        new.take_while(|pending| pending.overtaken.is_none())
+            .for_each(|pending| pending.overtaken = Some(now));
+    }
+
+    /// Since when the oldest of what is not on disk has been committed: others' disks were faster.
+    pub fn overtaken_since(&self) -> Option<Time> {
+        self.pending.front()?.overtaken
     }
 }
 
@@ -106,10 +127,27 @@ mod tests {
         let first = disk.issue(5, Time(1));
         disk.truncate(3);
         let second = disk.issue(4, Time(2));
-        disk.complete(first);
+        disk.complete(first, Time(3));
         assert_eq!(disk.persisted(), 2, "3..=5 were of another leader");
-        assert_eq!(disk.waiting_since(), Some(Time(2)));
-        disk.complete(second);
+        assert_eq!(disk.waiting_since(), Some(Time(3)), "it answered just now");
+        disk.complete(second, Time(4));
         assert_eq!((disk.persisted(), disk.waiting_since()), (4, None));
+    }
+
+    #[test]
+    fn what_is_committed_before_it_is_on_disk_is_overtaken() {
+        let mut disk = Durability::new(0);
+        let first = disk.issue(2, Time(1));
+        let second = disk.issue(4, Time(2));
+        disk.issue(5, Time(3));
+        disk.committed(1, Time(4));
+        assert_eq!(disk.overtaken_since(), None, "not all of the oldest");
+        disk.committed(2, Time(5));
+        disk.committed(4, Time(6));
+        assert_eq!(disk.overtaken_since(), Some(Time(5)));
+        disk.complete(first, Time(7));
+        assert_eq!(disk.overtaken_since(), Some(Time(6)));
+        disk.complete(second, Time(8));
+        assert_eq!(disk.overtaken_since(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What the core wants done, and how it answers.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::durability::Ticket;
 use crate::entry::{Entry, HardState, Operation};
@@ -209,6 +210,22 @@ pub enum Notice {
         node: NodeNumber,
         /// The next leader's.
         target: NodeNumber,
+        /// Why, where nobody asked for it.
+        why: Option<&'static str>,
+    },
+    /// The disk has completed nothing for long.
+    DiskStalled {
+        /// Node number.
+        node: NodeNumber,
+        /// For how long.
+        silent: Duration,
+    },
+    /// A disk that was stalled completed something.
+    DiskAnswered {
+        /// Node number.
+        node: NodeNumber,
+        /// After how long.
+        after: Duration,
     },
     /// A leader begins to change who belongs to the cluster.
     ChangesMembership {
@@ -276,8 +293,22 @@ impl fmt::Display for Notice {
                     "Node {node} refuses entries of Leader {leader}: {why}; compare the replicas before restarting either"
                 )
             }
-            Self::TransferStarted { node, target } => {
-                write!(f, "Leader Node {node} hands leadership over to Node {target}")
+            Self::TransferStarted { node, target, why } => {
+                write!(f, "Leader Node {node} hands leadership over to Node {target}")?;
+                why.map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Self::DiskStalled { node, silent } => {
+                write!(
+                    f,
+                    "Node {node} waits for its disk, which has completed nothing for {silent:.1?}, and stands in no \
+                     election until it does"
+                )
+            }
+            Self::DiskAnswered { node, after } => {
+                write!(
+                    f,
+                    "Node {node} goes on: its disk completed a write after {after:.1?}"
+                )
             }
             Self::ChangesMembership { node, before, after } => {
                 write!(

@@ -100,6 +100,8 @@ pub struct AppendEntriesResponse {
     pub conflict: Option<Conflict>,
     /// ReadIndex requests, to be answered by `read_answers`.
     pub read_requests: Vec<u64>,
+    /// The follower's disk is full: soon it may be able to take no more.
+    pub disk_full: bool,
 }
 
 /// Where to look for the last common entry (Raft 5.3).

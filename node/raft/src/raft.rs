@@ -11,6 +11,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod watchdog;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub struct Raft {
     heard_at: Option<Time>,
     election_deadline: Time,
     full: Full,
+    /// Since when the disk has completed nothing, once that is longer than the minimum election timeout.
+    stalled_since: Option<Time>,
     /// Acknowledged entries may be missing: no votes until a leader has brought them back.
     suspect: bool,
     /// Why a leader's entries were refused, until some are taken in again or nothing that is committed is missing.
@@ -137,6 +140,7 @@ impl Raft {
             heard_at: (term > 0).then_some(now),
             election_deadline: now,
             full: Full::default(),
+            stalled_since: None,
             suspect: false,
             refused: None,
             streams: BTreeMap::new(),
@@ -206,7 +210,7 @@ impl Raft {
         self.read_counts
     }
 
-    /// Whether submissions are refused because the disk is full.
+    /// Whether the disk is full.
     pub fn disk_full(&self) -> bool {
         self.full.disk
     }
@@ -253,7 +257,7 @@ impl Raft {
             Role::Leader(leading) => leading
                 .heartbeat_due
                 .min(self.quorum_deadline())
-                .min(self.stall_deadline()),
+                .min(self.disk_behind_deadline()),
             _ if self.may_vote() => self.election_deadline,
             _ => Time::NEVER,
         };
@@ -267,7 +271,7 @@ impl Raft {
             .copied()
             .min()
             .map_or(Time::NEVER, |since| since + self.config.election_timeout_max);
-        by_role.min(transfer).min(read)
+        by_role.min(transfer).min(read).min(self.stall_deadline())
     }
 
     /// Time has come for whatever is due.
@@ -280,6 +284,7 @@ impl Raft {
                     leading.heartbeat_due = now + heartbeat_interval;
                     leading.order_heartbeats();
                     self.forget_departed(now);
+                    self.leave_full_disk(now);
                 }
             }
             _ => {
@@ -293,18 +298,12 @@ impl Raft {
     /// Ends what time has ended. Comes before anything else that happens, as the process may have been suspended: a leader
     /// that slept must not act on what it was.
     fn expire(&mut self, now: Time) {
-        if self.leading().is_some() {
-            if now >= self.quorum_deadline() {
-                self.step_down(now, "no majority answered within the maximum election timeout");
-            } else if now >= self.stall_deadline() {
-                self.step_down(
-                    now,
-                    "its disk has not completed a write within the maximum election timeout",
-                );
-            }
+        if now >= self.quorum_deadline() {
+            self.step_down(now, "no majority answered within the maximum election timeout");
         }
         self.expire_transfer(now);
         self.expire_reads(now);
+        self.watch_disk(now);
     }
 
     /// Takes in a message. Those that are not for this member, or not from one of its cluster, were refused before.
@@ -334,7 +333,8 @@ impl Raft {
 
     /// Everything up to that ticket is on disk.
     pub fn persisted(&mut self, now: Time, ticket: Ticket) {
-        self.durability.complete(ticket);
+        self.durability.complete(ticket, now);
+        self.disk_answered(now);
         self.expire(now);
         while let Some((_, message)) = self
             .after
@@ -354,9 +354,11 @@ impl Raft {
         self.log.evict(self.durability.persisted());
     }
 
-    /// The disk is full, or is no more: a leader refuses submissions meanwhile.
-    pub fn set_disk_full(&mut self, full: bool) {
+    /// The disk is full, or is no more. A leader hands over to a member that has room, and refuses submissions until then.
+    pub fn set_disk_full(&mut self, now: Time, full: bool) {
+        self.expire(now);
         self.full.disk = full;
+        self.leave_full_disk(now);
     }
 
     /// The log is as long as it may be until it can be compacted, or is no more: a leader refuses submissions meanwhile.

@@ -460,7 +460,7 @@ fn is_urgent(before: &Status, now: &Status) -> bool {
                 status.leader_is_live,
                 status.is_member,
                 status.replicator.connected,
-                (status.disk_full, status.kept.log_full),
+                (status.disks, status.kept.log_full),
             ),
         )
     };

@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     snapshot_bytes: Level,
     snapshots_taken: Counter,
     snapshot_seconds: Histogram,
+    disk_stalled: Level,
+    lacks_room: Level,
     follower_in_flight_bytes: Family<Peer, Level>,
     elections: Counter,
     leader_changes: Counter,
@@ -106,6 +108,8 @@ impl Metrics {
             snapshot_bytes: Level::default(),
             snapshots_taken: Counter::default(),
             snapshot_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 10)),
+            disk_stalled: Level::default(),
+            lacks_room: Level::default(),
             follower_in_flight_bytes: Family::default(),
             elections: Counter::default(),
             leader_changes: Counter::default(),
@@ -174,10 +178,16 @@ impl Metrics {
                 "Bytes given to the log and not yet on disk",
                 &self.pending_bytes,
             ),
+            ("disk_full", "1 while the own disk is full", &self.disk_full),
             (
-                "disk_full",
-                "1 while submissions are refused for lack of room",
-                &self.disk_full,
+                "disk_stalled",
+                "1 while the own disk has completed nothing for longer than the minimum election timeout",
+                &self.disk_stalled,
+            ),
+            (
+                "lacks_room",
+                "1 while this node leads and refuses submissions for lack of room on its disk or a majority's",
+                &self.lacks_room,
             ),
             (
                 "log_full",
@@ -318,11 +328,13 @@ impl Metrics {
         self.disk_bytes.set(now.disk_bytes);
         self.disk_segments.set(now.disk_segments);
         self.pending_bytes.set(now.pending_bytes);
-        self.disk_full.set(u64::from(now.disk_full));
         self.log_full.set(u64::from(now.kept.log_full));
         self.log_first_index.set(now.kept.first_index);
         self.snapshot_index.set(now.kept.snapshot_index);
         self.snapshot_bytes.set(now.kept.snapshot_bytes);
+        self.disk_full.set(u64::from(now.disks.full));
+        self.disk_stalled.set(u64::from(now.disks.stalled));
+        self.lacks_room.set(u64::from(now.disks.lack_room));
         if now.progress.is_empty() && !before.progress.is_empty() {
             self.follower_in_flight_bytes.clear();
         }

@@ -7,7 +7,7 @@
 //! `{member_id, leaves}`; else empty), `configuration_version`, `progress` (on the leader, a list of `{node, member_id,
 //! match_log_index, last_contact_milliseconds, in_flight_bytes, caught_up}`), `replicator` (`{name, connected, last_index,
 //! commit_index, executed_index}`), `first_index` (in the log; earlier ones are in a snapshot), `snapshot_index`,
-//! `snapshot_bytes`, `ready`, `reason`, `disk_full`, `log_full`, `version`.
+//! `snapshot_bytes`, `ready`, `reason`, `disk_full`, `disk_stalled`, `log_full`, `version`.
 
 use std::sync::Arc;
 
@@ -114,8 +114,9 @@ fn to_json(status: &Status, replicator: &str, ready: &Answer) -> Value {
         "first_index": status.kept.first_index,
         "snapshot_index": status.kept.snapshot_index,
         "snapshot_bytes": status.kept.snapshot_bytes,
-        "disk_full": status.disk_full,
         "log_full": status.kept.log_full,
+        "disk_full": status.disks.full,
+        "disk_stalled": status.disks.stalled,
         "version": env!("CARGO_PKG_VERSION"),
     })
 }

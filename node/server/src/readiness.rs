@@ -26,15 +26,29 @@ pub(crate) fn readiness(status: &Status, replicator_name: &str, stopping: bool) 
         0 => String::new(),
         behind => format!("; {replicator_name} has {behind} operations left to execute"),
     };
-    let disk = if status.disk_full {
-        "; the disk is full: submissions are refused"
-    } else {
-        ""
-    };
     Answer {
         yes: true,
-        why: format!("ready: {leader} in term {}{execution}{disk}", status.term),
+        why: format!(
+            "ready: {leader} in term {}{execution}{}",
+            status.term,
+            disks(status)
+        ),
     }
+}
+
+/// What is wrong with disks.
+fn disks(status: &Status) -> String {
+    let mut wrong = String::new();
+    if status.disks.full {
+        wrong.push_str("; its disk is full");
+    }
+    if status.disks.stalled {
+        wrong.push_str("; its disk completes nothing");
+    }
+    if status.disks.lack_room {
+        wrong.push_str("; submissions are refused until there is room on its disk and a majority's");
+    }
+    wrong
 }
 
 fn missing(status: &Status, replicator_name: &str, stopping: bool) -> Vec<String> {
@@ -113,7 +127,7 @@ pub(crate) mod tests {
                 },
             },
             elected_by: None,
-            disk_full: false,
+            disks: crate::node::Disks::default(),
             kept: crate::node::Kept::default(),
             waiting_for: None,
             reads: ReadCounts::default(),
@@ -175,7 +189,13 @@ pub(crate) mod tests {
                 true,
                 "3 operations left to execute",
             ),
-            (with(|s| s.disk_full = true), true, "disk is full"),
+            (with(|s| s.disks.full = true), true, "disk is full"),
+            (with(|s| s.disks.stalled = true), true, "disk completes nothing"),
+            (
+                with(|s| s.disks.lack_room = true),
+                true,
+                "submissions are refused",
+            ),
         ] {
             let answer = readiness(&status, "q4node1", false);
             assert_eq!(answer.yes, ready, "{answer:?}");

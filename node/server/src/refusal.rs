@@ -14,7 +14,7 @@ pub(crate) fn proposal(refusal: Refusal) -> Status {
         Refusal::DiskFull => error::status(
             Code::ResourceExhausted,
             reason::DISK_FULL,
-            "the leader's disk is full; make room and try again",
+            "the leader's disk is full, or too many others are: make room (raftctl health names them) and try again",
         ),
         Refusal::LogFull => error::status(
             Code::ResourceExhausted,

@@ -74,6 +74,7 @@ fn is_urgent(before: &v1::NodeStatus, now: &v1::NodeStatus) -> bool {
             status.term,
             status.ready,
             status.disk_full,
+            status.disk_stalled,
         )
     };
     let connected = |status: &v1::NodeStatus| {

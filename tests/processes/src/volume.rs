@@ -2,14 +2,22 @@
 
 use crate::requirements;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-/// A tmpfs, unmounted when dropped.
+/// A file system of its own, unmounted when dropped.
 #[derive(Debug)]
 pub struct Volume {
     folder: tempfile::TempDir,
+    /// What a disk that can be frozen is made of.
+    _image: Option<tempfile::NamedTempFile>,
+}
+
+/// A disk that completes no write, until dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    freezer: Child,
 }
 
 impl Volume {
@@ -23,23 +31,70 @@ impl Volume {
         Self::mount_with(test, "size=1m,ro")
     }
 
+    /// Mounts a disk of `mebibytes` that can be frozen: an ext4 in a file. `None` as with [`Volume::mount`].
+    pub fn mount_disk(test: &str, mebibytes: u32) -> Option<Self> {
+        for tool in ["mkfs.ext4", "fsfreeze"] {
+            if requirements::is_root() && requirements::tool(tool).is_none() {
+                requirements::skip(test, &format!("{tool} is not installed"));
+                return None;
+            }
+        }
+        let image = tempfile::NamedTempFile::new().expect("cannot make a file for a disk");
+        let bytes = u64::from(mebibytes) << 20;
+        image.as_file().set_len(bytes).expect("cannot make a sparse file");
+        let path = image
+            .path()
+            .to_str()
+            .expect("temporary files have plain names")
+            .to_owned();
+        if requirements::is_root() {
+            run("mkfs.ext4", &["-q", &path]).expect("a file system can be made in a file");
+        }
+        Self::mount_from(test, &["-t", "ext4", "-o", "loop", &path], Some(image))
+    }
+
+    /// From now on nothing that is written completes. Thaws again by itself when this process is gone: nothing that waits for
+    /// a frozen disk could be killed.
+    pub fn freeze(&self) -> Frozen {
+        let script = r#"fsfreeze --freeze "$0" && echo frozen && cat; fsfreeze --unfreeze "$0""#;
+        let mut freezer = Command::new("sh")
+            .args(["-c", script])
+            .arg(self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cannot run sh");
+        let mut said = String::new();
+        let stdout = freezer.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut said)
+            .expect("sh can be read");
+        assert_eq!(said, "frozen\n", "fsfreeze failed on {}", self.path().display());
+        Frozen { freezer }
+    }
+
     fn mount_with(test: &str, options: &str) -> Option<Self> {
+        Self::mount_from(test, &["-t", "tmpfs", "-o", options, "raftlog-test"], None)
+    }
+
+    fn mount_from(test: &str, arguments: &[&str], image: Option<tempfile::NamedTempFile>) -> Option<Self> {
         if !requirements::is_root() {
             requirements::skip(test, "mounting a file system of its own needs root");
             return None;
         }
         let folder = tempfile::tempdir().expect("cannot make a folder to mount on");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "raftlog-test"])
-            .arg(folder.path())
-            .output()
-            .expect("cannot run mount");
-        if !mounted.status.success() {
-            let why = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
+        let place = folder
+            .path()
+            .to_str()
+            .expect("temporary folders have plain names");
+        if let Err(why) = run("mount", &[arguments, &[place]].concat()) {
             requirements::skip(test, &format!("mount failed: {why}"));
             return None;
         }
-        Some(Self { folder })
+        Some(Self {
+            folder,
+            _image: image,
+        })
     }
 
     /// Where it is mounted.
@@ -55,6 +110,17 @@ impl Volume {
     /// Gives back what [`Volume::fill`] took.
     pub fn make_room(&self) {
         make_room(self.path());
+    }
+}
+
+/// Runs a program to its end.
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let ended = Command::new(program).args(arguments).output();
+    let ended = ended.map_err(|error| format!("cannot run {program}: {error}"))?;
+    if ended.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&ended.stderr).trim().to_owned())
     }
 }
 
@@ -93,6 +159,17 @@ pub fn make_room(folder: &Path) {
 
 fn ballast(folder: &Path) -> PathBuf {
     folder.join("ballast")
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // The end of its input is what it waits for.
+        drop(self.freezer.stdin.take());
+        let thawed = self.freezer.wait();
+        if !thawed.is_ok_and(|status| status.success()) {
+            eprintln!("could not thaw a disk");
+        }
+    }
 }
 
 impl Drop for Volume {

@@ -26,13 +26,12 @@ impl Raft {
     pub(super) fn campaign(&mut self, now: Time) {
         self.reset_election_timer(now);
         self.leader = None;
-        if self
-            .durability
-            .waiting_since()
-            .is_some_and(|since| now - since >= self.config.election_timeout_min)
-        {
-            // With a disk that takes that long this member could not lead.
-            self.become_follower(None);
+        if self.disk_stalled() {
+            // With such a disk this member could not lead. A candidate waits for its own vote: where every disk takes long,
+            // somebody has to.
+            if !matches!(self.role, Role::Candidate(_)) {
+                self.become_follower(None);
+            }
             return;
         }
         let ballot = Ballot {
@@ -87,6 +86,8 @@ impl Raft {
 
     pub(super) fn vote_requested(&mut self, now: Time, from: MemberId, term: Term, request: RequestVote) {
         let stuck = !request.transfer && self.sticks(now);
+        // A pre-vote asks whether the vote would come, and that has to go to disk.
+        let stuck = stuck || (request.pre_vote && self.disk_stalled());
         if stuck || self.suspect || term < self.term || (request.pre_vote && term == self.term) {
             self.send(
                 from,
@@ -203,12 +204,15 @@ impl Raft {
         let Role::Candidate(ballot) = &self.role else {
             return;
         };
-        if self
+        let won = self
             .configuration()
-            .is_quorum(|id| ballot.votes.get(&id) == Some(&true))
-        {
-            let elected_by = ballot.elected_by;
-            self.lead(now, elected_by);
+            .is_quorum(|id| ballot.votes.get(&id) == Some(&true));
+        if won {
+            // Others may make a majority by themselves; a leader's own disk has to work, too.
+            if ballot.votes.contains_key(&self.config.id) {
+                let elected_by = ballot.elected_by;
+                self.lead(now, elected_by);
+            }
         } else if !self
             .configuration()
             .is_quorum(|id| ballot.votes.get(&id) != Some(&false))

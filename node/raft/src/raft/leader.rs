@@ -1,7 +1,7 @@
 //! A leader's side: proposals, replication, commit, check-quorum (Raft 5.3, 5.4.2; thesis 6.2).
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use super::progress::Ordered;
@@ -23,6 +23,8 @@ pub(super) struct Leading {
     pub(super) elected_by: ElectedBy,
     pub(super) peers: BTreeMap<MemberId, Progress>,
     pub(super) heartbeat_due: Time,
+    /// Whose disks are full, as far as they have said.
+    pub(super) without_room: BTreeSet<MemberId>,
     /// The last round that was sent.
     pub(super) round: u64,
     /// By how many microseconds a round's number was ahead of its send time at most.
@@ -48,6 +50,7 @@ impl Leading {
             elected_by,
             peers: others.map(|id| (id, Progress::new(last, now))).collect(),
             heartbeat_due,
+            without_room: BTreeSet::new(),
             round: now.0,
             rounds_ahead: 0,
             has_handed_over: false,
@@ -98,13 +101,6 @@ impl Raft {
         Time(self.configuration().quorum_value(|member| heard(member.id))) + self.config.election_timeout_max
     }
 
-    /// When a leader's oldest unfinished write has taken the maximum election timeout.
-    pub(super) fn stall_deadline(&self) -> Time {
-        self.durability
-            .waiting_since()
-            .map_or(Time::NEVER, |since| since + self.config.election_timeout_max)
-    }
-
     /// Ceases to lead; whoever waits for a commit learns that its outcome is unknown.
     pub(super) fn step_down(&mut self, now: Time, why: &'static str) {
         let following = Role::Follower(super::Following::new(self.commit));
@@ -135,7 +131,7 @@ impl Raft {
     pub fn propose(&mut self, now: Time, proposal: Proposal) {
         self.expire(now);
         let Proposal { id, stream, proposed } = proposal;
-        match self.admit(stream, &proposed) {
+        match self.admit(now, stream, &proposed) {
             Ok(Admission::Append) => {
                 let payload = match proposed {
                     Proposed::Operation(operation) => Payload::Operation(operation),
@@ -168,7 +164,7 @@ impl Raft {
         self.streams.remove(&stream);
     }
 
-    fn admit(&mut self, stream: Option<u64>, proposed: &Proposed) -> Result<Admission, Refusal> {
+    fn admit(&mut self, now: Time, stream: Option<u64>, proposed: &Proposed) -> Result<Admission, Refusal> {
         if self.leading().is_none() {
             return Err(Refusal::NotLeader { leader: self.leader });
         }
@@ -203,7 +199,7 @@ impl Raft {
                 Verdict::Expired => return Err(Refusal::SessionExpired),
             }
         }
-        if self.full.disk {
+        if self.lacks_room(now) {
             return Err(Refusal::DiskFull);
         }
         if self.full.log {
@@ -277,6 +273,7 @@ impl Raft {
             return;
         }
         let before = mem::replace(&mut self.commit, reached);
+        self.durability.committed(reached, now);
         self.log.settle(reached);
         self.log.evict(own);
         self.remember_configuration(before);
@@ -453,6 +450,7 @@ impl Raft {
             received,
             conflict,
             read_requests,
+            disk_full,
         } = response;
         let last = self.log.last().index;
         let Role::Leader(leading) = &mut self.role else {
@@ -466,6 +464,11 @@ impl Raft {
             return;
         }
         progress.answered(round, now);
+        if disk_full {
+            leading.without_room.insert(from);
+        } else {
+            leading.without_room.remove(&from);
+        }
         match conflict {
             Some(Conflict { previous, hint }) => {
                 if progress.is_current_conflict(previous) {

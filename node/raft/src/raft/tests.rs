@@ -3,6 +3,7 @@
 mod leases;
 mod membership;
 mod snapshot;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -871,10 +872,11 @@ fn what_waits_for_the_own_disk_is_bounded_though_others_commit_it() {
 fn a_full_disk_refuses_and_room_accepts() {
     let mut cluster = Cluster::new(1);
     let leader = cluster.elect();
-    cluster.raft(leader).set_disk_full(true);
+    let now = cluster.now;
+    cluster.raft(leader).set_disk_full(now, true);
     cluster.submit(leader, 1);
     assert_eq!(cluster.answers[&1], Err(Refusal::DiskFull));
-    cluster.raft(leader).set_disk_full(false);
+    cluster.raft(leader).set_disk_full(now, false);
     cluster.submit(leader, 2);
     assert_eq!(cluster.index_of(2), 1);
 }
@@ -1192,6 +1194,7 @@ fn numbers_that_no_member_can_have_sent_harm_nobody() {
             received: 0,
             conflict,
             read_requests: Vec::new(),
+            disk_full: false,
         })
     };
     for (term, body) in [(term, response(Some(conflict))), (u64::MAX, response(None))] {

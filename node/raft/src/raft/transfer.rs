@@ -11,7 +11,7 @@ const RESIGNED: &str = "it is no voter any more";
 /// A transfer under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    /// Who asked; nobody, where a leader that is no voter any more hands over on its own account.
+    /// Who asked; nobody, where a leader hands over on its own account.
     id: Option<RequestId>,
     target: MemberId,
     told: bool,
@@ -25,12 +25,18 @@ impl Raft {
         self.expire(now);
         match self.choose_target(node) {
             Ok(target) if target == self.config.id => self.effects.push(Effect::Transferred(id, Ok(target))),
-            Ok(target) => self.start_transfer(now, Some(id), target),
+            Ok(target) => self.start_transfer(now, Some(id), target, None),
             Err(refusal) => self.effects.push(Effect::Transferred(id, Err(refusal))),
         }
     }
 
-    fn start_transfer(&mut self, now: Time, id: Option<RequestId>, target: MemberId) {
+    pub(super) fn start_transfer(
+        &mut self,
+        now: Time,
+        id: Option<RequestId>,
+        target: MemberId,
+        why: Option<&'static str>,
+    ) {
         let deadline = now + self.config.election_timeout_min;
         self.transfer = Some(Transfer {
             id,
@@ -41,6 +47,7 @@ impl Raft {
         self.notice(Notice::TransferStarted {
             node: self.me(),
             target: self.node_of(target),
+            why,
         });
         self.advance_transfer();
     }
@@ -49,18 +56,22 @@ impl Raft {
         self.transfer.is_some()
     }
 
-    /// A leader that is no voter of the committed configuration has nothing left to lead for (Raft 6): the best voter takes
-    /// over without an election timeout.
+    /// A leader that is no voter of the committed configuration has nothing left to lead for (Raft 6).
     pub(super) fn resign(&mut self, now: Time) {
+        self.make_way(now, RESIGNED);
+    }
+
+    /// The best voter takes over without an election timeout.
+    pub(super) fn make_way(&mut self, now: Time, why: &'static str) {
         match self.choose_target(None) {
-            Ok(target) => self.start_transfer(now, None, target),
+            Ok(target) => self.start_transfer(now, None, target, Some(why)),
             // A transfer that is under way ends in the same.
             Err(TransferRefusal::Busy) => {}
-            Err(_) => self.step_down(now, RESIGNED),
+            Err(_) => self.step_down(now, why),
         }
     }
 
-    fn choose_target(&self, node: Option<NodeNumber>) -> Result<MemberId, TransferRefusal> {
+    pub(super) fn choose_target(&self, node: Option<NodeNumber>) -> Result<MemberId, TransferRefusal> {
         let Some(leading) = self.leading() else {
             return Err(TransferRefusal::NotLeader { leader: self.leader });
         };
@@ -80,7 +91,13 @@ impl Raft {
                 .iter()
                 .filter(|(id, _)| configuration.member(**id).is_some_and(|member| member.voter));
             others
-                .max_by_key(|(_, p)| (p.acknowledged_at >= recently, p.matched))
+                .max_by_key(|(id, p)| {
+                    (
+                        p.acknowledged_at >= recently,
+                        !leading.without_room.contains(id),
+                        p.matched,
+                    )
+                })
                 .map(|(&id, _)| id)
         };
         target.ok_or(TransferRefusal::NoTarget)
@@ -118,7 +135,7 @@ impl Raft {
     /// The leader says: campaign now.
     pub(super) fn told_to_take_over(&mut self, now: Time, from: MemberId, term: Term) {
         let by_leader = term == self.term && self.leader == Some(from);
-        if by_leader && matches!(self.role, Role::Follower(_)) && self.may_vote() {
+        if by_leader && matches!(self.role, Role::Follower(_)) && self.may_vote() && !self.disk_stalled() {
             self.elect(now, ElectedBy::Transfer);
         }
     }

@@ -542,8 +542,8 @@ pub struct Status {
     pub replicator: ReplicatorView,
     /// How this leader came to lead; absent elsewhere.
     pub elected_by: Option<ElectedBy>,
-    /// Submissions are refused until there is room.
-    pub disk_full: bool,
+    /// What is wrong with disks.
+    pub disks: Disks,
     /// The log's beginning, and the snapshots.
     pub kept: Kept,
     /// Why the node can't take part in full, for people: who is missing at formation, what a repair waits for.
@@ -583,6 +583,17 @@ impl Default for Kept {
             log_full: false,
         }
     }
+}
+
+/// What is wrong with disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Disks {
+    /// The own one is full.
+    pub full: bool,
+    /// The own one has completed nothing for longer than the minimum election timeout.
+    pub stalled: bool,
+    /// This node leads and refuses submissions until there is room: on the own disk, or on those of a majority.
+    pub lack_room: bool,
 }
 
 /// What a leader knows of a follower.

@@ -15,8 +15,8 @@ use raftlog_storage::{Append, WalEvent};
 
 use super::RETRY_FULL_DISK;
 use super::api::{
-    Committed, FromReplicator, Kept, Leader, MemberProgress, MembershipRefusal, Output, Proposal, Refusal,
-    Role, Status, ToReplicator, TransferRefusal, Transferred,
+    Committed, Disks, FromReplicator, Kept, Leader, MemberProgress, MembershipRefusal, Output, Proposal,
+    Refusal, Role, Status, ToReplicator, TransferRefusal, Transferred,
 };
 use super::feed::{Feed, Step, View};
 use super::notice::Notice;
@@ -219,7 +219,7 @@ impl Formed {
             }
             WalEvent::Read { id, records } => self.has_read(now, id, records),
             WalEvent::Full(full) => {
-                self.raft.set_disk_full(full);
+                self.raft.set_disk_full(now, full);
                 self.look_at_room(now, store);
             }
             WalEvent::Repaired => {}
@@ -613,7 +613,6 @@ impl Formed {
         status.progress = self.member_progress(now);
         status.replicator = self.feed.view();
         status.elected_by = raft.elected_by();
-        status.disk_full = raft.disk_full();
         status.kept = Kept {
             first_index: log.base().operation_index + 1,
             snapshot_index: newest_contents(store).map_or(0, |(_, contents)| contents.place.index),
@@ -625,6 +624,11 @@ impl Formed {
             log_full: raft.log_full(),
         };
         status.reads = raft.read_counts();
+        status.disks = Disks {
+            full: raft.disk_full(),
+            stalled: raft.disk_stalled(),
+            lack_room: raft.lacks_room(now),
+        };
         status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
         status.waiting_for = self.problem();
     }

@@ -35,10 +35,11 @@ use raftlog_storage::{Append, Disk, DiskError, Op, OpId, OpenError, Outcome, Wal
 use rand_chacha::ChaCha8Rng;
 
 pub use api::{
-    BootstrapRefusal, Change, Committed, ElectedBy, FromReplicator, Input, Kept, Leader, MemberProgress,
-    MembershipChange, MembershipRefusal, NodeConfig, Output, PeerReport, Place, Position, Progress, Proposal,
-    Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk,
-    SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
+    MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, PeerReport, Place, Position,
+    Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role,
+    SnapshotChunk, SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId, ToReplicator,
+    TransferRefusal, Transferred,
 };
 pub use notice::Notice;
 
@@ -309,7 +310,7 @@ impl Node {
     fn wal_event(&mut self, now: Time, event: WalEvent<Entry>) {
         if let WalEvent::Full(full) = event {
             let what = if full {
-                "has a full disk: submissions to it as Leader are refused until there is room"
+                "has a full disk: as Leader it hands over to a node with room, and refuses submissions until there is any"
             } else {
                 "has room on its disk again"
             };
@@ -509,7 +510,10 @@ impl Node {
             progress: Vec::new(),
             replicator: ReplicatorView::default(),
             elected_by: None,
-            disk_full: self.store.wal.is_full_disk(),
+            disks: Disks {
+                full: self.store.wal.is_full_disk(),
+                ..Disks::default()
+            },
             kept: Kept::default(),
             waiting_for: None,
             reads: ReadCounts::default(),

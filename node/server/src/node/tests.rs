@@ -100,12 +100,16 @@ fn a_disk_that_is_full_at_formation_is_asked_again() {
     for volume in [64 << 10, 200 << 10] {
         let mut alone = Alone::start(MemoryDisk::new(volume));
         alone.run(Duration::from_secs(10));
-        assert!(alone.node.status(alone.now).disk_full, "{volume}");
+        assert!(alone.node.status(alone.now).disks.full, "{volume}");
         alone.disk.resize(1 << 30);
         alone.run(Duration::from_secs(10));
         let status = alone.node.status(alone.now);
         assert_eq!(
-            (status.role, status.disk_full, alone.node.store.wal.is_full_disk()),
+            (
+                status.role,
+                status.disks.full,
+                alone.node.store.wal.is_full_disk()
+            ),
             (Role::Leader, false, false),
             "{volume}"
         );

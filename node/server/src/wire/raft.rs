@@ -205,6 +205,7 @@ pub(crate) fn append_response_to_wire(
         received_log_index: response.received,
         conflict,
         read_requests: response.read_requests,
+        disk_full: response.disk_full,
     }
 }
 
@@ -233,6 +234,7 @@ pub(crate) fn append_response_from_wire(
         received: response.received_log_index,
         conflict,
         read_requests: response.read_requests,
+        disk_full: response.disk_full,
     };
     Ok(Message {
         from,
@@ -421,6 +423,7 @@ mod tests {
                 received: 5,
                 conflict,
                 read_requests: vec![8],
+                disk_full: conflict.is_some(),
             };
             let wire = append_response_to_wire(cluster, (from, to, TERM), response.clone());
             let body = Body::AppendEntriesResponse(response);

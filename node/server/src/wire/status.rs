@@ -51,13 +51,14 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         version: env!("CARGO_PKG_VERSION").into(),
         bootstrap: status.bootstrap.as_deref().map(configuration_to_wire),
         elected_by: status.elected_by.map(|by| by.to_string()).unwrap_or_default(),
-        disk_full: status.disk_full,
+        disk_full: status.disks.full,
         first_index: status.kept.first_index,
         snapshot_index: status.kept.snapshot_index,
         snapshot_bytes: status.kept.snapshot_bytes,
         log_full: status.kept.log_full,
         peer_address: config.peer_address.clone(),
         client_address: config.client_address.clone(),
+        disk_stalled: status.disks.stalled,
     }
 }
 

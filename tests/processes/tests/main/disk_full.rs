@@ -1,5 +1,6 @@
 //! A disk without room.
 
+use processes::api;
 use processes::cluster::{Cluster, Options};
 use processes::volume::Volume;
 use processes::wait::eventually;
@@ -19,28 +20,32 @@ fn operation(number: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_without_room_refuses_and_recovers() {
-    let test = "disk_full::a_leader_without_room_refuses_and_recovers";
-    let Some(volume) = Volume::mount(test, VOLUME_MEBIBYTES) else {
-        return;
-    };
-    let volumes = BTreeMap::from([(1, volume.path().to_owned())]);
+async fn a_majority_without_room_refuses_and_recovers() {
+    let test = "disk_full::a_majority_without_room_refuses_and_recovers";
+    let mut volumes = BTreeMap::new();
+    for node in 1..=3 {
+        let Some(volume) = Volume::mount(test, VOLUME_MEBIBYTES) else {
+            return;
+        };
+        volumes.insert(node, volume);
+    }
     let mut cluster = Cluster::start(Options {
-        volumes,
+        volumes: volumes
+            .iter()
+            .map(|(&node, volume)| (node, volume.path().to_owned()))
+            .collect(),
         ..Options::quick()
     })
     .await;
-    if cluster.leader().await != 1 {
-        cluster.raftctl(&["leader", "transfer", "1"]).await.expect(0, &[]);
+    // One that has room: it hears from the others that they have none.
+    if cluster.leader().await != 4 {
+        cluster.raftctl(&["leader", "transfer", "4"]).await.expect(0, &[]);
     }
-    volume.fill(0);
+    for volume in volumes.values() {
+        volume.fill(0);
+    }
     let mut accepted = Vec::new();
-    let refused = eventually("the full disk to be told", async || {
-        assert_eq!(
-            cluster.leader().await,
-            1,
-            "a full disk is no reason to lose the lead"
-        );
+    let refused = eventually("the full disks to be told", async || {
         let next = operation(accepted.len());
         match cluster.submit(1, next.clone()).await {
             Ok(answer) => {
@@ -61,25 +66,30 @@ async fn a_leader_without_room_refuses_and_recovers() {
     let through_a_follower = cluster
         .submit(2, "through a follower")
         .await
-        .expect_err("the leader has no room");
+        .expect_err("no majority has room");
     assert_eq!(
         reason_of(&through_a_follower).as_deref(),
         Some(reason::DISK_FULL),
         "{through_a_follower:?}"
     );
     cluster.raftctl(&["submit", "by hand"]).await.expect(3, &["full"]);
-    assert!(cluster.status(1).await.expect("it runs").disk_full);
+    let told = cluster.readiness(4).await.expect("it runs");
+    assert!(told.body.contains("submissions are refused"), "{told:?}");
 
-    volume.make_room();
+    // A majority is enough.
+    volumes[&2].make_room();
     let last = operation(accepted.len());
     eventually("submissions to work again by themselves", async || {
         cluster
-            .submit(1, last.clone())
+            .submit(2, last.clone())
             .await
             .map_err(|status| status.to_string())
     })
     .await;
     accepted.push(last);
+    for node in [1, 3] {
+        volumes[&node].make_room();
+    }
     cluster.wait_until_ready().await;
     for (node, log) in cluster.settled_logs(&cluster.numbers()).await {
         let held: Vec<&[u8]> = log.iter().map(|logged| logged.data.as_ref()).collect();
@@ -89,6 +99,45 @@ async fn a_leader_without_room_refuses_and_recovers() {
             held.len(),
             accepted.len()
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_room_hands_over_to_a_node_that_has_some() {
+    let test = "disk_full::a_leader_without_room_hands_over_to_a_node_that_has_some";
+    let Some(volume) = Volume::mount(test, VOLUME_MEBIBYTES) else {
+        return;
+    };
+    let volumes = BTreeMap::from([(1, volume.path().to_owned())]);
+    let mut cluster = Cluster::start(Options {
+        volumes,
+        ..Options::quick()
+    })
+    .await;
+    if cluster.leader().await != 1 {
+        cluster.raftctl(&["leader", "transfer", "1"]).await.expect(0, &[]);
+    }
+    volume.fill(0);
+    let port = cluster.port(1);
+    let mut load = 0;
+    // More than the disk has room for, each until it is told where it is: leadership moves meanwhile.
+    while load < 80 {
+        let index = eventually("an operation to be appended", async || {
+            let answer = api::submit_in_session(port, "load", load + 1, operation(0)).await;
+            answer
+                .map(|answer| answer.index)
+                .map_err(|status| status.to_string())
+        })
+        .await;
+        load += 1;
+        assert_eq!(index, load, "appended once");
+    }
+    assert_ne!(cluster.leader().await, 1);
+    assert!(cluster.status(1).await.expect("it runs").disk_full);
+    volume.make_room();
+    cluster.wait_until_ready().await;
+    for (node, log) in cluster.settled_logs(&cluster.numbers()).await {
+        assert_eq!(log.len() as u64, load, "replicator {node}");
     }
 }
 

@@ -8,6 +8,7 @@ mod bad_operations;
 mod compose;
 mod demo;
 mod disk_full;
+mod disk_stalled;
 mod failover;
 mod folders;
 mod foreign_messages;

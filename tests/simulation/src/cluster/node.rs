@@ -321,12 +321,18 @@ impl Cluster {
             Notice::Consensus(ConsensusNotice::Campaigns { .. }) => self.count(Seen::Campaigned),
             Notice::Consensus(ConsensusNotice::SteppedDown { why, .. }) => {
                 self.count(Seen::SteppedDown);
-                if why.contains("majority") {
-                    self.count(Seen::SteppedDownByQuorum);
-                } else if why.contains("disk") {
+                if why.contains("disk") {
                     self.count(Seen::SteppedDownByDisk);
+                } else if why.contains("majority") {
+                    self.count(Seen::SteppedDownByQuorum);
                 }
             }
+            Notice::Consensus(ConsensusNotice::TransferStarted { why: Some(why), .. })
+                if why.contains("disk") =>
+            {
+                self.count(Seen::MadeWayForDisk);
+            }
+            Notice::Consensus(ConsensusNotice::DiskStalled { .. }) => self.count(Seen::StallNoticed),
             Notice::Consensus(ConsensusNotice::EntriesRefused { .. }) => {
                 self.judge(violation("log matching", notice.to_string()));
             }

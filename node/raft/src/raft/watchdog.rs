@@ -1,0 +1,108 @@
+//! Watchdogs over disks. A member whose disk completes nothing stands in no election, and a leader whose disk is behind
+//! those of a majority makes way for one of them. Where every disk is slow, or there is only one, the leader stays: nobody
+//! else could do better, and to change leaders would only cost more writes. It is the same with full disks: a leader
+//! without room makes way for a member that has some, and where no majority has, submissions are refused.
+
+use super::Raft;
+use crate::effect::Notice;
+use crate::ids::MemberId;
+use crate::time::Time;
+
+const DISK_BEHIND: &str = "its own disk is behind those of a majority";
+const DISK_FULL: &str = "its own disk is full";
+
+impl Raft {
+    /// Whether its disk has completed nothing for longer than the minimum election timeout, though there is something to
+    /// write. That timeout is longer than any pause of a disk that works.
+    pub fn disk_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// When the disk's silence is a stall.
+    pub(super) fn stall_deadline(&self) -> Time {
+        match (self.stalled_since, self.durability.waiting_since()) {
+            (None, Some(since)) => since + self.config.election_timeout_min,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// When a leader whose disk lags has to do something about it: hand over, try that again, or step down.
+    pub(super) fn disk_behind_deadline(&self) -> Time {
+        let patience = if self.is_transferring() {
+            self.config.election_timeout_max
+        } else {
+            self.config.election_timeout_min
+        };
+        self.durability
+            .overtaken_since()
+            .map_or(Time::NEVER, |since| since + patience)
+    }
+
+    pub(super) fn watch_disk(&mut self, now: Time) {
+        if now >= self.stall_deadline() {
+            self.stalled_since = self.durability.waiting_since();
+            self.notice(Notice::DiskStalled {
+                node: self.me(),
+                silent: self.config.election_timeout_min,
+            });
+        }
+        if self.leading().is_none() {
+            return;
+        }
+        let overtaken = self.durability.overtaken_since();
+        if overtaken.is_some_and(|since| now >= since + self.config.election_timeout_max) {
+            self.step_down(now, DISK_BEHIND);
+        } else if now >= self.disk_behind_deadline() {
+            self.make_way(now, DISK_BEHIND);
+        }
+    }
+
+    /// It completed something: whatever it was silent about is over.
+    pub(super) fn disk_answered(&mut self, now: Time) {
+        if let Some(since) = self.stalled_since.take() {
+            self.notice(Notice::DiskAnswered {
+                node: self.me(),
+                after: now - since,
+            });
+        }
+    }
+
+    /// Whether a leader refuses submissions for lack of room: on its own disk, or on so many that what is left is no
+    /// majority.
+    pub fn lacks_room(&self, now: Time) -> bool {
+        let Some(leading) = self.leading() else {
+            return false;
+        };
+        self.full.disk || !leading.without_room.is_empty() && !self.majority_has_room(now)
+    }
+
+    fn majority_has_room(&self, now: Time) -> bool {
+        self.configuration().is_quorum(|id| self.has_room(now, id))
+    }
+
+    /// Whoever does not answer is not counted on.
+    fn has_room(&self, now: Time, id: MemberId) -> bool {
+        if id == self.config.id {
+            return !self.full.disk;
+        }
+        let Some(leading) = self.leading() else {
+            return false;
+        };
+        let progress = leading.peers.get(&id);
+        !leading.without_room.contains(&id)
+            && progress.is_some_and(|progress| progress.is_responsive(now, self.config.election_timeout_max))
+    }
+
+    /// A leader without room hands over to a member that has some, if that gets the cluster on. With every heartbeat it
+    /// tries again.
+    pub(super) fn leave_full_disk(&mut self, now: Time) {
+        if !self.full.disk || !self.majority_has_room(now) {
+            return;
+        }
+        if let Ok(target) = self.choose_target(None)
+            && self.has_room(now, target)
+        {
+            self.start_transfer(now, None, target, Some(DISK_FULL));
+        }
+    }
+}
