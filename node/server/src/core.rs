@@ -22,10 +22,12 @@ use crate::handle::{Answered, Command};
 use crate::lines;
 use crate::metrics::Metrics;
 use crate::node::{
-    BootstrapRefusal, Committed, FromReplicator, Input, MembershipChange, MembershipRefusal, Node, Notice,
-    Output, Proposal, Proposed, Refusal, RequestId, Status, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Committed, FromReplicator, Input, InstallSnapshot, InstallSnapshotResponse,
+    MembershipChange, MembershipRefusal, Node, Notice, Output, Proposal, Proposed, Refusal, RequestId,
+    Status, ToReplicator, TransferRefusal, Transferred,
 };
 use crate::peers::{Outgoing, Peers, Sent};
+use crate::responses::Responses;
 use crate::wire;
 
 /// Inputs taken at once.
@@ -68,7 +70,9 @@ pub(crate) struct Core {
     /// What carrying out the outputs brought up.
     follow_up: Vec<Input>,
     /// The stream on which each leader listens for responses.
-    responses: BTreeMap<MemberId, mpsc::WeakSender<Result<v1::AppendEntriesResponse, tonic::Status>>>,
+    responses: Responses<v1::AppendEntriesResponse>,
+    /// The same for those with snapshots.
+    snapshot_responses: Responses<v1::InstallSnapshotResponse>,
     /// The unary call that waits for this node's vote; keyed by candidate and pre-vote.
     votes: BTreeMap<(MemberId, bool), oneshot::Sender<v1::RequestVoteResponse>>,
     replicator: Option<mpsc::Sender<ToReplicator>>,
@@ -87,7 +91,8 @@ impl Core {
             waiters: BTreeMap::new(),
             proposals: Vec::new(),
             follow_up: Vec::new(),
-            responses: BTreeMap::new(),
+            responses: Responses::default(),
+            snapshot_responses: Responses::default(),
             votes: BTreeMap::new(),
             replicator: None,
             stop_reason: None,
@@ -249,14 +254,9 @@ impl Core {
                 }
                 self.node.handle(now, Input::Message(message));
             }
-            Command::ListensForResponses { member, responses } => {
-                self.responses.retain(|_, sender| sender.strong_count() > 0);
-                let before = self.responses.insert(member, responses);
-                // Whoever still sends there would wait for its answers in vain.
-                if let Some(before) = before.and_then(|sender| sender.upgrade()) {
-                    let replaced = "a later stream of the same member took this one's place";
-                    let _ = before.try_send(Err(tonic::Status::aborted(replaced)));
-                }
+            Command::ListensForResponses { member, responses } => self.responses.listens(member, responses),
+            Command::ListensForSnapshotResponses { member, responses } => {
+                self.snapshot_responses.listens(member, responses);
             }
             Command::ReplicatorOpened(sender) => {
                 self.replicator = Some(sender);
@@ -321,6 +321,8 @@ impl Core {
                 }
             }
             Output::Send(message) => self.send(message),
+            Output::InstallSnapshot(message) => self.install_snapshot(message),
+            Output::InstallSnapshotResponse(response) => self.answer_snapshot(response),
             Output::Answer { id, result } => self.answer(id, result),
             Output::Transferred { id, result } => {
                 if let Some(Waiter::Transfer(answer)) = self.waiters.remove(&id) {
@@ -410,6 +412,27 @@ impl Core {
         }
     }
 
+    fn install_snapshot(&mut self, message: InstallSnapshot) {
+        let Some(cluster) = self.status.cluster_id else {
+            return;
+        };
+        let to = message.to;
+        let request = wire::install_snapshot_to_wire(cluster, message);
+        // What is dropped is sent again: the core orders the snapshot until the follower has it.
+        let _ = self.edges.peers.send(to, Outgoing::InstallSnapshot(request));
+    }
+
+    fn answer_snapshot(&mut self, response: InstallSnapshotResponse) {
+        let Some(cluster) = self.status.cluster_id else {
+            return;
+        };
+        let to = response.to;
+        let response = wire::snapshot_response_to_wire(cluster, response);
+        if !self.snapshot_responses.say(to, response) {
+            self.edges.metrics.responses_dropped.inc();
+        }
+    }
+
     /// The version of the committed configuration if that does not list this member; 0 otherwise.
     fn removed_by(&self, member: MemberId) -> u64 {
         let configuration = &self.status.configuration;
@@ -435,9 +458,8 @@ impl Core {
         response: AppendEntriesResponse,
     ) {
         let response = wire::append_response_to_wire(cluster, (from, to, term), response);
-        let sender = self.responses.get(&to).and_then(mpsc::WeakSender::upgrade);
         // The leader that does not read asks again with its next heartbeat.
-        if sender.is_none_or(|sender| sender.try_send(Ok(response)).is_err()) {
+        if !self.responses.say(to, response) {
             self.edges.metrics.responses_dropped.inc();
         }
     }

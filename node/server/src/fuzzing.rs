@@ -6,8 +6,8 @@ use prost::Message as _;
 use raftlog_proto::v1;
 use raftlog_raft::entry::Operation;
 use raftlog_raft::ids::{ClusterId, MemberId};
-use raftlog_raft::message::Message;
 use raftlog_raft::membership::Member;
+use raftlog_raft::message::Message;
 
 use crate::node::{FromReplicator, PeerReport};
 use crate::{operation, wire};

@@ -13,6 +13,7 @@ use crate::node::{
     BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Refusal, Status,
     StreamId, ToReplicator, TransferRefusal, Transferred,
 };
+use crate::responses::Listener;
 
 /// Commands that wait for the core at most.
 pub(crate) const COMMANDS_MAX: usize = 4_096;
@@ -62,7 +63,12 @@ pub(crate) enum Command {
     /// A leader's stream is open here; what is said to that member goes there.
     ListensForResponses {
         member: MemberId,
-        responses: mpsc::WeakSender<Result<v1::AppendEntriesResponse, tonic::Status>>,
+        responses: Listener<v1::AppendEntriesResponse>,
+    },
+    /// The same for a stream with a leader's snapshot.
+    ListensForSnapshotResponses {
+        member: MemberId,
+        responses: Listener<v1::InstallSnapshotResponse>,
     },
     /// A stream to the replicator is open, the hello is sent.
     ReplicatorOpened(mpsc::Sender<ToReplicator>),

@@ -116,6 +116,11 @@ pub(crate) fn runs_append_entries(node: NodeNumber, by: Called) {
     tracing::info!("Node {node} runs RPC AppendEntries called by Node {by}");
 }
 
+/// A leader offers its snapshot.
+pub(crate) fn runs_install_snapshot(node: NodeNumber, by: Called) {
+    tracing::info!("Node {node} runs RPC InstallSnapshot called by Node {by}");
+}
+
 /// A candidate asks.
 pub(crate) fn sends_request_vote(node: NodeNumber, to: Called) {
     tracing::info!("Node {node} sends RPC RequestVote to Node {to}");

@@ -1,5 +1,5 @@
 //! What goes out to the other members: per peer one task, one connection, one AppendEntries stream, opened when there is
-//! something to send. It reconnects with backoff, and resolves the name every time.
+//! something to send, and one for a snapshot where it is needed. It reconnects with backoff, and resolves the name every time.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -22,6 +22,7 @@ use crate::handle::Handle;
 use crate::header;
 use crate::metrics::{Metrics, Peer};
 use crate::node::Input;
+use crate::snapshot_stream::SnapshotStream;
 use crate::wire;
 
 /// Messages that wait for one peer at most. The node bounds the bytes of entries in flight; this bounds the rest.
@@ -37,6 +38,7 @@ pub(crate) enum Outgoing {
     AppendEntries(v1::AppendEntriesRequest),
     RequestVote(v1::RequestVoteRequest),
     TimeoutNow(v1::TimeoutNowRequest),
+    InstallSnapshot(v1::InstallSnapshotRequest),
 }
 
 /// What became of a message.
@@ -193,6 +195,8 @@ impl Link {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let mut stream = None;
         let mut calls = JoinSet::new();
+        let mut snapshots =
+            SnapshotStream::new(self.peer.id, self.core.clone(), client.clone(), self.patience);
         let mut next = Some(first);
         loop {
             match next.take() {
@@ -209,6 +213,12 @@ impl Link {
                     };
                     if let Err(why) = self.append(requests, responses, request, backoff).await {
                         return End::Broken(why);
+                    }
+                }
+                Some(Outgoing::InstallSnapshot(request)) => {
+                    let taken = snapshots.send(request);
+                    if !taken {
+                        self.metrics.messages_dropped.get_or_create(&self.label()).inc();
                     }
                 }
                 Some(Outgoing::RequestVote(request)) if calls.len() < CALLS_MAX => {

@@ -1,5 +1,6 @@
 //! The service Raft: what other members say to this one.
 
+use raftlog_proto::v1::install_snapshot_request::Part;
 use raftlog_proto::v1::{self, raft_server::Raft};
 use raftlog_raft::ids::MemberId;
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +86,59 @@ impl RaftService {
         Ok(from)
     }
 
+    /// Takes one message of a leader's snapshot in; `leader` is whose stream this is, once that is known.
+    async fn take_snapshot_part(
+        &self,
+        request: v1::InstallSnapshotRequest,
+        leader: &mut Option<MemberId>,
+        responses: &mpsc::Sender<Result<v1::InstallSnapshotResponse, Status>>,
+    ) -> Result<(), Status> {
+        let (from, to) = self.check(request.header.as_ref())?;
+        if *leader.get_or_insert(from) != from {
+            return Err(Status::invalid_argument("one stream speaks for one member"));
+        }
+        let is_offer = matches!(request.part, Some(Part::Offer(_)));
+        let message =
+            wire::install_snapshot_from_wire(from, to, request).map_err(|error| self.malformed(error))?;
+        if is_offer {
+            let own = self.core.published();
+            lines::runs_install_snapshot(own.node, lines::called(&own.configuration, from));
+            self.core
+                .command(Command::ListensForSnapshotResponses {
+                    member: from,
+                    responses: responses.downgrade(),
+                })
+                .await;
+        }
+        self.core.input(Input::InstallSnapshot(message)).await;
+        Ok(())
+    }
+
+    async fn take_snapshot(
+        self,
+        mut requests: Streaming<v1::InstallSnapshotRequest>,
+        responses: mpsc::Sender<Result<v1::InstallSnapshotResponse, Status>>,
+    ) {
+        let mut leader = None;
+        loop {
+            let request = tokio::select! {
+                () = self.lifecycle.drain.cancelled() => return,
+                () = responses.closed() => return,
+                request = requests.message() => request,
+            };
+            let taken = match request {
+                Ok(Some(request)) => self.take_snapshot_part(request, &mut leader, &responses).await,
+                Ok(None) => return,
+                Err(status) => Err(status),
+            };
+            if let Err(refused) = taken {
+                // The stream ends with it; whoever opened it may have gone.
+                let _ = responses.send(Err(refused)).await;
+                return;
+            }
+        }
+    }
+
     async fn take_appends(
         self,
         mut requests: Streaming<v1::AppendEntriesRequest>,
@@ -156,6 +210,17 @@ impl Raft for RaftService {
     ) -> Result<Response<Self::AppendEntriesStream>, Status> {
         let (responses, outgoing) = mpsc::channel(QUEUED_RESPONSES_MAX);
         tokio::spawn(self.clone().take_appends(request.into_inner(), responses));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    type InstallSnapshotStream = ReceiverStream<Result<v1::InstallSnapshotResponse, Status>>;
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<v1::InstallSnapshotRequest>>,
+    ) -> Result<Response<Self::InstallSnapshotStream>, Status> {
+        let (responses, outgoing) = mpsc::channel(QUEUED_RESPONSES_MAX);
+        tokio::spawn(self.clone().take_snapshot(request.into_inner(), responses));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 

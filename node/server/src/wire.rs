@@ -5,6 +5,7 @@ mod entry;
 mod member;
 mod raft;
 mod replicator;
+mod snapshot;
 mod status;
 
 pub(crate) use member::{
@@ -16,6 +17,10 @@ pub(crate) use raft::{
     vote_to_wire,
 };
 pub(crate) use replicator::{End, from_replicator, hello, to_replicator};
+pub(crate) use snapshot::{
+    install_snapshot_from_wire, install_snapshot_to_wire, snapshot_response_from_wire,
+    snapshot_response_to_wire,
+};
 pub(crate) use status::{peer_report, status_to_wire};
 
 use thiserror::Error;

@@ -80,6 +80,8 @@ events! {
     SnapshotOrdered "snapshot: ordered from a replicator",
     SnapshotTaken "snapshot: taken",
     Restored "snapshot: restored to a replicator",
+    SnapshotPieceSent "snapshot: piece sent to a follower",
+    SnapshotPieceAnswered "snapshot: piece answered",
     StartedOver "snapshot: a stream started over",
     RefusedLogFull "client: refused, log full",
     RefusedExpired "client: refused, session expired",

@@ -7,7 +7,9 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::Member;
 use raftlog_raft::message::{Body, Message};
 use raftlog_raft::time::Time;
-use raftlog_server::node::{Committed, PeerReport, Refusal, RequestId};
+use raftlog_server::node::{
+    Committed, Input, InstallSnapshot, InstallSnapshotResponse, PeerReport, Refusal, RequestId, SnapshotPart,
+};
 
 use crate::client::ClientNumber;
 use crate::fault::Fault;
@@ -23,6 +25,13 @@ pub(crate) enum Happening {
         epoch: u64,
         cluster: ClusterId,
         message: Message,
+    },
+    /// A piece of a snapshot, or the answer to one, arrives on that connection.
+    Snapshot {
+        from: NodeNumber,
+        epoch: u64,
+        cluster: ClusterId,
+        carried: Carried,
     },
     /// The node learns that the connection to that one is broken.
     LinkBroken(NodeNumber),
@@ -68,6 +77,39 @@ pub(crate) enum Happening {
     Mend(Vec<(NodeNumber, NodeNumber)>),
     /// Faults end; from now on there has to be progress.
     Heal,
+}
+
+/// What two nodes say to each other about a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) enum Carried {
+    Piece(InstallSnapshot),
+    Answer(InstallSnapshotResponse),
+}
+
+impl Carried {
+    pub(crate) fn to(&self) -> MemberId {
+        match self {
+            Self::Piece(piece) => piece.to,
+            Self::Answer(answer) => answer.to,
+        }
+    }
+
+    pub(crate) fn input(self) -> Input {
+        match self {
+            Self::Piece(piece) => Input::InstallSnapshot(piece),
+            Self::Answer(answer) => Input::InstallSnapshotResponse(answer),
+        }
+    }
+
+    fn hash(&self, trace: &mut impl Hasher) {
+        match self {
+            Self::Piece(piece) => match &piece.part {
+                SnapshotPart::Offer(manifest) => manifest.index.hash(trace),
+                SnapshotPart::Data { id, offset, data } => (id.index, offset, data.len()).hash(trace),
+            },
+            Self::Answer(answer) => (answer.id.index, answer.id.crc).hash(trace),
+        }
+    }
 }
 
 /// Whom something happens to. What was on its way to a process that died is lost with it: `life` counts its starts, and is
@@ -121,6 +163,10 @@ impl Entry {
                 from.hash(trace);
                 message.term.hash(trace);
                 hash_body(&message.body, trace);
+            }
+            Happening::Snapshot { from, carried, .. } => {
+                from.hash(trace);
+                carried.hash(trace);
             }
             Happening::LinkBroken(other)
             | Happening::Asked { by: other, .. }

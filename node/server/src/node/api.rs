@@ -11,6 +11,7 @@ use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
 use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
+use super::install_snapshot::{InstallSnapshot, InstallSnapshotResponse};
 use super::notice::Notice;
 
 pub use raftlog_raft::membership::change::{Change, MembershipChange};
@@ -59,6 +60,12 @@ pub enum Input {
     Message(Message),
     /// What was under way to that member may be lost: its stream broke or a message was dropped.
     PeerStreamBroken(MemberId),
+    /// A piece of a leader's snapshot; checked likewise.
+    InstallSnapshot(InstallSnapshot),
+    /// What a follower says to a piece of this leader's.
+    InstallSnapshotResponse(InstallSnapshotResponse),
+    /// What was under way of a snapshot to that member may be lost.
+    SnapshotStreamBroken(MemberId),
     /// From clients, in order.
     Submit(Vec<Proposal>),
     /// No more proposals of that stream will come; forget it.
@@ -310,6 +317,10 @@ pub enum Output {
     Disk(OpId, Op),
     /// To another member of the configuration.
     Send(Message),
+    /// A piece of this leader's snapshot, to a follower.
+    InstallSnapshot(InstallSnapshot),
+    /// The answer to such a piece, to its leader.
+    InstallSnapshotResponse(InstallSnapshotResponse),
     /// A proposal is decided.
     Answer {
         /// Which.

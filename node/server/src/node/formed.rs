@@ -1,5 +1,7 @@
 //! A node that belongs to a cluster: consensus, its log on disk and the feed to its replicator, wired together.
 
+mod transfer;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use super::api::{
 };
 use super::feed::{Feed, Step, View};
 use super::notice::Notice;
+use super::receiving::Receiving;
+use super::sending::Sending;
 use super::snapshot::{self, Contents};
 use super::store::Store;
 use super::taking::{self, Taking};
@@ -44,6 +48,8 @@ pub(super) struct Formed {
     log_bytes_max: u64,
     /// The read of a snapshot that the feed waits for.
     state_read: Option<u64>,
+    sending: Sending,
+    receiving: Receiving,
     /// The log's ticket of the core's first one, less one.
     ticket_offset: u64,
     /// Reads of the log under way, oldest first.
@@ -101,6 +107,8 @@ impl Formed {
             weights,
             log_bytes_max,
             state_read: None,
+            sending: Sending::default(),
+            receiving: Receiving::default(),
             ticket_offset: tickets,
             reads: VecDeque::new(),
             last_read: 0,
@@ -247,8 +255,13 @@ impl Formed {
         }
     }
 
-    /// Carries out what the core and the feed want, until they want nothing more.
-    pub(super) fn flush(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) {
+    /// Carries out what the core and the feed want, until they want nothing more. The error is why the node must not go on.
+    pub(super) fn flush(
+        &mut self,
+        now: Time,
+        store: &mut Store,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), String> {
         loop {
             let mut answered = false;
             for effect in self.raft.flush(now) {
@@ -258,6 +271,7 @@ impl Formed {
                 self.suspect = false;
                 store.wal.repaired();
             }
+            answered |= self.poll_transfers(now, store, outputs)?;
             answered |= self.poll_feed(now, store, outputs);
             answered |= self.poll_taking(now, store, outputs);
             if !answered {
@@ -270,6 +284,7 @@ impl Formed {
             self.configuration = Arc::new(self.raft.configuration().clone());
             self.listed |= self.configuration.member(self.raft.id()).is_some();
         }
+        Ok(())
     }
 
     /// Whether something was answered at once, so that there may be more to do.
@@ -301,8 +316,7 @@ impl Formed {
             } => {
                 return self.read(now, Reader::Member(member), first, last, bytes_max, store);
             }
-            // Logs of nodes begin with the first entry: nobody lacks what is in a snapshot only.
-            Effect::SendSnapshot { .. } => {}
+            Effect::SendSnapshot { member } => self.order_snapshot(member, store, outputs),
             Effect::Notice(notice) => outputs.push(Output::Notice(Notice::Consensus(notice))),
         }
         false
@@ -426,6 +440,9 @@ impl Formed {
     }
 
     fn poll_taking(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) -> bool {
+        if self.receiving.is_under_way() {
+            return false;
+        }
         let progress = taking_progress(&self.raft, &self.weights, &self.feed);
         let mut answered = false;
         for step in self.taking.poll(progress, &mut store.snapshots, now) {

@@ -8,9 +8,12 @@ mod api;
 mod feed;
 mod formation;
 mod formed;
+mod install_snapshot;
 mod notice;
+mod receiving;
 mod recovery;
 mod room;
+mod sending;
 mod snapshot;
 mod store;
 mod taking;
@@ -40,6 +43,9 @@ pub use api::{
     Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role,
     SnapshotChunk, SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId, ToReplicator,
     TransferRefusal, Transferred,
+};
+pub use install_snapshot::{
+    InstallSnapshot, InstallSnapshotResponse, SnapshotAnswer, SnapshotId, SnapshotPart,
 };
 pub use notice::Notice;
 
@@ -268,7 +274,20 @@ impl Node {
         match input {
             Input::Tick => formed.tick(now, &mut self.store),
             Input::Message(message) => formed.raft().message(now, message),
-            Input::PeerStreamBroken(member) => formed.raft().peer_stream_broken(member),
+            Input::PeerStreamBroken(member) => {
+                formed.raft().peer_stream_broken(member);
+                formed.snapshot_stream_broken(member);
+            }
+            Input::InstallSnapshot(message) => {
+                let heard = formed.install_snapshot_heard(now, message, &mut self.store, &mut self.outputs);
+                if let Err(why) = heard {
+                    self.stop(why);
+                }
+            }
+            Input::InstallSnapshotResponse(response) => {
+                formed.install_snapshot_answered(now, response, &mut self.outputs);
+            }
+            Input::SnapshotStreamBroken(member) => formed.snapshot_stream_broken(member),
             Input::Submit(proposals) => formed.submit(now, proposals),
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
@@ -283,8 +302,10 @@ impl Node {
     /// Takes what is to be done. The more happened since the last call, the larger the batches.
     pub fn outputs(&mut self, now: Time) -> Vec<Output> {
         if !self.stopped {
-            if let State::Formed(formed) = &mut self.state {
-                formed.flush(now, &mut self.store, &mut self.outputs);
+            if let State::Formed(formed) = &mut self.state
+                && let Err(why) = formed.flush(now, &mut self.store, &mut self.outputs)
+            {
+                self.stop(why);
             }
             while let Some((id, op)) = self.store.next_op() {
                 self.outputs.push(Output::Disk(id, op));
@@ -348,8 +369,12 @@ impl Node {
         }
         if let State::Formed(formed) = &mut self.state {
             let mut notices = Vec::new();
+            let transferred = formed.transfer_event(now, &event, &mut self.store, &mut self.outputs);
             formed.snapshot_event(now, event, &self.store, &mut notices);
             self.outputs.extend(notices.into_iter().map(Output::Notice));
+            if let Err(why) = transferred {
+                self.stop(why);
+            }
         }
     }
 

@@ -65,12 +65,18 @@ pub(super) fn recover(
         )));
     }
     let mut store = Store { wal, snapshots };
-    let tickets = if replay.joined {
+    let mut tickets = if replay.joined {
         0
     } else {
         give_up_other_past(disk, &mut store, base)?
     };
-    let log = replay.log;
+    let (mut log, mut base_fold, mut weights) = (replay.log, fold, replay.weights);
+    if let Some((position, fold)) = find_later_base(disk, &store.snapshots, &mut log)? {
+        tickets = tickets.max(give_up_other_past(disk, &mut store, position)?);
+        log = Log::over(position, fold.clone(), recent_bytes_max);
+        base_fold = fold;
+        weights.start_from(position.index);
+    }
     let configuration = &log.fold().configuration;
     let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
     if recovery.suspect_tail && alone {
@@ -79,14 +85,15 @@ pub(super) fn recover(
              may be lost; restore the folder from a copy, or start with an empty one and lose all"
         )));
     }
+    let listed = replay.listed || configuration.member(identity.member).is_some();
     let recovered = Recovered {
         log,
         hard_state: replay.hard_state,
-        listed: replay.listed,
+        listed,
         suspect: recovery.suspect_tail,
         tickets,
-        base_fold: fold,
-        weights: replay.weights,
+        base_fold,
+        weights,
         damages,
     };
     Ok((store, recovered))
@@ -140,6 +147,24 @@ fn find_base(
     Err(OpenError::Identity(format!(
         "{why}; the log no longer holds its first {compacted} entries, and no other snapshot here does: {REPLACE}"
     )))
+}
+
+/// A snapshot from elsewhere counts as soon as it is saved, before the log begins behind it: where the log does not hold the entry
+/// that the newest one ends with, it begins there now. Where it does, that entry is committed, as everything in a snapshot is.
+fn find_later_base(
+    disk: &mut dyn Disk,
+    snapshots: &Snapshots,
+    log: &mut Log,
+) -> Result<Option<(LogPosition, Fold)>, OpenError> {
+    let Some(newest) = snapshots.newest() else {
+        return Ok(None);
+    };
+    if log.term_at(newest.index) == Some(newest.term) {
+        log.settle(newest.index.max(log.settled()));
+        return Ok(None);
+    }
+    let fold = snapshot::read_fold(snapshots, disk, newest)?;
+    Ok(Some((snapshot::position(newest), fold)))
 }
 
 /// The log never came to the base's entry: it is shorter, or holds another past, which nobody needs. The process ended between

@@ -140,7 +140,8 @@ impl Taking {
         }
         let wanted = match &self.state {
             State::Storing(storing) => storing.at.index,
-            _ => newest,
+            // One that has come from elsewhere may be beyond what is known to be committed, until the log begins behind it.
+            _ => newest.min(progress.committed),
         };
         if self.folded < wanted {
             if self.reading_from.is_none() {
@@ -371,6 +372,18 @@ impl Taking {
         if waits {
             self.give_up(snapshots);
         }
+    }
+
+    /// A snapshot comes in from elsewhere, in the place of one that was on its way to disk.
+    pub(super) fn displaced(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// The log begins behind a snapshot from elsewhere, up to which it adds up to that fold.
+    pub(super) fn start_from(&mut self, fold: Fold, folded: LogIndex) {
+        self.fold = fold;
+        self.folded = folded;
+        self.reading_from = None;
     }
 
     fn try_later(&mut self, snapshots: &mut Snapshots, now: Time) {

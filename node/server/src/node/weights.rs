@@ -43,6 +43,11 @@ impl Weights {
         }
     }
 
+    /// The log begins behind that index, and is empty.
+    pub(super) fn start_from(&mut self, base: LogIndex) {
+        self.marks = VecDeque::from([(base, self.total)]);
+    }
+
     /// Entries up to that index are no more.
     pub(super) fn compact(&mut self, base: LogIndex) {
         while self.marks.get(1).is_some_and(|(index, _)| *index <= base) {
@@ -102,6 +107,10 @@ mod tests {
         weights.truncate(21);
         assert_eq!(weights.all(), 0);
         weights.push(&entry(21));
+        assert_eq!(weights.all(), one);
+        weights.start_from(40);
+        assert_eq!(weights.all(), 0);
+        weights.push(&entry(41));
         assert_eq!(weights.all(), one);
     }
 }

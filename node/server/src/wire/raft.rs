@@ -14,7 +14,7 @@ use super::entry::{entry_from_wire, entry_to_wire};
 /// Most ReadIndex requests or answers in one message.
 const READS_MAX: usize = 4_096;
 
-fn header(cluster: ClusterId, from: MemberId, to: MemberId) -> v1::Header {
+pub(super) fn header(cluster: ClusterId, from: MemberId, to: MemberId) -> v1::Header {
     v1::Header {
         cluster_id: cluster.get(),
         from_member: from.get(),
@@ -245,7 +245,7 @@ pub(crate) fn append_response_from_wire(
 }
 
 /// No member asks for, or leads, term 0.
-fn term(term: u64) -> Result<u64, Malformed> {
+pub(super) fn term(term: u64) -> Result<u64, Malformed> {
     if term == 0 {
         Err(Malformed("term"))
     } else {

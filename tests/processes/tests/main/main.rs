@@ -22,4 +22,5 @@ mod raftctl;
 mod real_input;
 mod replicators;
 mod services;
+mod snapshots;
 mod streams;

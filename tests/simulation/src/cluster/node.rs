@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
-use raftlog_raft::ids::NodeNumber;
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use raftlog_raft::message::{Body, Message};
 use raftlog_raft::time::Time;
 use raftlog_server::node::{
@@ -15,7 +15,7 @@ use super::processes::{Process, address};
 use super::{Cluster, violation};
 use crate::coverage::Seen;
 use crate::disk::Completion;
-use crate::happening::{Happening, Target};
+use crate::happening::{Carried, Happening, Target};
 use crate::invariants::Invariants;
 
 impl Cluster {
@@ -42,7 +42,15 @@ impl Cluster {
                 cluster,
                 message,
             } if node.cluster_id() == Some(cluster) && node.member_id() == message.to => {
-                self.receive(number, from, epoch, message);
+                self.receive(number, from, epoch, Input::Message(message));
+            }
+            Happening::Snapshot {
+                from,
+                epoch,
+                cluster,
+                carried,
+            } if node.cluster_id() == Some(cluster) && node.member_id() == carried.to() => {
+                self.receive(number, from, epoch, carried.input());
             }
             Happening::LinkBroken(other) => {
                 let ids = self.members.iter().filter(|(_, number)| **number == other);
@@ -86,14 +94,14 @@ impl Cluster {
         self.settle(number);
     }
 
-    fn receive(&mut self, number: NodeNumber, from: NodeNumber, epoch: u64, message: Message) {
+    fn receive(&mut self, number: NodeNumber, from: NodeNumber, epoch: u64, input: Input) {
         let now = self.shown(number);
         if !self.network.is_current(from, number, epoch) {
             return self.count(Seen::MessageLost);
         }
         self.count(Seen::MessageDelivered);
         if let Some(process) = &mut self.pod(number).node {
-            process.node.handle(now, Input::Message(message));
+            process.node.handle(now, input);
         }
     }
 
@@ -145,6 +153,8 @@ impl Cluster {
                 self.agenda.add(at, target, Happening::Disk);
             }
             Output::Send(message) => self.send(number, &message),
+            Output::InstallSnapshot(piece) => self.send_snapshot(number, &Carried::Piece(piece)),
+            Output::InstallSnapshotResponse(answer) => self.send_snapshot(number, &Carried::Answer(answer)),
             Output::Answer { id, result } => self.node_answers(id, result),
             Output::Transferred { result, .. } => self.count(match result {
                 Ok(_) => Seen::TransferDone,
@@ -174,13 +184,40 @@ impl Cluster {
         }
     }
 
-    /// A message goes out on the connection of the two, if there is one.
     fn send(&mut self, from: NodeNumber, message: &Message) {
-        let Some(&to) = self.members.get(&message.to) else {
+        self.count_message(message);
+        self.send_on_link(from, message.to, |epoch, cluster| Happening::Message {
+            from,
+            epoch,
+            cluster,
+            message: message.clone(),
+        });
+    }
+
+    fn send_snapshot(&mut self, from: NodeNumber, carried: &Carried) {
+        self.count(match carried {
+            Carried::Piece(_) => Seen::SnapshotPieceSent,
+            Carried::Answer(_) => Seen::SnapshotPieceAnswered,
+        });
+        self.send_on_link(from, carried.to(), |epoch, cluster| Happening::Snapshot {
+            from,
+            epoch,
+            cluster,
+            carried: carried.clone(),
+        });
+    }
+
+    /// Something goes out on the connection of the two, if there is one.
+    fn send_on_link(
+        &mut self,
+        from: NodeNumber,
+        to: MemberId,
+        happening: impl Fn(u64, ClusterId) -> Happening,
+    ) {
+        let Some(&to) = self.members.get(&to) else {
             return;
         };
         let Some(cluster) = self.formed else { return };
-        self.count_message(message);
         let Some(epoch) = self.network.epoch(from, to, self.now) else {
             return self.count(Seen::MessageLost);
         };
@@ -191,14 +228,7 @@ impl Cluster {
             1
         };
         for _ in 0..times {
-            let message = message.clone();
-            let happening = Happening::Message {
-                from,
-                epoch,
-                cluster,
-                message,
-            };
-            self.call(from, to, None, happening);
+            self.call(from, to, None, happening(epoch, cluster));
         }
     }
 
