@@ -21,6 +21,7 @@ mod quorum;
 mod raftctl;
 mod real_input;
 mod replicators;
+mod restored_replicators;
 mod services;
 mod snapshots;
 mod streams;
