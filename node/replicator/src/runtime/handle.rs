@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{
-    Event, FetchError, Operation, Progress, ReadIndexError, ReadIndexId, Snapshot, StartAction, Status, StreamId,
+    Event, FetchError, Operation, Progress, ReadIndexError, ReadIndexId, Snapshot, StartAction, Status,
+    StreamId,
 };
 
 /// Requests that wait for the core at most.

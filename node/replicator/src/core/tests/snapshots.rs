@@ -409,6 +409,43 @@ fn the_disk_is_bounded_while_operations_come_for_ever() {
     assert!(most < 7 * (2 << 20), "{most} bytes");
 }
 
+#[test]
+fn on_a_full_disk_what_trails_is_dropped_and_the_log_goes_on() {
+    let config = Config {
+        trailing_bytes: Some(1 << 30),
+        ..small()
+    };
+    let ours = long_log(300);
+    let (mut rig, stream) = filled(config, &ours[..150]);
+    rig.handle(Event::SnapshotKept { stream, index: 150 });
+    rig.settle();
+    assert_eq!(rig.core.status().compacted_through, 0);
+    // A block is left, for the small file that says where the log begins.
+    rig.disk.resize(rig.disk.used_bytes() + 4096);
+    for operation in &ours[150..] {
+        rig.feed(stream, std::slice::from_ref(operation), operation.index);
+        for _ in 0..20 {
+            let _ = rig.disk_step() || rig.execute_step() || rig.wake_step();
+        }
+        // A node's snapshots follow what is executed.
+        let index = rig.core.progress().durable_executed;
+        rig.handle(Event::SnapshotKept { stream, index });
+    }
+    let full: Vec<bool> = rig
+        .take_others()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Notice(Notice::DiskFull { full, .. }) => Some(full),
+            _ => None,
+        })
+        .collect();
+    assert!(full.starts_with(&[true, false]), "{full:?}");
+    assert!(rig.core.status().compacted_through > 100);
+    assert_eq!(indexes(&rig), (300, 300, 300, 300));
+    rig.restart(true);
+    assert_eq!(indexes(&rig), (300, 300, 300, 300));
+}
+
 /// A step of the story below.
 enum Step {
     Feed(std::ops::Range<usize>),
