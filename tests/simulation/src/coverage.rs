@@ -82,6 +82,7 @@ events! {
     Restored "snapshot: restored to a replicator",
     SnapshotPieceSent "snapshot: piece sent to a follower",
     SnapshotPieceAnswered "snapshot: piece answered",
+    StartedFromSnapshot "snapshot: a log begun behind a leader's",
     StartedOver "snapshot: a stream started over",
     RefusedLogFull "client: refused, log full",
     RefusedExpired "client: refused, session expired",

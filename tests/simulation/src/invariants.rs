@@ -95,6 +95,8 @@ struct Committed {
 struct SeenExecutions {
     life: u64,
     last: OperationIndex,
+    /// Up to where it was last given a state in the place of operations.
+    restored: Option<OperationIndex>,
     /// The largest operation index that its node has had on disk.
     persisted: OperationIndex,
 }
@@ -216,6 +218,33 @@ impl Invariants {
                 "{member} drops entries from {from} on and has committed {}",
                 log.commit
             )
+        })
+    }
+
+    /// Snapshots hold what is committed and nothing else (Raft 7): a log that begins behind one holds all that is committed up
+    /// to its last entry. A leader's log never begins anew.
+    pub fn starts_from_snapshot(&mut self, member: MemberId, index: LogIndex, term: Term) -> Verdict {
+        let until = usize::try_from(index).unwrap_or(usize::MAX);
+        let committed = self.committed.get(..until).unwrap_or_default();
+        let last = committed.last().map(|entry| entry.term);
+        demand(last == Some(term), "snapshots hold what is committed", || {
+            format!(
+                "{member} starts from a snapshot up to entry {index} of term {term}, where {last:?} is committed"
+            )
+        })?;
+        let log = self.logs.entry(member).or_default();
+        log.terms = committed.iter().map(|entry| entry.term).collect();
+        demand(log.leads.is_none(), "leader append-only", || {
+            format!("{member} starts from a snapshot while it leads")
+        })
+    }
+
+    /// A replicator takes the state of a snapshot up to that operation, which is committed.
+    pub fn restores(&mut self, node: NodeNumber, index: OperationIndex) -> Verdict {
+        let committed = self.operations();
+        self.executions.entry(node).or_default().restored = Some(index);
+        demand(index <= committed, "snapshots hold what is committed", || {
+            format!("replicator {node} takes a state up to index {index}; {committed} are committed")
         })
     }
 
@@ -367,7 +396,9 @@ impl Invariants {
             format!("replicator {node} executes {data} at index {index}, which is not committed there")
         })?;
         let seen = self.executions.entry(node).or_default();
-        let follows = index == seen.last + 1 || (life > seen.life && index >= 1 && index <= seen.last);
+        let again = life > seen.life && index >= 1 && index <= seen.last;
+        let restored = seen.restored.is_some_and(|restored| index == restored + 1);
+        let follows = index == seen.last + 1 || restored || again;
         let last = std::mem::replace(&mut seen.last, index);
         seen.life = life;
         demand(follows, "executed in order", || {
@@ -642,6 +673,29 @@ mod tests {
         let mut seen = cluster(&[1, 1], 2);
         seen.executed(1, 1, 1, b"a").unwrap();
         assert_eq!(found(seen.executed(1, 1, 1, b"a")), "executed in order");
+    }
+
+    #[test]
+    fn a_replicator_goes_on_behind_the_state_that_it_was_given() {
+        let mut seen = cluster(&[1, 1, 1, 1], 4);
+        seen.restores(1, 2).unwrap();
+        seen.executed(1, 1, 3, b"c").unwrap();
+        assert_eq!(found(seen.restores(1, 4)), "snapshots hold what is committed");
+    }
+
+    #[test]
+    fn a_log_that_begins_behind_what_is_not_committed() {
+        let mut seen = cluster(&[1, 1, 2], 2);
+        for (index, term) in [(2, 2), (3, 2)] {
+            let verdict = seen.starts_from_snapshot(member(3), index, term);
+            assert_eq!(found(verdict), "snapshots hold what is committed");
+        }
+        seen.starts_from_snapshot(member(3), 2, 1).unwrap();
+        assert_eq!(seen.known(member(3)), (2, 1));
+        assert_eq!(
+            found(seen.starts_from_snapshot(member(1), 2, 1)),
+            "leader append-only"
+        );
     }
 
     #[test]

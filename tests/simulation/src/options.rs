@@ -47,6 +47,8 @@ pub struct Options {
     pub disk_max: Duration,
     /// Size of each volume.
     pub volume_bytes: u64,
+    /// A snapshot is taken after so many entries; 0: none.
+    pub snapshot_every: u64,
     /// Clocks run wrong by up to so many millionths; within what leases allow.
     pub drift_millionths: u64,
     /// Leaders answer reads by their leases.
@@ -78,6 +80,7 @@ impl Options {
             late_of: u32::try_from(one_of(&[0, 20, 200])).expect("it is small"),
             disk_max: Duration::from_millis(one_of(&[1, 5, 50])),
             volume_bytes: one_of(&[48 << 20, 96 << 20]),
+            snapshot_every: one_of(&[0, 20, 20, 200]),
             drift_millionths: one_of(&[0, 200, DRIFT_MILLIONTHS_MAX, DRIFT_MILLIONTHS_MAX]),
             lease_reads: one_of(&[0, 1, 1, 1]) == 1,
             uneven_timeouts: one_of(&[0, 0, 1]) == 1,
@@ -141,6 +144,7 @@ impl fmt::Display for Options {
             late_of,
             disk_max,
             volume_bytes,
+            snapshot_every,
             drift_millionths,
             lease_reads,
             uneven_timeouts,
@@ -151,7 +155,7 @@ impl fmt::Display for Options {
             "seed={seed} nodes={nodes} safety={safety:?} election-timeout={election_timeout:?} clients={clients} \
              window={window} rest={rest_max:?} operation-bytes={operation_bytes_max} read-of={read_of} \
              delay={delay_max:?} lost-of={lost_of} duplicated-of={duplicated_of} late-of={late_of} disk={disk_max:?} \
-             volume={volume_bytes} drift={drift_millionths} \
+             volume={volume_bytes} snapshot-every={snapshot_every} drift={drift_millionths} \
              lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} faults="
         )?;
         for (at, (fault, mean)) in faults.iter().enumerate() {

@@ -297,6 +297,14 @@ impl Cluster {
     }
 
     fn say_to_replicator(&mut self, number: NodeNumber, said: ToReplicator) {
+        if let ToReplicator::Start {
+            action: StartAction::Restore(of),
+            ..
+        } = &said
+        {
+            let verdict = self.invariants.restores(number, of.place.index);
+            self.judge(verdict);
+        }
         match &said {
             ToReplicator::Start { action, .. } => self.count(match action {
                 StartAction::ResumeFrom(_) => Seen::Resumed,

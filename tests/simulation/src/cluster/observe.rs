@@ -23,6 +23,10 @@ impl Cluster {
         let (member, Some(raft)) = (process.node.member_id(), process.node.raft()) else {
             return;
         };
+        let base = raft.log().base().position;
+        if base.index > 0 && self.invariants.known_term(member, base.index) != Some(base.term) {
+            self.coverage.count(Seen::StartedFromSnapshot);
+        }
         let before = self.invariants.known(member).0;
         let verdict = look(&mut self.invariants, member, number, raft);
         let cut = match &verdict {
@@ -84,6 +88,10 @@ fn look(
     let leads = raft.role() == RoleName::Leader;
     if !leads {
         seen.leads_not(member);
+    }
+    let base = log.base().position;
+    if base.index > 0 && seen.known_term(member, base.index) != Some(base.term) {
+        seen.starts_from_snapshot(member, base.index, base.term)?;
     }
     let kept = agreed(seen, member, log);
     if kept < seen.known(member).0 {

@@ -102,7 +102,10 @@ impl Cluster {
             election_timeout_min: timeout,
             election_timeout_max: timeout * 2,
             heartbeat_interval: timeout * 2 / 3,
-            snapshots: SnapshotPolicy::default(),
+            snapshots: SnapshotPolicy {
+                every_operations: self.options.snapshot_every,
+                every_bytes: None,
+            },
             lease_reads: self.options.lease_reads,
         }
     }
