@@ -92,13 +92,14 @@ impl Receiving {
             SnapshotPart::Offer(manifest) => SnapshotId::of(manifest),
             SnapshotPart::Data { id, .. } => *id,
         };
-        let answer = if term < raft.term() {
-            Some(SnapshotAnswer::Refused("its term is over".to_owned()))
-        } else {
+        // An earlier one is over; a later one is heeded by now, unless no election can have come to it.
+        let answer = if term == raft.term() {
             match part {
                 SnapshotPart::Offer(manifest) => self.offered(from, manifest, raft, snapshots),
                 SnapshotPart::Data { id, offset, data } => self.received(id, offset, &data, snapshots),
             }
+        } else {
+            Some(SnapshotAnswer::Refused("it is in another term".to_owned()))
         };
         let mut steps: Vec<Step> = answer
             .map(|answer| Step::Answer(from, id, answer))

@@ -431,3 +431,67 @@ fn a_transfer_of_a_snapshot_that_is_gone_begins_again_with_the_newest() {
     pair.run_until(Duration::from_secs(30), Pair::is_caught_up);
     assert_eq!(Pair::raft(&pair.learner).log().base().position, newest);
 }
+
+#[test]
+fn what_no_leader_of_this_term_sends_is_refused() {
+    let mut pair = Pair::new(1);
+    pair.add_learner();
+    pair.run_until(Duration::from_secs(5), Pair::is_caught_up);
+    let term = Pair::raft(&pair.learner).term();
+    let (from, to) = (pair.leader.node.member_id(), pair.learner.node.member_id());
+    let contents = Contents {
+        place: Place {
+            index: 50,
+            term: 1,
+            running_hash: 0,
+        },
+        state_bytes: 4,
+    };
+    let offer = |index, metadata| Manifest {
+        index,
+        term: 1,
+        metadata,
+        whole: Whole { bytes: 9, crc: 1 },
+    };
+    let (good, bad) = (contents.encode(), b"of another version".as_slice().into());
+    for (name, term, manifest, refused) in [
+        ("an earlier term", term - 1, offer(100, good.clone()), true),
+        ("a term that cannot be", u64::MAX, offer(100, good.clone()), true),
+        ("metadata that cannot be read", term, offer(100, bad), true),
+        ("what is there already", term, offer(1, good.clone()), false),
+    ] {
+        let part = SnapshotPart::Offer(manifest);
+        let message = InstallSnapshot { from, to, term, part };
+        pair.learner
+            .node
+            .handle(pair.learner.now, Input::InstallSnapshot(message));
+        let outputs = pair.learner.node.outputs(pair.learner.now);
+        let answers: Vec<&SnapshotAnswer> = outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::InstallSnapshotResponse(response) => Some(&response.answer),
+                _ => None,
+            })
+            .collect();
+        assert!(
+            matches!(
+                (answers.as_slice(), refused),
+                ([SnapshotAnswer::Refused(_)], true) | ([SnapshotAnswer::Installed], false)
+            ),
+            "{name}: {answers:?}"
+        );
+        assert_eq!(pair.learner.node.store.snapshots.incoming(), None, "{name}");
+    }
+    // Data of what was never offered are passed over.
+    let id = SnapshotId { index: 100, crc: 1 };
+    let part = SnapshotPart::Data {
+        id,
+        offset: 0,
+        data: vec![0; 9].into(),
+    };
+    let message = InstallSnapshot { from, to, term, part };
+    pair.learner
+        .node
+        .handle(pair.learner.now, Input::InstallSnapshot(message));
+    assert_eq!(pair.learner.node.store.snapshots.incoming(), None);
+}
