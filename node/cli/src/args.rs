@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Health(HealthArgs),
     /// Print committed operations from a replicator
     Watch(WatchArgs),
+    /// Compare all replicas: exit with 0 if they hold the same operations, with 1 if not, naming the first that differs
+    Verify(VerifyArgs),
     /// Who leads
     #[command(subcommand)]
     Leader(LeaderCommand),
@@ -181,6 +183,13 @@ pub(crate) struct WatchArgs {
     pub(crate) stale: bool,
     /// How long to try without success
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// How long a node or replicator may take to answer
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
 

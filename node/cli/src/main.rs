@@ -21,6 +21,7 @@ mod status;
 mod submit;
 mod test_client;
 mod text;
+mod verify;
 mod watch;
 
 fn main() -> ExitCode {

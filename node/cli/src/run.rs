@@ -8,7 +8,7 @@ use crate::{
     args::{Arguments, Command, LeaderCommand, one_line},
     bench, completions, demo,
     failure::Failure,
-    health, leader, member, status, submit, test_client, watch,
+    health, leader, member, status, submit, test_client, verify, watch,
 };
 
 /// Runs raftctl to its end.
@@ -47,6 +47,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(status) => status::run(&common, &status).await,
         Command::Health(health) => health::run(&common, &health).await,
         Command::Watch(watch) => watch::run(&common, &watch).await,
+        Command::Verify(verify) => verify::run(&common, &verify).await,
         Command::Leader(LeaderCommand::Transfer { node, timeout }) => {
             leader::transfer(&common, node, timeout).await
         }

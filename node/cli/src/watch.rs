@@ -65,7 +65,9 @@ async fn begin(log: &OperationLog, arguments: &WatchArgs) -> Result<(Watch, Opti
 }
 
 fn print(operation: &LoggedOperation, output: &mut Output, records: &mut Records) -> Result<(), Failure> {
-    let LoggedOperation { index, term, data } = operation;
+    let LoggedOperation {
+        index, term, data, ..
+    } = operation;
     let cells = [
         ("INDEX", 8, index.to_string()),
         ("TERM", 6, term.to_string()),
@@ -99,6 +101,7 @@ mod tests {
                 index: 7,
                 term: 2,
                 data: data.to_vec().into(),
+                running_hash: 5,
             };
             assert_eq!(serde_json::to_string(&watched(&operation)).unwrap(), expected);
         }

@@ -10,8 +10,8 @@ use raftlog_proto::{
     error::first_index_of,
     reason,
     v1::{
-        LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse,
-        operation_log_client::OperationLogClient,
+        GetLogStatusRequest, GetLogStatusResponse, LoggedOperation, ReadRequest, ReadResponse, WatchRequest,
+        WatchResponse, operation_log_client::OperationLogClient,
     },
 };
 use tonic::{Status, Streaming, transport::Channel};
@@ -92,6 +92,44 @@ impl OperationLog {
         )
     }
 
+    /// What that one replicator holds. Tried once.
+    pub async fn status_of(
+        &self,
+        replicator: &Endpoint,
+        timeout: Duration,
+    ) -> Result<GetLogStatusResponse, Error> {
+        let ask = async {
+            let channel = self.shared.channel(replicator, timeout).await?;
+            let mut client = OperationLogClient::new(channel);
+            Ok(client.get_log_status(GetLogStatusRequest {}).await?.into_inner())
+        };
+        self.shared.once(replicator, timeout, ask).await
+    }
+
+    /// One committed operation as that one replicator has it. Tried once.
+    pub async fn operation_of(
+        &self,
+        replicator: &Endpoint,
+        index: u64,
+        timeout: Duration,
+    ) -> Result<LoggedOperation, Error> {
+        let ask = async {
+            let channel = self.shared.channel(replicator, timeout).await?;
+            let mut client = OperationLogClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let request = ReadRequest {
+                from_index: index,
+                to_index: index,
+                allow_stale: true,
+            };
+            let message = client.read(request).await?.into_inner().message().await?;
+            let mut operations = message.unwrap_or_default().operations.into_iter();
+            operations
+                .find(|operation| operation.index == index)
+                .ok_or_else(|| Status::not_found(format!("it did not send operation {index}")))
+        };
+        self.shared.once(replicator, timeout, ask).await
+    }
+
     fn start(&self, from_index: u64, mode: Mode) -> Watch {
         let shared = Arc::clone(&self.shared);
         let endpoints = shared.targets().count();
@@ -111,6 +149,28 @@ impl OperationLog {
 }
 
 impl Shared {
+    async fn channel(&self, replicator: &Endpoint, timeout: Duration) -> Result<Channel, Status> {
+        let connected = self.channels.get(replicator, &self.options, timeout).await;
+        connected.map_err(|message| Status::unavailable(format!("cannot connect: {message}")))
+    }
+
+    /// Whatever fails names the replicator.
+    async fn once<T>(
+        &self,
+        replicator: &Endpoint,
+        timeout: Duration,
+        ask: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Error> {
+        let answer = match tokio::time::timeout(timeout, ask).await {
+            Ok(answer) => answer.map_err(|status| describe(&status)),
+            Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
+        };
+        answer.map_err(|message| {
+            self.channels.forget(replicator);
+            Error::Failed(format!("{replicator}: {message}"))
+        })
+    }
+
     fn targets(&self) -> MutexGuard<'_, Targets> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,8 @@ use raftlog_client::{Endpoint, Error, OperationLog, Options};
 use raftlog_proto::{
     error::no_longer_held,
     v1::{
-        LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse,
+        GetLogStatusRequest, GetLogStatusResponse, LoggedOperation, ReadRequest, ReadResponse, WatchRequest,
+        WatchResponse,
         operation_log_server::{OperationLog as Service, OperationLogServer},
     },
 };
@@ -56,6 +57,13 @@ impl Service for Replicator {
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         Err(Status::unimplemented("nobody reads here"))
+    }
+
+    async fn get_log_status(
+        &self,
+        _: Request<GetLogStatusRequest>,
+    ) -> Result<Response<GetLogStatusResponse>, Status> {
+        Err(Status::unimplemented("nobody asks here"))
     }
 }
 

@@ -293,6 +293,17 @@ impl Log {
         })
     }
 
+    /// The running hash up to and with that index, where memory tells it.
+    pub fn running_hash_at(&self, index: LogIndex) -> Option<u64> {
+        if index == self.base.position.index {
+            return Some(self.base.running_hash);
+        }
+        if index == self.last.index {
+            return Some(self.fold.running_hash);
+        }
+        self.entry(index).map(|entry| entry.running_hash)
+    }
+
     /// The log index of that operation; `None` where the log has no such, as at and below the base.
     pub fn log_index_of(&self, operation: OperationIndex) -> Option<LogIndex> {
         if operation <= self.base.operation_index || operation > self.fold.operation_index {

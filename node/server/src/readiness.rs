@@ -115,6 +115,7 @@ pub(crate) mod tests {
             commit_log_index: 7,
             last_log_index: 8,
             running_hash: 9,
+            commit_hash: Some(8),
             configuration: Arc::default(),
             bootstrap: None,
             is_member: true,

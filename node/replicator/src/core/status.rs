@@ -8,6 +8,8 @@ use super::replicator::Replicator;
 /// A view of the replicator. All indexes are operation indexes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
+    /// The number of its node.
+    pub node: NodeNumber,
     /// Absent until a node was met.
     pub cluster: Option<ClusterId>,
     /// Member ID of the node it was last paired with.
@@ -62,6 +64,7 @@ impl Replicator {
     pub fn status(&self) -> Status {
         let position = self.position();
         Status {
+            node: self.config.node,
             cluster: position.cluster,
             member: position.member,
             connected: self.stream.as_ref().map(|stream| stream.node),

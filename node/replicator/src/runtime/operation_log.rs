@@ -1,6 +1,6 @@
 //! The service `OperationLog`: committed operations for clients.
 //!
-//! Both calls answer in messages of about 256 KiB, at least one operation each. A client that reads slowly holds up nobody
+//! `Watch` and `Read` answer in messages of about 256 KiB, at least one operation each. A client that reads slowly holds up nobody
 //! but itself: two messages wait for it at most.
 //!
 //! * `Watch` starts at any index, also one that is not committed yet, and goes on live; with `until_current` it ends where a
@@ -18,7 +18,10 @@ use std::time::Duration;
 use raftlog_proto::error::{self, status};
 use raftlog_proto::reason;
 use raftlog_proto::v1::operation_log_server::OperationLog;
-use raftlog_proto::v1::{LoggedOperation, ReadRequest, ReadResponse, WatchRequest, WatchResponse};
+use raftlog_proto::v1::{
+    GetLogStatusRequest, GetLogStatusResponse, LoggedOperation, ReadRequest, ReadResponse, WatchRequest,
+    WatchResponse,
+};
 use raftlog_raft::ids::OperationIndex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -116,6 +119,13 @@ impl OperationLog for OperationLogService {
         let (messages, queue) = mpsc::channel(1);
         tokio::spawn(serve(self.handle.clone(), from, Some(to), messages, reader));
         Ok(Response::new(ReceiverStream::new(queue)))
+    }
+
+    async fn get_log_status(
+        &self,
+        _: Request<GetLogStatusRequest>,
+    ) -> Result<Response<GetLogStatusResponse>, Status> {
+        Ok(Response::new(wire::log_status(&self.handle.status())))
     }
 }
 

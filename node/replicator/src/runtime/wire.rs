@@ -4,10 +4,12 @@ use raftlog_proto::error::status;
 use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, start};
 use raftlog_proto::{reason, v1::ReplicateLogResponse};
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::handle::NodeMessage;
-use crate::core::{Operation, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction};
+use crate::core::{
+    Operation, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction, Status,
+};
 
 /// Who opened a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub(super) struct Hello {
 }
 
 /// The first message of a stream.
-pub(super) fn hello(message: &v1::ReplicateLogRequest) -> Result<Hello, Status> {
+pub(super) fn hello(message: &v1::ReplicateLogRequest) -> Result<Hello, tonic::Status> {
     use replicate_log_request::Message;
     let Some(Message::Hello(hello)) = &message.message else {
         return Err(invalid("the first message of ReplicateLog is hello"));
@@ -36,7 +38,7 @@ pub(super) fn hello(message: &v1::ReplicateLogRequest) -> Result<Hello, Status> 
 }
 
 /// Any later message of a stream.
-pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessage, Status> {
+pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessage, tonic::Status> {
     use replicate_log_request::Message;
     match message.message {
         Some(Message::Start(start)) => {
@@ -162,11 +164,23 @@ pub(super) fn logged(operation: Operation) -> v1::LoggedOperation {
         index: operation.index,
         term: operation.term,
         data: operation.data,
+        running_hash: operation.running_hash,
+    }
+}
+
+/// For clients that compare replicas.
+pub(super) fn log_status(status: &Status) -> v1::GetLogStatusResponse {
+    v1::GetLogStatusResponse {
+        cluster_id: status.cluster.map_or(0, ClusterId::get),
+        node: status.node,
+        first_index: status.first_index,
+        commit_index: status.commit.index,
+        commit_hash: status.commit.running_hash,
     }
 }
 
 /// How a node's stream ends.
-pub(super) fn refused(refusal: &Refusal) -> Status {
+pub(super) fn refused(refusal: &Refusal) -> tonic::Status {
     let (code, reason) = match refusal {
         Refusal::WrongCluster { .. } => (Code::FailedPrecondition, reason::WRONG_CLUSTER),
         Refusal::WrongNode { .. } => (Code::FailedPrecondition, reason::WRONG_MEMBER),
@@ -177,7 +191,7 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
     status(code, reason, refusal.to_string())
 }
 
-pub(super) fn stopping() -> Status {
+pub(super) fn stopping() -> tonic::Status {
     status(
         Code::Unavailable,
         reason::STOPPING,
@@ -185,6 +199,6 @@ pub(super) fn stopping() -> Status {
     )
 }
 
-pub(super) fn invalid(why: &str) -> Status {
+pub(super) fn invalid(why: &str) -> tonic::Status {
     status(Code::InvalidArgument, reason::INVALID_REQUEST, why)
 }

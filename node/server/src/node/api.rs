@@ -541,6 +541,8 @@ pub struct Status {
     pub last_log_index: LogIndex,
     /// At `last_index`.
     pub running_hash: u64,
+    /// At `commit_index`, where that is in memory.
+    pub commit_hash: Option<u64>,
     /// The configuration in force; empty while unformed.
     pub configuration: Arc<Configuration>,
     /// The configuration that formed the cluster.

@@ -626,6 +626,7 @@ impl Formed {
         status.commit_log_index = raft.commit();
         status.last_log_index = log.last().index;
         status.running_hash = log.fold().running_hash;
+        status.commit_hash = log.running_hash_at(raft.commit());
         status.is_member = raft.committed_configuration().member(raft.id()).is_some();
         status.progress = self.member_progress(now);
         status.replicator = self.feed.view();

@@ -529,6 +529,7 @@ impl Node {
             commit_log_index: 0,
             last_log_index: 0,
             running_hash: 0,
+            commit_hash: None,
             configuration: Arc::default(),
             bootstrap: None,
             is_member: false,

@@ -59,6 +59,7 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         peer_address: config.peer_address.clone(),
         client_address: config.client_address.clone(),
         disk_stalled: status.disks.stalled,
+        commit_hash: status.commit_hash,
     }
 }
 

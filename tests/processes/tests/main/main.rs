@@ -25,3 +25,4 @@ mod restored_replicators;
 mod services;
 mod snapshots;
 mod streams;
+mod verify;
