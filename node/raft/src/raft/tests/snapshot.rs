@@ -334,6 +334,8 @@ proptest! {
         let installed = raft.snapshot_installed(Time(1), position, fold.clone()).unwrap();
         let keeps_tail = kept >= at;
         prop_assert_eq!(installed, if keeps_tail { Installed::Commit } else { Installed::Log });
+        // What is in a snapshot that is saved is on disk, with nothing else to be written.
+        prop_assert!(raft.persisted_index() >= raft.log().base().position.index);
         write(&mut raft, &mut disk);
         for raft in [&raft, &down, &again(&disk)] {
             prop_assert_eq!(raft.commit(), position.index);
