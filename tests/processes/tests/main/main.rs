@@ -9,6 +9,7 @@ mod compose;
 mod demo;
 mod disk_full;
 mod disk_stalled;
+mod disk_use;
 mod failover;
 mod folders;
 mod foreign_messages;
