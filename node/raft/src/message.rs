@@ -100,8 +100,17 @@ pub struct AppendEntriesResponse {
     pub conflict: Option<Conflict>,
     /// ReadIndex requests, to be answered by `read_answers`.
     pub read_requests: Vec<u64>,
-    /// The follower's disk is full: soon it may be able to take no more.
-    pub disk_full: bool,
+    /// What the follower has no room on: soon it may be able to take no more.
+    pub full: Full,
+}
+
+/// What there is no room on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Full {
+    /// The disk.
+    pub disk: bool,
+    /// The log: it is as long as it may be until it can be compacted.
+    pub log: bool,
 }
 
 /// Where to look for the last common entry (Raft 5.3).

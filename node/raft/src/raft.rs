@@ -21,12 +21,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::config::{Config, ELECTION_TIMEOUT_MAX};
 use crate::durability::{Durability, Ticket};
-use crate::effect::{Effect, ElectedBy, Notice, Persist, RequestId, StreamId};
+use crate::effect::{Effect, ElectedBy, Notice, Persist, Refusal, RequestId, StreamId};
 use crate::entry::{Entry, HardState};
 use crate::ids::{LogIndex, MemberId, NodeNumber, Term};
 use crate::log::Log;
 use crate::membership::Configuration;
-use crate::message::{Body, Message};
+use crate::message::{Body, Full, Message};
 use crate::time::Time;
 
 use election::Ballot;
@@ -86,12 +86,15 @@ pub struct Raft {
     effects: Vec<Effect>,
 }
 
-/// Why submissions are refused.
-#[derive(Debug, Clone, Copy, Default)]
-struct Full {
-    disk: bool,
-    /// The log is as long as it may be.
-    log: bool,
+impl Full {
+    /// Why submissions are refused, if they are.
+    fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self { disk: true, .. } => Some(Refusal::DiskFull),
+            Self { log: true, .. } => Some(Refusal::LogFull),
+            _ => None,
+        }
+    }
 }
 
 /// What a member is in its term.
@@ -284,7 +287,7 @@ impl Raft {
                     leading.heartbeat_due = now + heartbeat_interval;
                     leading.order_heartbeats();
                     self.forget_departed(now);
-                    self.leave_full_disk(now);
+                    self.leave_without_room(now);
                 }
             }
             _ => {
@@ -358,15 +361,18 @@ impl Raft {
     pub fn set_disk_full(&mut self, now: Time, full: bool) {
         self.expire(now);
         self.full.disk = full;
-        self.leave_full_disk(now);
+        self.leave_without_room(now);
     }
 
-    /// The log is as long as it may be until it can be compacted, or is no more: a leader refuses submissions meanwhile.
-    pub fn set_log_full(&mut self, full: bool) {
+    /// The log is as long as it may be until it can be compacted, or is no more. A leader hands over to a member that has room,
+    /// and refuses submissions until then.
+    pub fn set_log_full(&mut self, now: Time, full: bool) {
+        self.expire(now);
         self.full.log = full;
+        self.leave_without_room(now);
     }
 
-    /// Whether submissions are refused because the log is as long as it may be.
+    /// Whether the log is as long as it may be.
     pub fn log_full(&self) -> bool {
         self.full.log
     }

@@ -231,7 +231,7 @@ impl Raft {
             received: verified,
             conflict,
             read_requests: Vec::new(),
-            disk_full: self.full.disk,
+            full: self.full,
         }
     }
 

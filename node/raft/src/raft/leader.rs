@@ -1,7 +1,7 @@
 //! A leader's side: proposals, replication, commit, check-quorum (Raft 5.3, 5.4.2; thesis 6.2).
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use super::progress::Ordered;
@@ -13,7 +13,7 @@ use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, P
 use crate::ids::{LogIndex, MemberId, OperationIndex};
 use crate::log::Base;
 use crate::membership::change::ChangeRefusal;
-use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition};
+use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, Full, LogPosition};
 use crate::session::Verdict;
 use crate::time::Time;
 
@@ -23,8 +23,8 @@ pub(super) struct Leading {
     pub(super) elected_by: ElectedBy,
     pub(super) peers: BTreeMap<MemberId, Progress>,
     pub(super) heartbeat_due: Time,
-    /// Whose disks are full, as far as they have said.
-    pub(super) without_room: BTreeSet<MemberId>,
+    /// Whose disks or logs are full, as far as they have said.
+    pub(super) without_room: BTreeMap<MemberId, Full>,
     /// The last round that was sent.
     pub(super) round: u64,
     /// By how many microseconds a round's number was ahead of its send time at most.
@@ -50,7 +50,7 @@ impl Leading {
             elected_by,
             peers: others.map(|id| (id, Progress::new(last, now))).collect(),
             heartbeat_due,
-            without_room: BTreeSet::new(),
+            without_room: BTreeMap::new(),
             round: now.0,
             rounds_ahead: 0,
             has_handed_over: false,
@@ -199,11 +199,8 @@ impl Raft {
                 Verdict::Expired => return Err(Refusal::SessionExpired),
             }
         }
-        if self.lacks_room(now) {
-            return Err(Refusal::DiskFull);
-        }
-        if self.full.log {
-            return Err(Refusal::LogFull);
+        if let Some(refusal) = self.lack_of_room(now) {
+            return Err(refusal);
         }
         let Config {
             uncommitted_bytes_max,
@@ -450,7 +447,7 @@ impl Raft {
             received,
             conflict,
             read_requests,
-            disk_full,
+            full,
         } = response;
         let last = self.log.last().index;
         let Role::Leader(leading) = &mut self.role else {
@@ -464,8 +461,8 @@ impl Raft {
             return;
         }
         progress.answered(round, now);
-        if disk_full {
-            leading.without_room.insert(from);
+        if full.refusal().is_some() {
+            leading.without_room.insert(from, full);
         } else {
             leading.without_room.remove(&from);
         }

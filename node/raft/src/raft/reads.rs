@@ -77,7 +77,7 @@ impl Raft {
                     received: 0,
                     conflict: None,
                     read_requests: vec![id],
-                    disk_full: self.full.disk,
+                    full: self.full,
                 };
                 self.send(leader, self.term, Body::AppendEntriesResponse(response));
             }

@@ -16,7 +16,7 @@ use crate::entry::{Operation, Payload, SessionStamp};
 use crate::fold::Fold;
 use crate::membership::Member;
 use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
-use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, LogPosition, RequestVote};
+use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, Full, LogPosition, RequestVote};
 
 fn id(n: u64) -> MemberId {
     MemberId::new(n).unwrap()
@@ -885,10 +885,11 @@ fn a_full_disk_refuses_and_room_accepts() {
 fn a_full_log_refuses_what_is_new() {
     let mut cluster = Cluster::new(1);
     let leader = cluster.elect();
-    cluster.raft(leader).set_log_full(true);
+    let now = cluster.now;
+    cluster.raft(leader).set_log_full(now, true);
     cluster.submit(leader, 1);
     assert_eq!(cluster.answers[&1], Err(Refusal::LogFull));
-    cluster.raft(leader).set_log_full(false);
+    cluster.raft(leader).set_log_full(now, false);
     cluster.submit(leader, 2);
     assert_eq!(cluster.index_of(2), 1);
 }
@@ -1194,7 +1195,7 @@ fn numbers_that_no_member_can_have_sent_harm_nobody() {
             received: 0,
             conflict,
             read_requests: Vec::new(),
-            disk_full: false,
+            full: Full::default(),
         })
     };
     for (term, body) in [(term, response(Some(conflict))), (u64::MAX, response(None))] {

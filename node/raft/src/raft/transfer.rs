@@ -94,7 +94,7 @@ impl Raft {
                 .max_by_key(|(id, p)| {
                     (
                         p.acknowledged_at >= recently,
-                        !leading.without_room.contains(id),
+                        !leading.without_room.contains_key(id),
                         p.matched,
                     )
                 })

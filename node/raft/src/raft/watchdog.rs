@@ -1,15 +1,17 @@
 //! Watchdogs over disks. A member whose disk completes nothing stands in no election, and a leader whose disk is behind
 //! those of a majority makes way for one of them. Where every disk is slow, or there is only one, the leader stays: nobody
-//! else could do better, and to change leaders would only cost more writes. It is the same with full disks: a leader
-//! without room makes way for a member that has some, and where no majority has, submissions are refused.
+//! else could do better, and to change leaders would only cost more writes. It is the same with full disks, and with logs that
+//! are as long as they may be: a leader without room makes way for a member that has some, and where no majority has,
+//! submissions are refused.
 
 use super::Raft;
-use crate::effect::Notice;
+use crate::effect::{Notice, Refusal};
 use crate::ids::MemberId;
 use crate::time::Time;
 
 const DISK_BEHIND: &str = "its own disk is behind those of a majority";
 const DISK_FULL: &str = "its own disk is full";
+const LOG_FULL: &str = "its own log is full, as its replicator does not execute";
 
 impl Raft {
     /// Whether its disk has completed nothing for longer than the minimum election timeout, though there is something to
@@ -67,13 +69,16 @@ impl Raft {
         }
     }
 
-    /// Whether a leader refuses submissions for lack of room: on its own disk, or on so many that what is left is no
-    /// majority.
-    pub fn lacks_room(&self, now: Time) -> bool {
-        let Some(leading) = self.leading() else {
-            return false;
-        };
-        self.full.disk || !leading.without_room.is_empty() && !self.majority_has_room(now)
+    /// Whether a leader refuses submissions for lack of room, and how: its own disk or log is full, or so many are that what is
+    /// left is no majority.
+    pub fn lack_of_room(&self, now: Time) -> Option<Refusal> {
+        let leading = self.leading()?;
+        let own = self.full.refusal();
+        if own.is_some() || leading.without_room.is_empty() || self.majority_has_room(now) {
+            return own;
+        }
+        let disk = leading.without_room.values().find(|full| full.disk);
+        disk.or(leading.without_room.values().next())?.refusal()
     }
 
     fn majority_has_room(&self, now: Time) -> bool {
@@ -83,26 +88,27 @@ impl Raft {
     /// Whoever does not answer is not counted on.
     fn has_room(&self, now: Time, id: MemberId) -> bool {
         if id == self.config.id {
-            return !self.full.disk;
+            return self.full.refusal().is_none();
         }
         let Some(leading) = self.leading() else {
             return false;
         };
         let progress = leading.peers.get(&id);
-        !leading.without_room.contains(&id)
+        !leading.without_room.contains_key(&id)
             && progress.is_some_and(|progress| progress.is_responsive(now, self.config.election_timeout_max))
     }
 
     /// A leader without room hands over to a member that has some, if that gets the cluster on. With every heartbeat it
     /// tries again.
-    pub(super) fn leave_full_disk(&mut self, now: Time) {
-        if !self.full.disk || !self.majority_has_room(now) {
+    pub(super) fn leave_without_room(&mut self, now: Time) {
+        if self.full.refusal().is_none() || !self.majority_has_room(now) {
             return;
         }
+        let why = if self.full.disk { DISK_FULL } else { LOG_FULL };
         if let Ok(target) = self.choose_target(None)
             && self.has_room(now, target)
         {
-            self.start_transfer(now, None, target, Some(DISK_FULL));
+            self.start_transfer(now, None, target, Some(why));
         }
     }
 }

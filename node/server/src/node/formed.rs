@@ -279,7 +279,7 @@ impl Formed {
             }
         }
         self.compact(store, outputs);
-        self.limit(outputs);
+        self.limit(now, outputs);
         if self.raft.configuration() != &*self.configuration {
             self.configuration = Arc::new(self.raft.configuration().clone());
             self.listed |= self.configuration.member(self.raft.id()).is_some();
@@ -494,20 +494,20 @@ impl Formed {
     }
 
     /// A log that cannot be compacted, as its replicator does not execute, does not grow for ever.
-    fn limit(&mut self, outputs: &mut Vec<Output>) {
+    fn limit(&mut self, now: Time, outputs: &mut Vec<Output>) {
         let full = self.weights.all() >= self.log_bytes_max;
         if full == self.raft.log_full() {
             return;
         }
-        self.raft.set_log_full(full);
+        self.raft.set_log_full(now, full);
         let what = if full {
             format!(
                 "has {} bytes of log, as much as it keeps, and its replicator has to execute more before a snapshot can take \
-                 their place: submissions to it as Leader are refused until then",
+                 their place: it hands leadership over, or refuses submissions until then",
                 self.weights.all()
             )
         } else {
-            "has let go of log that is in a snapshot: submissions to it as Leader are taken again".to_owned()
+            "has let go of log that is in a snapshot, and has room for more".to_owned()
         };
         let node = self.raft.config().node;
         outputs.push(Output::Notice(Notice::Plain { node, what }));
@@ -645,7 +645,7 @@ impl Formed {
         status.disks = Disks {
             full: raft.disk_full(),
             stalled: raft.disk_stalled(),
-            lack_room: raft.lacks_room(now),
+            lack_room: raft.lack_of_room(now).is_some(),
         };
         status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
         status.waiting_for = self.problem();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raftlog_proto::v1;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::message::{
-    AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition, Message, ReadAnswer, RequestVote,
+    AppendEntries, AppendEntriesResponse, Body, Conflict, Full, LogPosition, Message, ReadAnswer, RequestVote,
 };
 
 use super::Malformed;
@@ -205,7 +205,8 @@ pub(crate) fn append_response_to_wire(
         received_log_index: response.received,
         conflict,
         read_requests: response.read_requests,
-        disk_full: response.disk_full,
+        disk_full: response.full.disk,
+        log_full: response.full.log,
     }
 }
 
@@ -234,7 +235,10 @@ pub(crate) fn append_response_from_wire(
         received: response.received_log_index,
         conflict,
         read_requests: response.read_requests,
-        disk_full: response.disk_full,
+        full: Full {
+            disk: response.disk_full,
+            log: response.log_full,
+        },
     };
     Ok(Message {
         from,
@@ -423,7 +427,10 @@ mod tests {
                 received: 5,
                 conflict,
                 read_requests: vec![8],
-                disk_full: conflict.is_some(),
+                full: Full {
+                    disk: conflict.is_some(),
+                    log: conflict.is_none(),
+                },
             };
             let wire = append_response_to_wire(cluster, (from, to, TERM), response.clone());
             let body = Body::AppendEntriesResponse(response);

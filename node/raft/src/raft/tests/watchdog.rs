@@ -16,6 +16,13 @@ impl Cluster {
         self.deliver();
     }
 
+    fn set_log_full(&mut self, n: u64, full: bool) {
+        let now = self.now;
+        self.raft(n).set_log_full(now, full);
+        self.flush(n);
+        self.deliver();
+    }
+
     fn told(&self, part: &str) -> usize {
         let lines = self.notices.iter().map(ToString::to_string);
         lines.filter(|line| line.contains(part)).count()
@@ -262,6 +269,28 @@ fn a_majority_of_full_disks_refuses_and_room_accepts() {
     cluster.set_disk_full(leader, false);
     cluster.submit(leader, 3);
     assert_eq!(cluster.index_of(3), 1);
+}
+
+/// It is the same where replicators do not execute, so that logs cannot be compacted.
+#[test]
+fn a_leader_with_a_full_log_hands_over_and_a_majority_of_full_logs_refuses() {
+    let mut cluster = Cluster::new(3);
+    let first = cluster.elect();
+    cluster.set_log_full(first, true);
+    let second = cluster.leader().unwrap();
+    assert_ne!(second, first);
+    assert_eq!(cluster.told("its own log is full"), 1);
+    cluster.submit(second, 1);
+    assert_eq!(cluster.index_of(1), 1, "a minority holds nobody up");
+    let third = *cluster.followers(second).iter().find(|&&n| n != first).unwrap();
+    cluster.set_log_full(third, true);
+    cluster.run(2 * SECOND);
+    cluster.submit(second, 2);
+    assert_eq!(cluster.answers[&2], Err(Refusal::LogFull));
+    cluster.set_log_full(third, false);
+    cluster.run(2 * SECOND);
+    cluster.submit(second, 3);
+    assert_eq!(cluster.index_of(3), 2);
 }
 
 #[test]
