@@ -84,7 +84,7 @@ pub(crate) struct Flags {
         long,
         env = "RAFT_SNAPSHOT_EVERY_OPERATIONS",
         value_name = "N",
-        default_value_t = 0
+        default_value_t = 100_000
     )]
     pub(crate) snapshot_every_operations: u64,
 

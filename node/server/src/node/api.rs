@@ -42,13 +42,22 @@ pub struct NodeConfig {
     pub snapshots: SnapshotPolicy,
 }
 
-/// When a node takes a snapshot: whichever comes first. Never by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// When a node takes a snapshot: whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     /// So many committed entries after the last one; 0: never.
     pub every_operations: u64,
     /// So many bytes of them, as of [`raftlog_raft::entry::Entry::weight`]; `None`: a 16th of the volume, at most 1 GiB.
     pub every_bytes: Option<u64>,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self {
+            every_operations: 100_000,
+            every_bytes: None,
+        }
+    }
 }
 
 /// What happens to a node.
