@@ -149,7 +149,11 @@ impl Recovering {
             && let Some(previous) = self.place_before(first.index)
         {
             follows(first, previous)?;
-            self.places.push_front(previous);
+            // The first record's own place may be gone by now, as later ones were committed.
+            let adjoins = |first: &Place| first.index == previous.index + 1;
+            if self.places.front().is_some_and(adjoins) {
+                self.places.push_front(previous);
+            }
             self.unfounded = None;
         }
         for (what, place) in [("base", base), ("executed", executed), ("commit", commit)] {
@@ -316,6 +320,20 @@ mod tests {
                 ],
                 4,
                 (6, 7),
+            ),
+            (
+                "its beginning is dropped, the place was known only after later operations were committed",
+                vec![
+                    state(0, 1, 2),
+                    record(5),
+                    record(6),
+                    record(7),
+                    state(0, 2, 7),
+                    record(8),
+                    state(4, 7, 8),
+                ],
+                4,
+                (8, 8),
             ),
             (
                 "the process died before the beginning was dropped",
