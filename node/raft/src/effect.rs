@@ -290,7 +290,8 @@ impl fmt::Display for Notice {
             Self::EntriesRefused { node, leader, why } => {
                 write!(
                     f,
-                    "Node {node} refuses entries of Leader {leader}: {why}; compare the replicas before restarting either"
+                    "Node {node} refuses entries of Leader {leader}: {why}; compare the replicas by 'raftctl verify' before \
+                     restarting either"
                 )
             }
             Self::TransferStarted { node, target, why } => {

@@ -317,11 +317,8 @@ impl Feed {
             }
             Ok(None) => {}
             Err(Unread(at)) => self.read_back(at, at, steps),
-            Err(Differs(index)) => {
-                let why = format!(
-                    "the replicator has executed or may execute other operations up to index {index} than the cluster \
-                     committed; empty its data folder so that it receives them anew"
-                );
+            Err(Differs(place)) => {
+                let why = self.difference(place, view);
                 self.close(why, steps);
             }
             Err(NoSnapshot) => {
@@ -353,7 +350,7 @@ impl Feed {
             Comparison::Different => {}
         }
         if commit.index <= view.committed() {
-            return Err(Differs(commit.index));
+            return Err(Differs(commit));
         }
         // The own log holds something else there that is not committed: it will give way.
         Ok(Some(StartAction::WaitUntil(commit.index)))
@@ -383,6 +380,23 @@ impl Feed {
             Some(_) => Comparison::Different,
             None => Comparison::Unread(at),
         }
+    }
+
+    /// What is to be said of a replicator that holds something else there than is committed.
+    fn difference(&self, place: Place, view: View<'_>) -> String {
+        let Place {
+            index, running_hash, ..
+        } = place;
+        let at = view.log.log_index_of(index);
+        let read = self.read.iter().find(|entry| Some(entry.log_index) == at);
+        let own = read.map(|entry| entry.running_hash);
+        let own = own.or_else(|| at.and_then(|at| view.log.running_hash_at(at)));
+        let own = own.unwrap_or(view.log.base().running_hash);
+        format!(
+            "the replicator has executed or may execute other operations up to index {index} than the cluster committed: its \
+             running hash there is {running_hash:016x}, this node's {own:016x}; 'raftctl verify' names the first operation \
+             that differs; empty its data folder so that it receives them anew"
+        )
     }
 
     fn close(&mut self, why: String, steps: &mut Vec<Step>) {
@@ -482,7 +496,7 @@ impl Feed {
 /// Why it is not known yet, or never will be, where a replicator goes on.
 enum Obstacle {
     Unread(LogIndex),
-    Differs(OperationIndex),
+    Differs(Place),
     /// There is no snapshot to restore.
     NoSnapshot,
 }
@@ -661,15 +675,22 @@ mod tests {
             cluster_id: Some(cluster(2)),
             ..position(Place::default(), Place::default())
         };
-        for (name, position) in [
-            ("another cluster", foreign),
-            ("other commits", position(other, other)),
+        let own = format!("{:016x}", place(&log, 3).running_hash);
+        for (name, position, says) in [
+            ("another cluster", foreign, ["cluster 0000000000000002", "folder"]),
+            (
+                "other commits",
+                position(other, other),
+                ["0000000000000007", &own],
+            ),
         ] {
             let (_, steps) = started(position, &log, 5);
-            assert!(
-                matches!(&steps[..], [Step::Say(ToReplicator::Close { .. })]),
-                "{name}: {steps:?}"
-            );
+            let [Step::Say(ToReplicator::Close { why })] = &steps[..] else {
+                panic!("{name}: {steps:?}");
+            };
+            for part in says {
+                assert!(why.contains(part), "{name}: {why} should say {part}");
+            }
         }
     }
 

@@ -655,8 +655,8 @@ impl Formed {
     fn problem(&self) -> Option<String> {
         if let Some(why) = self.raft.refused() {
             return Some(format!(
-                "refuses the entries of its leader: {why}: one of the two is damaged; compare the replicas before \
-                 restarting either"
+                "refuses the entries of its leader: {why}: one of the two is damaged; compare the replicas by \
+                 'raftctl verify' before restarting either"
             ));
         }
         if self.raft.is_suspect() {

@@ -117,6 +117,14 @@ async fn the_first_operation_that_differs_is_named() {
     cluster.replicator(3).start();
     cluster.wait_until_unready(3, &["q4node3 is not connected"]).await;
     cluster.wait_until_these_are_ready(&[1, 2]).await;
+    eventually("node 3 to say what is wrong", async || {
+        let said = cluster.node(3).stories().concat();
+        let told = said
+            .iter()
+            .any(|line| line.contains("other operations up to index 40") && line.contains("raftctl verify"));
+        told.then_some(()).ok_or_else(|| format!("{said:#?}"))
+    })
+    .await;
     let different = eventually("the replicator to serve what it holds", async || {
         let verified = cluster.raftctl(&["verify"]).await;
         if verified.text().contains("forged") {
