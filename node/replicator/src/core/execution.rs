@@ -80,8 +80,11 @@ impl Execution {
 
 impl Replicator {
     /// The log would grow without bound where the node is faster than the executor. What is not committed does not count:
-    /// that it is, the node can only say if it is listened to.
+    /// that it is, the node can only say if it is listened to. Neither does it matter before the node has said how to start.
     pub(super) fn waits_for_executor(&self) -> bool {
+        if self.stream.as_ref().is_none_or(|stream| stream.agreed.is_none()) {
+            return false;
+        }
         let executed = self.execution.executed().index;
         let segment = self.wal.segment_bytes();
         let bytes_max = self.config.unexecuted_bytes_max.unwrap_or(3 * segment);

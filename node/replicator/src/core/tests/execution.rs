@@ -92,6 +92,16 @@ fn what_waits_for_the_executor_is_bounded_on_disk_and_what_is_not_committed_hold
         assert!(fed < before + 200, "it is held up");
     }
     assert!(fed > before + 100, "held up after {} operations", fed - before);
+    // Also after a restart the node is heard out: what waits for the executor does not make it unready.
+    rig.restart(false);
+    let stream = rig.opened();
+    assert!(rig.core.takes_feed());
+    rig.handle(Event::Start {
+        stream,
+        action: StartAction::ResumeFrom(fed + 1),
+        commit: fed,
+    });
+    assert!(!rig.core.takes_feed() && rig.core.readiness().ready);
     rig.settle();
     assert!(rig.core.takes_feed());
     assert_eq!(rig.printed, (1..=fed).collect::<Vec<_>>());
