@@ -75,6 +75,8 @@ pub(crate) struct Metrics {
     pub(crate) messages_refused: Family<Reason, Counter>,
     pub(crate) messages_dropped: Family<Peer, Counter>,
     pub(crate) responses_dropped: Counter,
+    pub(crate) snapshot_bytes_sent: Family<Peer, Counter>,
+    pub(crate) snapshot_bytes_received: Counter,
     pub(crate) peer_connects: Family<Peer, Counter>,
     pub(crate) peer_breaks: Family<Peer, Counter>,
     pub(crate) replicator_connects: Counter,
@@ -121,6 +123,8 @@ impl Metrics {
             messages_refused: Family::default(),
             messages_dropped: Family::default(),
             responses_dropped: Counter::default(),
+            snapshot_bytes_sent: Family::default(),
+            snapshot_bytes_received: Counter::default(),
             peer_connects: Family::default(),
             peer_breaks: Family::default(),
             replicator_connects: Counter::default(),
@@ -275,6 +279,16 @@ impl Metrics {
             "responses_dropped",
             "Raft responses dropped because nobody reads them",
             self.responses_dropped.clone(),
+        );
+        registry.register(
+            "snapshot_bytes_sent",
+            "Bytes of snapshots sent, by peer",
+            self.snapshot_bytes_sent.clone(),
+        );
+        registry.register(
+            "snapshot_bytes_received",
+            "Bytes of snapshots received",
+            self.snapshot_bytes_received.clone(),
         );
         registry.register(
             "peer_connects",

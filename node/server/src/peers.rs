@@ -22,7 +22,7 @@ use crate::handle::Handle;
 use crate::header;
 use crate::metrics::{Metrics, Peer};
 use crate::node::Input;
-use crate::snapshot_stream::SnapshotStream;
+use crate::snapshot_stream::{self, SnapshotStream};
 use crate::wire;
 
 /// Messages that wait for one peer at most. The node bounds the bytes of entries in flight; this bounds the rest.
@@ -216,8 +216,13 @@ impl Link {
                     }
                 }
                 Some(Outgoing::InstallSnapshot(request)) => {
-                    let taken = snapshots.send(request);
-                    if !taken {
+                    let bytes = snapshot_stream::data_bytes(&request);
+                    if snapshots.send(request) {
+                        self.metrics
+                            .snapshot_bytes_sent
+                            .get_or_create(&self.label())
+                            .inc_by(bytes);
+                    } else {
                         self.metrics.messages_dropped.get_or_create(&self.label()).inc();
                     }
                 }

@@ -13,6 +13,7 @@ use crate::lifecycle::Lifecycle;
 use crate::lines;
 use crate::metrics::{Metrics, Reason};
 use crate::node::Input;
+use crate::snapshot_stream;
 use crate::wire;
 
 /// Responses that wait for a leader to read them at most.
@@ -98,6 +99,7 @@ impl RaftService {
             return Err(Status::invalid_argument("one stream speaks for one member"));
         }
         let is_offer = matches!(request.part, Some(Part::Offer(_)));
+        let bytes = snapshot_stream::data_bytes(&request);
         let message =
             wire::install_snapshot_from_wire(from, to, request).map_err(|error| self.malformed(error))?;
         if is_offer {
@@ -110,6 +112,7 @@ impl RaftService {
                 })
                 .await;
         }
+        self.metrics.snapshot_bytes_received.inc_by(bytes);
         self.core.input(Input::InstallSnapshot(message)).await;
         Ok(())
     }

@@ -20,6 +20,14 @@ use crate::wire;
 /// Messages that wait for the connection at most: more than the node has under way to one follower.
 const QUEUED_MESSAGES_MAX: usize = 32;
 
+/// Bytes of a snapshot's data that a message carries.
+pub(crate) fn data_bytes(request: &v1::InstallSnapshotRequest) -> u64 {
+    match &request.part {
+        Some(Part::Data(part)) => part.data.len() as u64,
+        _ => 0,
+    }
+}
+
 /// The way of snapshots to one peer, for as long as a connection lasts.
 pub(crate) struct SnapshotStream {
     peer: MemberId,

@@ -2,6 +2,7 @@
 
 use processes::api;
 use processes::cluster::{Cluster, Options};
+use processes::http;
 use processes::wait::eventually;
 
 /// A node that lost its disk comes back as a new member, under load: what the others' logs no longer hold it gets in a snapshot,
@@ -41,6 +42,14 @@ async fn a_replaced_member_starts_from_a_snapshot() {
         line.contains("starts from a snapshot up to index")
     })
     .await;
+    let metrics = http::get(cluster.http_port(lost), "/metrics")
+        .await
+        .expect("it runs")
+        .body;
+    let received = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("raftlog_node_snapshot_bytes_received_total "));
+    assert!(received.is_some_and(|bytes| bytes != "0"), "{received:?}");
     load.progresses_by(100).await;
     // What it got is on its disk.
     cluster.node(lost).kill().await;
