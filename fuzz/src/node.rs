@@ -102,6 +102,7 @@ fn config() -> NodeConfig {
             every_operations: 2,
             every_bytes: None,
         },
+        lease_reads: true,
     }
 }
 

@@ -213,6 +213,11 @@ fn node_hello() -> Vec<u8> {
         cluster_id: 9,
         member_id: 101,
         node: 1,
+        parent: Some(v1::Parent {
+            cluster_id: 8,
+            index: 1,
+            running_hash: 0,
+        }),
     }))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
 
-use crate::ids::{LogIndex, MemberId, OperationIndex, Term};
+use crate::ids::{ClusterId, LogIndex, MemberId, OperationIndex, Term};
 use crate::membership::{Configuration, Member, OldVoter};
 
 /// The longest operation, in bytes.
@@ -44,6 +44,14 @@ pub enum Payload {
     ExecutionProgress {
         /// Operation index.
         executed_through: OperationIndex,
+    },
+    /// A majority was lost for good, and one member went on alone with what it held: a new cluster begins here, in that
+    /// configuration and without any session.
+    Recovered {
+        /// The cluster whose log ends with the entry before.
+        parent: ClusterId,
+        /// Who is left; never joint.
+        configuration: Configuration,
     },
 }
 
@@ -104,6 +112,7 @@ const KIND_SESSION_OPENED: u8 = 4;
 const KIND_EXECUTION_PROGRESS: u8 = 5;
 /// Its own kind, so that a version that knows no joint configurations refuses one rather than reads half of it.
 const KIND_JOINT_CONFIGURATION: u8 = 6;
+const KIND_RECOVERED: u8 = 7;
 
 impl Entry {
     /// Bytes that this entry holds in memory, about; what bounds of bytes count.
@@ -114,7 +123,9 @@ impl Entry {
                 Payload::Operation(operation) => {
                     operation.data.len() + operation.session.as_ref().map_or(0, |s| s.client_id.len() + 16)
                 }
-                Payload::Configuration(c) => c.members().len() * 128,
+                Payload::Configuration(c) | Payload::Recovered { configuration: c, .. } => {
+                    c.members().len() * 128
+                }
                 _ => 0,
             }
     }
@@ -151,6 +162,14 @@ impl Entry {
                 out.put_u8(KIND_EXECUTION_PROGRESS);
                 out.put_u64_le(*executed_through);
             }
+            Payload::Recovered {
+                parent,
+                configuration,
+            } => {
+                out.put_u8(KIND_RECOVERED);
+                out.put_u64_le(parent.get());
+                encode_configuration(configuration, out);
+            }
         }
     }
 
@@ -169,6 +188,10 @@ impl Entry {
             KIND_SESSION_OPENED => Payload::SessionOpened,
             KIND_EXECUTION_PROGRESS => Payload::ExecutionProgress {
                 executed_through: get_u64(from)?,
+            },
+            KIND_RECOVERED => Payload::Recovered {
+                parent: ClusterId::new(get_u64(from)?).ok_or(DecodeError::Field("parent"))?,
+                configuration: decode_configuration(from)?,
             },
             kind => return Err(DecodeError::Kind(kind)),
         };
@@ -366,6 +389,10 @@ mod tests {
                 session: Some(stamp),
             }),
             Payload::Configuration(Configuration::new(4, vec![member.clone()])),
+            Payload::Recovered {
+                parent: ClusterId::new(6).unwrap(),
+                configuration: Configuration::new(5, vec![member.clone()]),
+            },
             Payload::Configuration(joint(4, member)),
             Payload::SessionOpened,
             Payload::ExecutionProgress { executed_through: 9 },

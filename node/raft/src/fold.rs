@@ -11,7 +11,7 @@ use crate::entry::{
     DecodeError, Entry, Payload, decode_configuration, decode_joint_configuration, encode_configuration,
     encode_old_voters, get_flag, get_u8, get_u64,
 };
-use crate::ids::{LogIndex, OperationIndex, Term};
+use crate::ids::{ClusterId, LogIndex, OperationIndex, Term};
 use crate::membership::Configuration;
 use crate::session::{self, Sessions};
 
@@ -28,6 +28,17 @@ pub fn running_hash(previous: u64, index: OperationIndex, term: Term, data: &[u8
 /// Version of the form that a fold has in snapshots.
 const FOLD_VERSION: u8 = 1;
 
+/// The cluster that this one was recovered from, and the last operation that both have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    /// Its identity.
+    pub cluster: ClusterId,
+    /// Operations up to here are of its past, too.
+    pub operation_index: OperationIndex,
+    /// [`running_hash`] over them.
+    pub running_hash: u64,
+}
+
 /// {last operation index, sessions, membership, running hash} of a log prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fold {
@@ -41,6 +52,8 @@ pub struct Fold {
     pub sessions: Sessions,
     /// The latest execution progress mark.
     pub executed_through: OperationIndex,
+    /// Set once the cluster was recovered from another one.
+    pub parent: Option<Parent>,
 }
 
 /// How far a fold was encoded, piece by piece. It must not change meanwhile.
@@ -67,6 +80,8 @@ pub struct Undo {
     executed_through: OperationIndex,
     configuration: Option<Configuration>,
     session: Option<session::Undo>,
+    /// What a recovery put an end to.
+    recovered: Option<Box<(Sessions, Option<Parent>)>>,
 }
 
 impl Undo {
@@ -149,7 +164,7 @@ impl Fold {
             });
         }
         match &entry.payload {
-            Payload::Configuration(c) if c.version != at => {
+            Payload::Configuration(c) | Payload::Recovered { configuration: c, .. } if c.version != at => {
                 Err(Mismatch::ConfigurationVersion { at, found: c.version })
             }
             _ => Ok(()),
@@ -177,6 +192,7 @@ impl Fold {
             executed_through: self.executed_through,
             configuration: None,
             session: None,
+            recovered: None,
         };
         match &entry.payload {
             Payload::Noop => {}
@@ -195,6 +211,20 @@ impl Fold {
             }
             Payload::ExecutionProgress { executed_through } => {
                 self.executed_through = self.executed_through.max(*executed_through);
+            }
+            Payload::Recovered {
+                parent,
+                configuration,
+            } => {
+                undo.configuration = Some(std::mem::replace(&mut self.configuration, configuration.clone()));
+                let parent = Parent {
+                    cluster: *parent,
+                    operation_index: self.operation_index,
+                    running_hash: self.running_hash,
+                };
+                let none = self.sessions.cleared();
+                let sessions = std::mem::replace(&mut self.sessions, none);
+                undo.recovered = Some(Box::new((sessions, self.parent.replace(parent))));
             }
         }
         self.operation_index = entry.operation_index;
@@ -215,7 +245,8 @@ impl Fold {
     }
 
     /// Appends the form in a snapshot: little-endian, `version u8, operation_index u64, running_hash u64, executed_through u64`,
-    /// whether the configuration is joint (u8: 0 or 1), the configuration as in its entry, the sessions.
+    /// whether the configuration is joint (u8: 0 or 1), the configuration as in its entry, the parent (`cluster u64`, 0: none; else
+    /// `operation_index u64, running_hash u64`), the sessions.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.encode_piece(&mut Encoded::default(), usize::MAX, out);
     }
@@ -230,6 +261,14 @@ impl Fold {
         encode_configuration(&self.configuration, out);
         if joint {
             encode_old_voters(self.configuration.old_voters(), out);
+        }
+        match self.parent {
+            None => out.put_u64_le(0),
+            Some(parent) => {
+                out.put_u64_le(parent.cluster.get());
+                out.put_u64_le(parent.operation_index);
+                out.put_u64_le(parent.running_hash);
+            }
         }
         self.sessions.encode_beginning(out);
     }
@@ -255,6 +294,17 @@ impl Fold {
         if configuration.version > at {
             return Err(DecodeError::Field("configuration version"));
         }
+        let parent = match ClusterId::new(get_u64(from)?) {
+            None => None,
+            Some(cluster) => Some(Parent {
+                cluster,
+                operation_index: get_u64(from)?,
+                running_hash: get_u64(from)?,
+            }),
+        };
+        if parent.is_some_and(|parent| parent.operation_index > operation_index) {
+            return Err(DecodeError::Field("parent"));
+        }
         let sessions = Sessions::decode(from, at, operation_index)?;
         if from.has_remaining() {
             return Err(DecodeError::Long(from.remaining()));
@@ -265,6 +315,7 @@ impl Fold {
             configuration,
             sessions,
             executed_through,
+            parent,
         })
     }
 
@@ -278,6 +329,9 @@ impl Fold {
         }
         if let Some(session) = undo.session {
             self.sessions.revert(session);
+        }
+        if let Some(before) = undo.recovered {
+            (self.sessions, self.parent) = *before;
         }
     }
 }
@@ -306,11 +360,26 @@ mod tests {
             Just(Payload::Noop),
             Just(Payload::SessionOpened),
             (0..100u64).prop_map(|executed_through| Payload::ExecutionProgress { executed_through }),
+            (1..9u64).prop_map(|parent| Payload::Recovered {
+                parent: ClusterId::new(parent).unwrap(),
+                configuration: configuration(),
+            }),
             proptest::option::of(stamp).prop_map(|session| Payload::Operation(Operation {
                 data: Bytes::from_static(b"op"),
                 session
             })),
         ]
+    }
+
+    /// A configuration's version is where it lies.
+    fn placed(payload: Payload, at: LogIndex) -> Payload {
+        match payload {
+            Payload::Recovered { parent, .. } => Payload::Recovered {
+                parent,
+                configuration: Configuration::new(at, configuration().members().to_vec()),
+            },
+            other => other,
+        }
     }
 
     /// The fold of that many entries at most, and the log index it is at.
@@ -322,7 +391,7 @@ mod tests {
         let mut at = 0;
         for payload in payloads {
             at += 1;
-            let entry = fold.next_entry(at, 1, payload);
+            let entry = fold.next_entry(at, 1, placed(payload, at));
             fold.apply(&entry);
         }
         (fold, at)
@@ -386,7 +455,7 @@ mod tests {
             prop_assert_eq!(&restored, &fold);
             for payload in more {
                 at += 1;
-                let entry = fold.next_entry(at, 2, payload);
+                let entry = fold.next_entry(at, 2, placed(payload, at));
                 prop_assert_eq!(restored.check(&entry), Ok(()));
                 fold.apply(&entry);
                 restored.apply(&entry);
@@ -425,7 +494,7 @@ mod tests {
             let mut folds = vec![fold.clone()];
             let mut undos = Vec::new();
             for (at, payload) in (1..).zip(payloads) {
-                let entry = fold.next_entry(at, 1, payload);
+                let entry = fold.next_entry(at, 1, placed(payload, at));
                 prop_assert_eq!(fold.check(&entry), Ok(()));
                 undos.push(fold.apply(&entry));
                 folds.push(fold.clone());
@@ -498,6 +567,39 @@ mod tests {
             assert_eq!(with(place, value), why, "at {place}");
         }
         assert!(Fold::decode(bytes.into(), 0).is_err(), "it is of a longer log");
+    }
+
+    #[test]
+    fn a_recovered_cluster_goes_on_with_operations_and_without_sessions() {
+        let operation = || {
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"x"),
+                session: None,
+            })
+        };
+        let (mut fold, at) = folded(vec![Payload::SessionOpened, operation(), operation()]);
+        let (before, parent) = (fold.clone(), ClusterId::new(5).unwrap());
+        let recovered = Payload::Recovered {
+            parent,
+            configuration: configuration(),
+        };
+        let entry = fold.next_entry(at + 1, 2, placed(recovered, at + 1));
+        assert_eq!(fold.check(&entry), Ok(()));
+        let undo = fold.apply(&entry);
+        assert_eq!(
+            (fold.operation_index, fold.running_hash),
+            (2, before.running_hash)
+        );
+        assert!(fold.sessions.is_empty() && fold.configuration.version == at + 1);
+        let common = Parent {
+            cluster: parent,
+            operation_index: 2,
+            running_hash: before.running_hash,
+        };
+        assert_eq!(fold.parent, Some(common));
+        assert_eq!(Fold::decode(encoded(&fold).into(), at + 1), Ok(fold.clone()));
+        fold.revert(undo);
+        assert_eq!(fold, before);
     }
 
     #[test]

@@ -90,6 +90,12 @@ impl Sessions {
         self.by_id.len()
     }
 
+    /// None, with the same limit.
+    #[must_use]
+    pub fn cleared(&self) -> Self {
+        Self::with_limit(self.limit)
+    }
+
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use raftlog_telemetry::logging::LogFormat;
 
 /// One Raft server: replicates operations to its peers and feeds those that are committed to its replicator.
@@ -123,6 +123,32 @@ pub(crate) struct Flags {
     /// Reserved
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What it does instead of running.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// The last resort after a majority was lost for good: go on alone, as a new cluster, with what this folder holds
+    Recover(RecoverFlags),
+}
+
+/// How to go on alone.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RecoverFlags {
+    /// The folder of the node, which must not run
+    #[arg(long, env = "RAFT_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: PathBuf,
+
+    /// The node becomes the only voter of a new cluster
+    #[arg(long)]
+    pub(crate) as_single_voter: bool,
+
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Shortest log between two snapshots, in bytes: the longest operation fits, and some more.

@@ -29,6 +29,7 @@ mod peers;
 mod probe;
 mod raft_service;
 mod readiness;
+mod recover;
 mod refusal;
 mod replicator_link;
 mod responses;
@@ -47,7 +48,8 @@ use clap::Parser as _;
 use raftlog_telemetry::{exit, hostname, logging};
 
 use crate::config::Config;
-use crate::flags::Flags;
+use crate::flags::{Command, Flags};
+use crate::recover::Unrecovered;
 
 /// What messages on stderr start with.
 const PROGRAM: &str = "raft-node";
@@ -62,6 +64,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return exit::refused_flags(PROGRAM, &error),
     };
+    if let Some(Command::Recover(flags)) = &flags.command {
+        return match recover::recover(flags) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Unrecovered::Usage(why)) => exit::usage(PROGRAM, &why),
+            Err(Unrecovered::Failed(why)) => exit::failed(PROGRAM, &why),
+        };
+    }
     let config = match Config::from_flags(flags, &hostname::hostname()) {
         Ok(config) => config,
         Err(why) => return exit::usage(PROGRAM, &why),

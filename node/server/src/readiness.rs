@@ -117,6 +117,7 @@ pub(crate) mod tests {
             running_hash: 9,
             commit_hash: Some(8),
             configuration: Arc::default(),
+            parent: None,
             bootstrap: None,
             is_member: true,
             progress: Vec::new(),

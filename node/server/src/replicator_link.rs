@@ -85,7 +85,8 @@ impl ReplicatorLink {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (requests, outgoing) = mpsc::channel(1);
-        let hello = wire::hello(cluster, self.core.published().member_id, self.config.node);
+        let status = self.core.published();
+        let hello = wire::hello(cluster, status.member_id, self.config.node, status.parent);
         if requests.send(hello).await.is_err() {
             return End::Broken("the stream ended".into());
         }

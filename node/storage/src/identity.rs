@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use bytes::Bytes;
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber};
 use raftlog_raft::membership::Member;
 
 use crate::disk::{Disk, DiskErrorKind, FileName, Op, Outcome};
@@ -60,6 +60,20 @@ pub struct Identity {
     pub bootstrap: Vec<Member>,
     /// A replicator: the member ID of the node it is paired with.
     pub paired: Option<MemberId>,
+    /// A node: it went on alone with the log of a cluster that had lost its majority.
+    pub recovered: Option<RecoveredFrom>,
+}
+
+/// What a member was before it went on alone under a new identity. The log stays where and as it is, so its owner, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveredFrom {
+    /// The cluster that it was of.
+    pub cluster: ClusterId,
+    /// Whose log it is: the member that the folder was first used by.
+    pub log_owner: MemberId,
+    /// Index of the last record of that cluster. The one behind it says that a new cluster begins; where it is not there yet,
+    /// it is to be appended.
+    pub after: LogIndex,
 }
 
 impl Identity {
@@ -73,7 +87,13 @@ impl Identity {
             formed: false,
             bootstrap: Vec::new(),
             paired: None,
+            recovered: None,
         }
+    }
+
+    /// Whose log lies in the folder.
+    pub fn log_owner(&self) -> MemberId {
+        self.recovered.map_or(self.member, |from| from.log_owner)
     }
 
     /// Reads it; `None` if the folder has none.
@@ -183,6 +203,14 @@ impl fmt::Display for Identity {
                 member.id, member.node
             )?;
         }
+        if let Some(RecoveredFrom {
+            cluster,
+            log_owner,
+            after,
+        }) = self.recovered
+        {
+            writeln!(text, "recovered = {cluster} {log_owner} {after}")?;
+        }
         writeln!(f, "{text}crc = {:08x}", crc32fast::hash(text.as_bytes()))
     }
 }
@@ -254,6 +282,7 @@ fn parse(data: &[u8]) -> Result<Identity, Problem> {
         formed: lines.value("formed")?,
         paired: lines.value_or_none("paired")?,
         bootstrap: lines.members()?,
+        recovered: lines.recovered()?,
     };
     let covered = lines.offset;
     let crc = u32::from_str_radix(lines.text("crc")?, 16).ok();
@@ -312,6 +341,18 @@ impl<'a> Lines<'a> {
         }
     }
 
+    fn recovered(&mut self) -> Result<Option<RecoveredFrom>, Problem> {
+        let offset = self.offset;
+        let Some(text) = self.next("recovered") else {
+            return Ok(None);
+        };
+        let recovered = parse_recovered(text).ok_or_else(|| Problem::Bad {
+            offset,
+            problem: format!("'{text}' is no place of a recovery"),
+        })?;
+        Ok(Some(recovered))
+    }
+
     fn members(&mut self) -> Result<Vec<Member>, Problem> {
         let mut members = Vec::new();
         loop {
@@ -344,6 +385,16 @@ fn parse_member(text: &str) -> Option<Member> {
     fields.next().is_none().then_some(member)
 }
 
+fn parse_recovered(text: &str) -> Option<RecoveredFrom> {
+    let mut fields = text.split(' ');
+    let recovered = RecoveredFrom {
+        cluster: fields.next()?.parse().ok()?,
+        log_owner: fields.next()?.parse().ok()?,
+        after: fields.next()?.parse().ok()?,
+    };
+    fields.next().is_none().then_some(recovered)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,10 +424,29 @@ mod tests {
         }
     }
 
+    fn recovered() -> Identity {
+        let from = RecoveredFrom {
+            cluster: ClusterId::new(0xc0).unwrap(),
+            log_owner: MemberId::new(7).unwrap(),
+            after: 9,
+        };
+        Identity {
+            recovered: Some(from),
+            ..formed()
+        }
+    }
+
+    #[test]
+    fn the_log_keeps_its_owner() {
+        assert_eq!(formed().log_owner(), formed().member);
+        assert_eq!(recovered().log_owner(), MemberId::new(7).unwrap());
+    }
+
     #[test]
     fn it_survives_its_text() {
         for identity in [
             formed(),
+            recovered(),
             Identity::new(Program::Replicator, u32::MAX, MemberId::new(u64::MAX).unwrap()),
         ] {
             assert_eq!(parse(identity.to_string().as_bytes()), Ok(identity));
@@ -385,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_noticed_wherever_it_is() {
-        let text = formed().to_string();
+        let text = recovered().to_string();
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;

@@ -115,6 +115,24 @@ pub enum Refusal {
         /// The data folder's cluster.
         ours: ClusterId,
     },
+    /// The node's cluster was recovered from this one with less than is committed here.
+    #[error(
+        "cluster {theirs} of node {node} was recovered from cluster {ours} with operations up to index {common}, and this \
+         replicator holds another past, committed up to index {commit}: what it has beyond is lost; move its data folder away, and \
+         it receives and executes what the cluster has"
+    )]
+    BeyondRecovery {
+        /// The node's number.
+        node: NodeNumber,
+        /// Its cluster.
+        theirs: ClusterId,
+        /// The data folder's cluster.
+        ours: ClusterId,
+        /// What is committed here.
+        commit: OperationIndex,
+        /// Up to where the two have a common past.
+        common: OperationIndex,
+    },
     /// The node is not the one that this replicator is for.
     #[error(
         "node {node} called the replicator of node {ours}: check --replicator of the node and --id of the replicator"
@@ -199,6 +217,17 @@ pub enum Notice {
         /// The identity of the node before, if it was another one.
         before: Option<MemberId>,
     },
+    /// The node's cluster was recovered from the one that this replicator was of, and has all that is committed here.
+    Adopted {
+        /// Its number.
+        node: NodeNumber,
+        /// The cluster until now.
+        before: ClusterId,
+        /// The cluster from now on.
+        cluster: ClusterId,
+        /// What is committed here.
+        index: OperationIndex,
+    },
     /// The tail was dropped because the node's log is another one there.
     Cut {
         /// The replicator's node.
@@ -260,6 +289,16 @@ impl fmt::Display for Notice {
             } => write!(
                 f,
                 "Node {node} is paired with its replicator: member {member} of cluster {cluster}, which was member {before}"
+            ),
+            Self::Adopted {
+                node,
+                before,
+                cluster,
+                index,
+            } => write!(
+                f,
+                "Node {node} is of cluster {cluster}, which was recovered from cluster {before}: its replicator goes on after \
+                 index {index}"
             ),
             Self::Cut { node, from } => {
                 write!(f, "Node {node}: uncommitted entries from {from} on are replaced")

@@ -18,6 +18,17 @@ pub struct FetchId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadIndexId(pub u64);
 
+/// The cluster that another one was recovered from, and the last operation that both have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    /// Its identity.
+    pub cluster: ClusterId,
+    /// Operation index.
+    pub index: OperationIndex,
+    /// Running hash up to and with it.
+    pub running_hash: u64,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
@@ -31,6 +42,8 @@ pub enum Event {
         member: MemberId,
         /// The node's number.
         node: NodeNumber,
+        /// What the node's cluster was recovered from, if it was.
+        parent: Option<Parent>,
     },
     /// The node's answer to the position.
     Start {

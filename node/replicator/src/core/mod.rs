@@ -56,7 +56,7 @@ pub use config::Config;
 pub use effect::{
     Busy, Effect, FetchError, Notice, Position, Progress, ReadIndexError, Refusal, Snapshot, Story,
 };
-pub use event::{Event, FetchId, ReadIndexId, StartAction, StreamId};
+pub use event::{Event, FetchId, Parent, ReadIndexId, StartAction, StreamId};
 pub use executor_state::STATE_BYTES_MAX;
 pub use operation::{Operation, Place};
 pub use replicator::Replicator;

@@ -4,8 +4,8 @@ use raftlog_raft::entry::OPERATION_BYTES_MAX;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 
 use super::effect::{Effect, Notice, Refusal, Story};
-use super::event::{StartAction, StreamId};
-use super::operation::Operation;
+use super::event::{Parent, StartAction, StreamId};
+use super::operation::{Operation, Place};
 use super::replicator::{NodeStream, Phase, Replicator};
 use super::restoring::Incoming;
 
@@ -24,8 +24,9 @@ impl Replicator {
         cluster: ClusterId,
         member: MemberId,
         node: NodeNumber,
+        parent: Option<Parent>,
     ) {
-        if let Some(refusal) = self.refusal_of(cluster, node) {
+        if let Some(refusal) = self.refusal_of(cluster, node, parent) {
             if !matches!(refusal, Refusal::Stopping) {
                 self.notice(Notice::Refused(refusal.clone()));
                 if self.stream.is_none() {
@@ -58,7 +59,7 @@ impl Replicator {
         }
     }
 
-    fn refusal_of(&self, theirs: ClusterId, node: NodeNumber) -> Option<Refusal> {
+    fn refusal_of(&self, theirs: ClusterId, node: NodeNumber, parent: Option<Parent>) -> Option<Refusal> {
         if self.phase == Phase::Stopping {
             return Some(Refusal::Stopping);
         }
@@ -69,7 +70,22 @@ impl Replicator {
             });
         }
         let ours = self.cluster.filter(|ours| *ours != theirs)?;
-        Some(Refusal::WrongCluster { node, theirs, ours })
+        let Some(parent) = parent.filter(|parent| parent.cluster == ours) else {
+            return Some(Refusal::WrongCluster { node, theirs, ours });
+        };
+        let Place {
+            index: commit,
+            running_hash,
+            ..
+        } = self.commit;
+        let is_past = commit < parent.index || commit == parent.index && running_hash == parent.running_hash;
+        (!is_past).then_some(Refusal::BeyondRecovery {
+            node,
+            theirs,
+            ours,
+            commit,
+            common: parent.index,
+        })
     }
 
     pub(super) fn start(&mut self, id: StreamId, action: StartAction, commit: OperationIndex) {
@@ -86,7 +102,18 @@ impl Replicator {
             Err(Untaken::Protocol(what)) => return self.refuse_stream(Refusal::Protocol { node, what }),
             Err(Untaken::Fatal(why)) => return self.fail(why),
         };
-        if self.cluster != Some(cluster) || self.member != Some(member) {
+        let adopts = self.cluster.filter(|before| *before != cluster);
+        // A node that is behind does not know yet whether the two agree.
+        let is_sure = adopts.is_none() || !matches!(action, StartAction::WaitUntil(_));
+        if is_sure && (self.cluster != Some(cluster) || self.member != Some(member)) {
+            if let Some(before) = adopts {
+                self.notice(Notice::Adopted {
+                    node,
+                    before,
+                    cluster,
+                    index: self.commit.index,
+                });
+            }
             let before = self.member.filter(|before| *before != member);
             self.notice(Notice::Paired {
                 node,

@@ -130,8 +130,9 @@ impl Replicator {
                 cluster,
                 member,
                 node,
+                parent,
             } => {
-                self.node_opened(stream, cluster, member, node);
+                self.node_opened(stream, cluster, member, node, parent);
             }
             Event::Start {
                 stream,

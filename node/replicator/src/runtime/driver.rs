@@ -167,6 +167,7 @@ impl Driver {
                 cluster,
                 member,
                 node,
+                parent,
                 to_node,
             } => {
                 self.streams.insert(stream, to_node);
@@ -175,6 +176,7 @@ impl Driver {
                     cluster,
                     member,
                     node,
+                    parent,
                 });
             }
             Request::Close { stream } => {

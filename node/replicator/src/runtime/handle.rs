@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{
-    Event, FetchError, Operation, Progress, ReadIndexError, ReadIndexId, Snapshot, StartAction, Status,
-    StreamId,
+    Event, FetchError, Operation, Parent, Progress, ReadIndexError, ReadIndexId, Snapshot, StartAction,
+    Status, StreamId,
 };
 
 /// Requests that wait for the core at most.
@@ -31,6 +31,7 @@ pub(super) enum Request {
         cluster: ClusterId,
         member: MemberId,
         node: NodeNumber,
+        parent: Option<Parent>,
         to_node: ToNode,
     },
     /// The stream is gone.

@@ -91,12 +91,14 @@ async fn listen(
         cluster,
         member,
         node,
+        parent,
     } = hello;
     let open = CoreRequest::Open {
         stream,
         cluster,
         member,
         node,
+        parent,
         to_node,
     };
     if handle.request(open).await.is_err() {

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::handle::NodeMessage;
 use crate::core::{
-    Operation, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction, Status,
+    Operation, Parent, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction, Status,
 };
 
 /// Who opened a stream.
@@ -17,6 +17,7 @@ pub(super) struct Hello {
     pub(super) cluster: ClusterId,
     pub(super) member: MemberId,
     pub(super) node: NodeNumber,
+    pub(super) parent: Option<Parent>,
 }
 
 /// The first message of a stream.
@@ -30,6 +31,13 @@ pub(super) fn hello(message: &v1::ReplicateLogRequest) -> Result<Hello, tonic::S
             cluster,
             member,
             node: hello.node,
+            parent: hello.parent.and_then(|parent| {
+                Some(Parent {
+                    cluster: ClusterId::new(parent.cluster_id)?,
+                    index: parent.index,
+                    running_hash: parent.running_hash,
+                })
+            }),
         }),
         _ => Err(invalid(
             "hello names no cluster, no member or no node: only a node of a formed cluster calls its replicator",
@@ -182,7 +190,9 @@ pub(super) fn log_status(status: &Status) -> v1::GetLogStatusResponse {
 /// How a node's stream ends.
 pub(super) fn refused(refusal: &Refusal) -> tonic::Status {
     let (code, reason) = match refusal {
-        Refusal::WrongCluster { .. } => (Code::FailedPrecondition, reason::WRONG_CLUSTER),
+        Refusal::WrongCluster { .. } | Refusal::BeyondRecovery { .. } => {
+            (Code::FailedPrecondition, reason::WRONG_CLUSTER)
+        }
         Refusal::WrongNode { .. } => (Code::FailedPrecondition, reason::WRONG_MEMBER),
         Refusal::Protocol { .. } => (Code::InvalidArgument, reason::INVALID_REQUEST),
         Refusal::Replaced { .. } => (Code::Aborted, reason::REPLACED),

@@ -96,6 +96,7 @@ impl PlayedNode {
             cluster_id,
             member_id,
             node,
+            parent: None,
         });
         requests
             .send(ReplicateLogRequest { message: Some(hello) })

@@ -18,6 +18,7 @@ pub use raftlog_raft::membership::change::{Change, MembershipChange};
 
 pub use raftlog_raft::ReadCounts;
 pub use raftlog_raft::effect::{ElectedBy, Proposal, Proposed, RequestId, StreamId};
+pub use raftlog_raft::fold::Parent;
 
 /// What a node is told once, at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -554,6 +555,8 @@ pub struct Status {
     pub commit_hash: Option<u64>,
     /// The configuration in force; empty while unformed.
     pub configuration: Arc<Configuration>,
+    /// The cluster that this one was recovered from, if it was.
+    pub parent: Option<Parent>,
     /// The configuration that formed the cluster.
     pub bootstrap: Option<Arc<Configuration>>,
     /// Whether the committed configuration lists this member.

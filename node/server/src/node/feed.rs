@@ -277,7 +277,11 @@ impl Feed {
         else {
             return;
         };
-        if position.cluster_id.is_some_and(|cluster| cluster != self.cluster) {
+        let parent = view.log.fold().parent;
+        let shared = parent.filter(|parent| position.commit.index <= parent.operation_index);
+        let is_ours =
+            |cluster| cluster == self.cluster || shared.is_some_and(|parent| parent.cluster == cluster);
+        if position.cluster_id.is_some_and(|cluster| !is_ours(cluster)) {
             let why = format!(
                 "the replicator's data belongs to cluster {}, this node to cluster {}; give it the right folder or an empty one",
                 position.cluster_id.map_or_else(String::new, |id| id.to_string()),

@@ -610,6 +610,7 @@ impl Formed {
         status.cluster_id = Some(self.cluster);
         status.bootstrap = Some(Arc::clone(&self.bootstrap));
         status.configuration = Arc::clone(&self.configuration);
+        status.parent = log.fold().parent;
         status.role = match raft.role() {
             RoleName::Follower => Role::Follower,
             RoleName::PreCandidate => Role::PreCandidate,

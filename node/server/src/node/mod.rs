@@ -16,6 +16,7 @@ mod room;
 mod sending;
 mod snapshot;
 mod store;
+mod survivor;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -39,15 +40,16 @@ use rand_chacha::ChaCha8Rng;
 
 pub use api::{
     BootstrapRefusal, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
-    MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, PeerReport, Place, Position,
-    Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role,
-    SnapshotChunk, SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId, ToReplicator,
-    TransferRefusal, Transferred,
+    MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, Parent, PeerReport, Place,
+    Position, Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView,
+    RequestId, Role, SnapshotChunk, SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId,
+    ToReplicator, TransferRefusal, Transferred,
 };
 pub use install_snapshot::{
     InstallSnapshot, InstallSnapshotResponse, SnapshotAnswer, SnapshotId, SnapshotPart,
 };
 pub use notice::Notice;
+pub use survivor::{Alone, Survivor};
 
 use formation::{Decision, Formation};
 use formed::{Formed, Past};
@@ -531,6 +533,7 @@ impl Node {
             running_hash: 0,
             commit_hash: None,
             configuration: Arc::default(),
+            parent: None,
             bootstrap: None,
             is_member: false,
             progress: Vec::new(),

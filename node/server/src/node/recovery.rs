@@ -6,7 +6,7 @@
 //! have been another past than the snapshot's, given up since; so records behind the base count only once it is known that the
 //! log had come to the base's own entry.
 
-use raftlog_raft::entry::{Entry, HardState};
+use raftlog_raft::entry::{Entry, HardState, Payload};
 use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::MemberId;
 use raftlog_raft::log::Log;
@@ -19,6 +19,7 @@ use raftlog_storage::{Append, Disk, OpenError, Visit, Wal, WalOptions};
 use super::room::Room;
 use super::snapshot;
 use super::store::Store;
+use super::survivor;
 use super::weights::Weights;
 
 /// What was recovered.
@@ -39,14 +40,36 @@ pub(super) struct Recovered {
     pub(super) damages: Vec<Damage>,
 }
 
-/// Reads snapshots and log of that identity.
+/// Reads snapshots and log of that identity, and has the log go on where it is to.
 pub(super) fn recover(
     disk: &mut dyn Disk,
     identity: &Identity,
     recent_bytes_max: usize,
     room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
-    let (folder, owner) = (disk.folder(), identity.member.get());
+    let (mut store, mut recovered) = read(disk, identity, recent_bytes_max, room)?;
+    begin_new_cluster(disk, identity, &mut store, &mut recovered)?;
+    let configuration = &recovered.log.fold().configuration;
+    let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
+    if recovered.suspect && alone {
+        let folder = disk.folder();
+        return Err(OpenError::Identity(format!(
+            "the end of the log in {folder} is damaged, and no other voter has a copy: operations that were acknowledged \
+             may be lost; restore the folder from a copy, or go on with what is left by 'raft-node recover --data-dir \
+             {folder} --as-single-voter'"
+        )));
+    }
+    Ok((store, recovered))
+}
+
+/// Reads snapshots and log of that identity, as they are.
+pub(super) fn read(
+    disk: &mut dyn Disk,
+    identity: &Identity,
+    recent_bytes_max: usize,
+    room: &Room,
+) -> Result<(Store, Recovered), OpenError> {
+    let (folder, owner) = (disk.folder(), identity.log_owner().get());
     let (snapshots, damages) = Snapshots::open(disk)?;
     let compacted = Wal::<Entry>::compacted_through_of(disk, owner)?;
     let (base, fold) = find_base(disk, &snapshots, compacted, &damages)?.unwrap_or_else(|| {
@@ -77,15 +100,7 @@ pub(super) fn recover(
         base_fold = fold;
         weights.start_from(position.index);
     }
-    let configuration = &log.fold().configuration;
-    let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
-    if recovery.suspect_tail && alone {
-        return Err(OpenError::Identity(format!(
-            "the end of the log in {folder} is damaged, and no other voter has a copy: operations that were acknowledged \
-             may be lost; restore the folder from a copy, or start with an empty one and lose all"
-        )));
-    }
-    let listed = replay.listed || configuration.member(identity.member).is_some();
+    let listed = replay.listed || log.fold().configuration.member(identity.member).is_some();
     let recovered = Recovered {
         log,
         hard_state: replay.hard_state,
@@ -97,6 +112,57 @@ pub(super) fn recover(
         damages,
     };
     Ok((store, recovered))
+}
+
+/// A member that goes on alone begins its new cluster with an entry of its own: the identity has said so since it was stored,
+/// the entry follows at the next start. What a damaged end of the log may have lost is given up with that.
+fn begin_new_cluster(
+    disk: &mut dyn Disk,
+    identity: &Identity,
+    store: &mut Store,
+    recovered: &mut Recovered,
+) -> Result<(), OpenError> {
+    let Some(from) = identity.recovered else {
+        return Ok(());
+    };
+    let (folder, last) = (disk.folder(), recovered.log.last());
+    if last.index > from.after {
+        return Ok(());
+    }
+    let left = survivor::left_alone(identity, recovered.log.fold(), from.after + 1);
+    let (true, Some(configuration)) = (last.index == from.after, left) else {
+        return Err(OpenError::Identity(format!(
+            "the log in {folder} ends with entry {}, where the cluster was recovered behind entry {}: restore the folder \
+             from a copy, or start with an empty one as a new member",
+            last.index, from.after
+        )));
+    };
+    let term = recovered.hard_state.term.max(last.term) + 1;
+    let payload = Payload::Recovered {
+        parent: from.cluster,
+        configuration,
+    };
+    let entry = recovered.log.fold().next_entry(from.after + 1, term, payload);
+    recovered.hard_state = HardState {
+        term,
+        commit: entry.log_index,
+        ..HardState::default()
+    };
+    let mut state = Vec::new();
+    recovered.hard_state.encode(&mut state);
+    recovered.weights.push(&entry);
+    recovered.log.push(entry.clone());
+    recovered.tickets = store.wal.append(Append {
+        truncate_from: None,
+        records: vec![entry],
+        state: Some(state.into()),
+    });
+    finish_writing(disk, store)?;
+    // Not before: until then, the folder is one whose end is in doubt.
+    store.wal.repaired();
+    finish_writing(disk, store)?;
+    (recovered.suspect, recovered.listed) = (false, true);
+    Ok(())
 }
 
 /// What to do where a member cannot come back by itself.
@@ -299,7 +365,6 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftlog_raft::entry::Payload;
 
     fn entry(log_index: u64, term: u64) -> Entry {
         Entry {

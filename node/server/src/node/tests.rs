@@ -1,6 +1,7 @@
 //! The wiring of the parts, with a disk in memory.
 
 mod snapshots;
+mod survivors;
 mod transfer;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use raftlog_proto::v1::{self, entry::Kind};
 use raftlog_raft::entry::{
     CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload, SessionStamp,
 };
+use raftlog_raft::ids::ClusterId;
 
 use super::Malformed;
 use super::member::{configuration_from_wire, configuration_to_wire};
@@ -20,6 +21,13 @@ pub(super) fn entry_to_wire(entry: Entry) -> v1::Entry {
         Payload::ExecutionProgress { executed_through } => {
             Kind::ExecutionProgress(v1::ExecutionProgress { executed_through })
         }
+        Payload::Recovered {
+            parent,
+            configuration,
+        } => Kind::Recovered(v1::Recovered {
+            parent_cluster_id: parent.get(),
+            configuration: Some(configuration_to_wire(&configuration)),
+        }),
     };
     v1::Entry {
         log_index: entry.log_index,
@@ -40,6 +48,16 @@ pub(super) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
         Kind::SessionOpened(v1::SessionOpened {}) => Payload::SessionOpened,
         Kind::ExecutionProgress(progress) => Payload::ExecutionProgress {
             executed_through: progress.executed_through,
+        },
+        Kind::Recovered(recovered) => Payload::Recovered {
+            parent: ClusterId::new(recovered.parent_cluster_id).ok_or(Malformed("recovered: parent"))?,
+            configuration: recovered
+                .configuration
+                .ok_or(Malformed("recovered: configuration"))
+                .and_then(configuration_from_wire)
+                .ok()
+                .filter(|configuration| !configuration.is_joint())
+                .ok_or(Malformed("recovered: configuration"))?,
         },
     };
     if entry.log_index == 0 {

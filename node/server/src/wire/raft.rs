@@ -314,6 +314,10 @@ mod tests {
             (any::<u64>(), member()).prop_map(|(version, one)| {
                 Payload::Configuration(Configuration::new(version, vec![one]))
             }),
+            (1..u64::MAX, any::<u64>(), member()).prop_map(|(parent, version, one)| Payload::Recovered {
+                parent: ClusterId::new(parent).unwrap(),
+                configuration: Configuration::new(version, vec![one]),
+            }),
         ]
     }
 

@@ -5,16 +5,26 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 
 use super::Malformed;
 use crate::node::{
-    FromReplicator, Place, Position, Progress, ReplicatedOperation, SnapshotChunk, StartAction,
+    FromReplicator, Parent, Place, Position, Progress, ReplicatedOperation, SnapshotChunk, StartAction,
     StateSnapshot, ToReplicator,
 };
 
 /// The first message of a stream.
-pub(crate) fn hello(cluster: ClusterId, member: MemberId, node: NodeNumber) -> v1::ReplicateLogRequest {
+pub(crate) fn hello(
+    cluster: ClusterId,
+    member: MemberId,
+    node: NodeNumber,
+    parent: Option<Parent>,
+) -> v1::ReplicateLogRequest {
     let hello = v1::NodeHello {
         cluster_id: cluster.get(),
         member_id: member.get(),
         node,
+        parent: parent.map(|parent| v1::Parent {
+            cluster_id: parent.cluster.get(),
+            index: parent.operation_index,
+            running_hash: parent.running_hash,
+        }),
     };
     v1::ReplicateLogRequest {
         message: Some(replicate_log_request::Message::Hello(hello)),

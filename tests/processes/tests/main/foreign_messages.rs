@@ -143,6 +143,7 @@ async fn a_replicator_refuses_another_clusters_node() {
         cluster_id: follower.cluster_id ^ 1,
         member_id: follower.member_id,
         node: follower.node,
+        parent: None,
     };
     let request = ReplicateLogRequest {
         message: Some(Message::Hello(hello)),

@@ -21,6 +21,7 @@ mod outage;
 mod quorum;
 mod raftctl;
 mod real_input;
+mod recover;
 mod replicators;
 mod restored_replicators;
 mod services;

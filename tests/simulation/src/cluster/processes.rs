@@ -267,6 +267,7 @@ impl Cluster {
             cluster,
             member,
             node: number,
+            parent: None,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use super::rig::{NODE, Rig, cluster, fatal, follows, log, member};
 use crate::core::{
-    Effect, Event, Notice, Operation, Place, Position, Refusal, StartAction, Status, Story, StreamId,
+    Effect, Event, Notice, Operation, Parent, Place, Position, Refusal, StartAction, Status, Story, StreamId,
 };
 
 /// How the replicator took it.
@@ -189,6 +189,61 @@ fn another_cluster_and_another_node_are_refused_and_the_process_stays() {
     rig.opened_by(cluster(2), member(11), NODE);
     assert!(rig.core.readiness().ready);
     assert_eq!(rig.core.status().connected, Some(NODE));
+}
+
+/// A recovered cluster has its parent's operations up to a place: what is at or below it goes on, what is beyond is another past.
+#[test]
+fn a_recovered_cluster_adopts_what_its_parent_had_and_no_more() {
+    let ours = log(&[1, 1, 2]);
+    let parent = |index: usize, cluster| Parent {
+        cluster,
+        index: ours[index - 1].index,
+        running_hash: ours[index - 1].running_hash,
+    };
+    for (name, committed, parent, welcome) in [
+        ("all of it", 2, parent(2, cluster(1)), true),
+        ("less than it", 1, parent(3, cluster(1)), true),
+        ("more than it", 3, parent(2, cluster(1)), false),
+        (
+            "another past",
+            2,
+            Parent {
+                running_hash: 7,
+                ..parent(2, cluster(1))
+            },
+            false,
+        ),
+        ("another parent", 2, parent(2, cluster(3)), false),
+    ] {
+        let (mut rig, old) = Rig::holding(&ours, committed);
+        rig.handle(Event::NodeClosed { stream: old });
+        rig.take_others();
+        let stream = rig.opened_with(cluster(2), member(12), NODE, Some(parent));
+        let effects = rig.take_others();
+        let greeted = matches!(effects[..], [Effect::Position(..)]);
+        assert_eq!(greeted, welcome, "{name}: {effects:?}");
+        if !welcome {
+            continue;
+        }
+        // A node that is behind knows nothing yet.
+        for (action, cluster) in [
+            (StartAction::WaitUntil(committed), cluster(1)),
+            (StartAction::CutTo(committed), cluster(2)),
+        ] {
+            rig.handle(Event::Start {
+                stream,
+                action,
+                commit: committed,
+            });
+            assert_eq!(rig.core.position().cluster, Some(cluster), "{name}");
+        }
+        let effects = rig.take_others();
+        let adopted = |effect: &Effect| matches!(effect, Effect::Notice(Notice::Adopted { .. }));
+        assert!(effects.iter().any(adopted), "{name}: {effects:?}");
+        rig.settle();
+        rig.restart(true);
+        assert_eq!(rig.core.position().cluster, Some(cluster(2)), "{name}");
+    }
 }
 
 #[test]

@@ -10,7 +10,9 @@ use raftlog_storage::{Disk as _, Op, OpId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::core::{Config, Effect, Event, Operation, Place, Progress, Replicator, StartAction, StreamId};
+use crate::core::{
+    Config, Effect, Event, Operation, Parent, Place, Progress, Replicator, StartAction, StreamId,
+};
 
 pub(super) const NODE: u32 = 1;
 
@@ -196,12 +198,23 @@ impl Rig {
     }
 
     pub(super) fn opened_by(&mut self, cluster: ClusterId, member: MemberId, node: u32) -> StreamId {
+        self.opened_with(cluster, member, node, None)
+    }
+
+    pub(super) fn opened_with(
+        &mut self,
+        cluster: ClusterId,
+        member: MemberId,
+        node: u32,
+        parent: Option<Parent>,
+    ) -> StreamId {
         let stream = self.next_stream();
         self.handle(Event::NodeOpened {
             stream,
             cluster,
             member,
             node,
+            parent,
         });
         stream
     }
