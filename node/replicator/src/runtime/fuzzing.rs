@@ -16,6 +16,7 @@ pub fn opened(stream: StreamId, bytes: Bytes) -> Option<Event> {
         cluster: hello.cluster,
         member: hello.member,
         node: hello.node,
+        parent: hello.parent,
     })
 }
 
