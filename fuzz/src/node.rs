@@ -7,10 +7,11 @@
 use bytes::Bytes;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::membership::Member;
+use raftlog_raft::planted::Planted;
 use raftlog_raft::time::Time;
 use raftlog_server::fuzzing::{self, PeerMessage};
 use raftlog_server::node::{
-    FromReplicator, Input, Node, NodeConfig, Output, PeerReport, Proposal, Proposed, SnapshotPolicy,
+    Bounds, FromReplicator, Input, Node, NodeConfig, Output, PeerReport, Proposal, Proposed, SnapshotPolicy,
 };
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{Disk, Op, OpId};
@@ -103,6 +104,8 @@ fn config() -> NodeConfig {
             every_bytes: None,
         },
         lease_reads: true,
+        bounds: Bounds::default(),
+        planted: Planted::default(),
     }
 }
 

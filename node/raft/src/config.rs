@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ids::{MemberId, NodeNumber};
+use crate::planted::Planted;
 
 /// No leader's election timeout is longer: more is not believed, as a voter sticks to what it has heard for ever.
 pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_hours(1);
@@ -41,6 +42,8 @@ pub struct Config {
     /// Whether it answers reads by its lease while it leads and has one. Without, each read takes a round to a majority, and
     /// no read relies on clocks.
     pub lease_reads: bool,
+    /// A bug, in tests of the simulator.
+    pub planted: Planted,
 }
 
 impl Config {
@@ -58,6 +61,7 @@ impl Config {
             recent_bytes_max: 8 << 20,
             reads_max: 10_000,
             lease_reads: true,
+            planted: Planted::default(),
         }
     }
 

@@ -89,6 +89,16 @@ impl Undo {
     pub fn configuration(&self) -> Option<&Configuration> {
         self.configuration.as_ref()
     }
+
+    /// The configuration stays as it is: a bug.
+    pub(crate) fn forget_configuration(&mut self) {
+        self.configuration = None;
+    }
+
+    /// The session stays as it is: a bug.
+    pub(crate) fn forget_session(&mut self) {
+        self.session = None;
+    }
 }
 
 /// An entry does not continue the log before it.

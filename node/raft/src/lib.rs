@@ -40,6 +40,7 @@ pub mod ids;
 pub mod log;
 pub mod membership;
 pub mod message;
+pub mod planted;
 mod raft;
 pub mod session;
 pub mod time;

@@ -9,6 +9,7 @@ use crate::fold::{Fold, Mismatch, Undo};
 use crate::ids::{LogIndex, OperationIndex, Term};
 use crate::membership::Configuration;
 use crate::message::LogPosition;
+use crate::planted::{Bug, Planted};
 
 /// Entries of one term of which only the first may be of another kind than an operation, so that operation indexes within
 /// are counted off.
@@ -59,6 +60,7 @@ pub struct Log {
     /// Committed as far as here: never truncated.
     settled: LogIndex,
     unsettled_bytes: usize,
+    planted: Planted,
 }
 
 impl Log {
@@ -80,7 +82,12 @@ impl Log {
             undo: VecDeque::new(),
             settled: position.index,
             unsettled_bytes: 0,
+            planted: Planted::default(),
         }
+    }
+
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// After which entry it begins.
@@ -170,10 +177,16 @@ impl Log {
                 .recent
                 .pop_back()
                 .expect("entries that are not settled are in memory");
-            let undo = self
+            let mut undo = self
                 .undo
                 .pop_back()
                 .expect("every entry that is not settled can be undone");
+            if self.planted.has(Bug::SessionsNotRewound) {
+                undo.forget_session();
+            }
+            if self.planted.has(Bug::ConfigurationNotRewound) {
+                undo.forget_configuration();
+            }
             self.fold.revert(undo);
             self.recent_bytes -= entry.weight();
             self.unsettled_bytes -= entry.weight();

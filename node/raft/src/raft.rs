@@ -13,6 +13,7 @@ mod tests;
 mod transfer;
 mod watchdog;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::ids::{LogIndex, MemberId, NodeNumber, Term};
 use crate::log::Log;
 use crate::membership::Configuration;
 use crate::message::{Body, Full, Message};
+use crate::planted::Bug;
 use crate::time::Time;
 
 use election::Ballot;
@@ -124,6 +126,7 @@ pub enum RoleName {
 impl Raft {
     /// A member as it comes back from its disk: everything in `log` and `hard_state` is on it.
     pub fn new(config: Config, hard_state: HardState, mut log: Log, random: ChaCha8Rng, now: Time) -> Self {
+        log.plant(config.planted);
         log.settle(hard_state.commit.min(log.last().index).max(log.settled()));
         // A log that begins in a snapshot is settled that far, whatever the state knew.
         let commit = log.settled();
@@ -140,7 +143,7 @@ impl Raft {
             durability,
             role: Role::Follower(Following::new(commit)),
             leader: None,
-            heard_at: (term > 0).then_some(now),
+            heard_at: (term > 0 && !config.planted.has(Bug::VoteAfterRestart)).then_some(now),
             election_deadline: now,
             full: Full::default(),
             stalled_since: None,
@@ -326,7 +329,7 @@ impl Raft {
             Body::AppendEntries(request) => self.append_received(now, from, term, request),
             Body::AppendEntriesResponse(response) => {
                 self.observe_term(now, term);
-                if term == self.term {
+                if term == self.term || self.has(Bug::StaleResponseCounted) {
                     self.append_answered(now, from, response);
                 }
             }
@@ -476,6 +479,21 @@ impl Raft {
             body,
         };
         self.after.push_back((self.durability.next(), message));
+    }
+
+    /// The configuration whose majorities elect and commit.
+    fn deciding(&self) -> Cow<'_, Configuration> {
+        let configuration = self.configuration();
+        if self.has(Bug::OldMajorityIgnored) {
+            Cow::Owned(configuration.left(configuration.version))
+        } else {
+            Cow::Borrowed(configuration)
+        }
+    }
+
+    /// Whether that bug is planted here.
+    fn has(&self, bug: Bug) -> bool {
+        self.config.planted.has(bug)
     }
 
     fn is_voter(&self) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use raftlog_raft::ids::OperationIndex;
+use raftlog_raft::planted::Planted;
 use raftlog_storage::FileDisk;
 use raftlog_telemetry::listener::{BoundedListener, Connections};
 use raftlog_telemetry::logging::Logging;
@@ -33,7 +34,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::lines::Stories;
 use crate::metrics::Metrics;
-use crate::node::{Node, NodeConfig, Role};
+use crate::node::{Bounds, Node, NodeConfig, Role};
 use crate::operations_service::OperationsService;
 use crate::peers::Peers;
 use crate::probe::NodeProbe;
@@ -112,6 +113,8 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
             heartbeat_interval: config.heartbeat_interval,
             snapshots: config.snapshots,
             lease_reads: config.lease_reads,
+            bounds: Bounds::default(),
+            planted: Planted::default(),
         };
         open_folder(&config.data_dir, &node_config)
     });

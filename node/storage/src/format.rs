@@ -266,25 +266,31 @@ pub(crate) enum ReadBatch {
 
 /// Reads a batch whose head is known from `framed`, which begins with it.
 pub(crate) fn read_batch(place: Place, head: &BatchHead, framed: &[u8]) -> ReadBatch {
-    let Some(framed) = framed.get(..head.framed_bytes()) else {
+    let Some(payload) = payload(head, framed) else {
         return ReadBatch::Unwritten;
     };
-    let length = usize::try_from(head.payload_bytes).expect("32 bits fit a usize");
     let mut crc = batch_crc(place, head);
+    crc.update(&payload);
+    if crc.finalize() != head.link.crc {
+        return ReadBatch::Bad;
+    }
+    ReadBatch::Good(payload)
+}
+
+/// What is in a batch, whatever its CRC says; `None` where a sector was not written.
+pub(crate) fn payload(head: &BatchHead, framed: &[u8]) -> Option<Bytes> {
+    let framed = framed.get(..head.framed_bytes())?;
+    let length = usize::try_from(head.payload_bytes).expect("32 bits fit a usize");
     let mut payload = Vec::with_capacity(framed.len());
     for (number, sector) in framed.chunks_exact(SECTOR).enumerate() {
         if stamp(sector) != Some((number == 0, head.link.sequence)) {
-            return ReadBatch::Unwritten;
+            return None;
         }
         let skip = if number == 0 { STAMP + BATCH_HEAD } else { STAMP };
         payload.extend_from_slice(sector.get(skip..).unwrap_or_default());
     }
     payload.truncate(length);
-    crc.update(&payload);
-    if crc.finalize() != head.link.crc {
-        return ReadBatch::Bad;
-    }
-    ReadBatch::Good(payload.into())
+    Some(payload.into())
 }
 
 /// Over all fields but the CRC itself.

@@ -1,5 +1,7 @@
 //! Sizes, and what follows from them.
 
+use raftlog_raft::planted::Planted;
+
 use crate::format::{SECTOR_BYTES, payload_room};
 
 /// The longest record on disk, in bytes: an operation with its session, and room to spare.
@@ -30,6 +32,8 @@ pub struct WalOptions {
     pub fill_ahead_bytes: u64,
     /// The sparse index has one place for so much of the log, more once it would outgrow its bound.
     pub index_stride_bytes: u64,
+    /// A bug, in tests of the simulator.
+    pub planted: Planted,
 }
 
 impl WalOptions {
@@ -40,6 +44,7 @@ impl WalOptions {
             segment_bytes: None,
             fill_ahead_bytes: FILL_AHEAD_BYTES,
             index_stride_bytes: 64 << 10,
+            planted: Planted::default(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct MemoryDisk {
     volume_bytes: u64,
     fail_next: Option<DiskErrorKind>,
     syncs: u64,
+    /// Writes are said to be done before they are synced.
+    skips_sync: bool,
 }
 
 /// A file: what is shown of it, and how to get back to what is durable.
@@ -44,7 +46,13 @@ impl MemoryDisk {
             volume_bytes,
             fail_next: None,
             syncs: 0,
+            skips_sync: false,
         }
+    }
+
+    /// From now on [`Op::Write`] is said to be done without a sync, as by a program that forgets about it.
+    pub fn skip_sync(&mut self) {
+        self.skips_sync = true;
     }
 
     /// The process dies while these operations are under way, handed in in that order; the machine goes on. Some of what
@@ -122,6 +130,11 @@ impl MemoryDisk {
             file.shown.truncate(length);
             file.sync();
         }
+    }
+
+    /// Removes a file, durably: as a person does.
+    pub fn remove(&mut self, file: FileName) {
+        self.files.remove(&file);
     }
 
     /// The content of a file as it is shown.
@@ -207,7 +220,9 @@ impl MemoryDisk {
                     .get_mut(file)
                     .ok_or_else(|| error(DiskErrorKind::Missing, op))?;
                 file.write(position(*offset), &whole);
-                file.sync();
+                if !self.skips_sync {
+                    file.sync();
+                }
             }
             Op::Create { file, head, length } => {
                 self.reserve(*file, position(*length), op)?;

@@ -1,6 +1,7 @@
 //! A run: the cluster, its clients, what may go wrong, and the loop that lets it all happen.
 
 mod clients;
+mod members;
 mod nemesis;
 mod node;
 mod observe;
@@ -9,9 +10,13 @@ mod replicator;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use raftlog_raft::RoleName;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_raft::membership::Member;
+use raftlog_raft::planted::Bug;
 use raftlog_raft::time::Time;
 use raftlog_server::node::RequestId;
 use rand::{RngExt, SeedableRng};
@@ -42,11 +47,16 @@ pub struct Cluster {
     random: ChaCha8Rng,
     agenda: Agenda,
     network: Network,
+    /// The partition around a leader that was hit.
+    leader_cut: Vec<(NodeNumber, NodeNumber)>,
     pods: BTreeMap<NodeNumber, Pod>,
     /// Every identity that a node ever had.
     members: BTreeMap<MemberId, NodeNumber>,
-    /// The cluster, once a node belongs to one.
+    /// The cluster, once a node belongs to one, and with whom it was formed.
     formed: Option<ClusterId>,
+    bootstrap: Vec<Member>,
+    /// Identities whose disk was lost or damaged: the others have to do without them.
+    lost: BTreeSet<MemberId>,
     clients: Vec<Client>,
     requests: BTreeMap<RequestId, Request>,
     last_request: RequestId,
@@ -95,9 +105,12 @@ impl Cluster {
             random: ChaCha8Rng::seed_from_u64(options.seed),
             agenda: Agenda::default(),
             network: Network::default(),
+            leader_cut: Vec::new(),
             pods: BTreeMap::new(),
             members: BTreeMap::new(),
             formed: None,
+            bootstrap: Vec::new(),
+            lost: BTreeSet::new(),
             clients: Vec::new(),
             requests: BTreeMap::new(),
             last_request: 0,
@@ -115,10 +128,13 @@ impl Cluster {
             began,
             options,
         };
-        for number in 1..=cluster.options.nodes {
+        for number in cluster.numbers() {
             let shown = Time(cluster.random.random_range(1..10_000_000_000));
             let clock = Clock::new(cluster.now, shown, cluster.any_rate());
-            let pod = Pod::new(clock, cluster.options.volume_bytes);
+            let mut pod = Pod::new(clock, cluster.options.volume_bytes);
+            if cluster.options.planted.has(Bug::FsyncSkipped) {
+                pod.node_disk.content.skip_sync();
+            }
             cluster.pods.insert(number, pod);
             cluster.start_soon(number, Duration::from_millis(500));
         }
@@ -226,6 +242,12 @@ impl Cluster {
             Happening::Impatient(id) => self.impatient(id),
             Happening::HasRead(index) => self.known = self.known.max(index),
             Happening::Fault(fault) => self.bring_about(fault),
+            Happening::HitLeader(number) => self.hit_leader(number),
+            Happening::Isolate(number) => {
+                self.isolate(number, self.options.election_timeout);
+                self.everybody_wishes();
+            }
+            Happening::MendLeader(cut) if cut == self.leader_cut => self.leader_is_back(),
             Happening::Mend(directions) => self.network.mend(&directions),
             Happening::Heal => self.heal(),
             _ => {}
@@ -239,6 +261,9 @@ impl Cluster {
     }
 
     fn has_caught_up(&self, number: NodeNumber) -> bool {
+        if !self.belongs(number) {
+            return true;
+        }
         let pod = &self.pods[&number];
         let operations = self.invariants.operations();
         let node = pod.node.as_ref().and_then(|process| process.node.raft());
@@ -336,8 +361,31 @@ impl Cluster {
         of > 0 && self.random.random_range(0..of) == 0
     }
 
+    /// Of all pods: the first members and those that may become some.
+    fn numbers(&self) -> RangeInclusive<NodeNumber> {
+        1..=self.options.nodes + self.options.spares
+    }
+
     fn any_pod(&mut self) -> NodeNumber {
-        self.random.random_range(1..=self.options.nodes)
+        let last = *self.numbers().end();
+        self.random.random_range(1..=last)
+    }
+
+    /// Who leads, in the highest term where several think that they do.
+    fn leader(&self) -> Option<NodeNumber> {
+        let leads = |(&number, pod): (&NodeNumber, &Pod)| {
+            let raft = pod.node.as_ref()?.node.raft()?;
+            (raft.role() == RoleName::Leader).then(|| (raft.term(), number))
+        };
+        let (_, number) = self.pods.iter().filter_map(leads).max()?;
+        Some(number)
+    }
+
+    /// The leader more often than others: it has more to lose.
+    fn any_victim(&mut self) -> NodeNumber {
+        let any = self.any_pod();
+        let leader = self.leader().filter(|_| self.random.random_bool(0.4));
+        leader.unwrap_or(any)
     }
 
     fn any_rate(&mut self) -> u64 {

@@ -8,6 +8,16 @@ use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{Disk, DiskError, DiskErrorKind, Op, OpId, Outcome};
 use rand_chacha::ChaCha8Rng;
 
+/// What was done to what a disk holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Damage {
+    None,
+    /// A process that starts has to find out, and may refuse.
+    Evident,
+    /// It may also look as if the last batch had never been written.
+    LooksUnwritten,
+}
+
 /// A disk with its queue.
 #[derive(Debug)]
 pub(crate) struct QueuedDisk {
@@ -18,8 +28,7 @@ pub(crate) struct QueuedDisk {
     fails_next: bool,
     /// An operation was made to fail since the process started: it may stop.
     pub(crate) has_failed: bool,
-    /// Content was damaged: the process may refuse it.
-    pub(crate) is_damaged: bool,
+    pub(crate) damage: Damage,
 }
 
 /// What became of the operation that was to be done.
@@ -39,7 +48,7 @@ impl QueuedDisk {
             stalled_until: Time(0),
             fails_next: false,
             has_failed: false,
-            is_damaged: false,
+            damage: Damage::None,
         }
     }
 
@@ -48,6 +57,21 @@ impl QueuedDisk {
         self.queue.push_back((id, op));
         self.free_at = self.free_at.max(now) + takes;
         self.free_at
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damage > Damage::None
+    }
+
+    /// More damage, on top of what there was.
+    pub(crate) fn damage(&mut self, damage: Damage) {
+        self.damage = self.damage.max(damage);
+    }
+
+    /// The folder is emptied.
+    pub(crate) fn wipe(&mut self) {
+        self.content.wipe();
+        self.damage = Damage::None;
     }
 
     /// Operations under way.

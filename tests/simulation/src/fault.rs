@@ -38,6 +38,12 @@ pub enum Fault {
     SlowExecutor,
     /// Somebody asks for a transfer of leadership.
     Transfer,
+    /// Whoever has just begun to lead is cut off or loses its power, and others along with it.
+    FreshLeader,
+    /// An operator changes who belongs to the cluster.
+    Membership,
+    /// The log of a node is gone, its identity is not. Only a minority is hit, ever.
+    LogLoss,
 }
 
 impl Fault {
@@ -60,6 +66,9 @@ impl Fault {
         Self::Wipe,
         Self::SlowExecutor,
         Self::Transfer,
+        Self::FreshLeader,
+        Self::Membership,
+        Self::LogLoss,
     ];
 
     /// As options name it.
@@ -82,13 +91,16 @@ impl Fault {
             Self::Wipe => "wipe",
             Self::SlowExecutor => "slow-executor",
             Self::Transfer => "transfer",
+            Self::FreshLeader => "fresh-leader",
+            Self::Membership => "membership",
+            Self::LogLoss => "log-loss",
         }
     }
 
     /// Some would leave no time for anything else if they came as often as others.
     pub(crate) fn rarity(self) -> u32 {
         match self {
-            Self::PowerFailureOfAll | Self::CrashLoop | Self::Wipe | Self::DiskFull => 4,
+            Self::PowerFailureOfAll | Self::CrashLoop | Self::Wipe | Self::LogLoss | Self::DiskFull => 4,
             _ => 1,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash as _, Hasher};
 
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::Member;
 use raftlog_raft::message::{Body, Message};
 use raftlog_raft::time::Time;
@@ -43,6 +43,8 @@ pub(crate) enum Happening {
     Report(NodeNumber, PeerReport),
     /// A peer bootstraps this node.
     Bootstrap(ClusterId, MemberId, Vec<Member>),
+    /// A voter says that this member was removed by the configuration of that version.
+    Removed(MemberId, LogIndex),
     /// The next thing that the other end of the stream said.
     Said,
     /// The executor is done up to there.
@@ -73,8 +75,14 @@ pub(crate) enum Happening {
     HasRead(OperationIndex),
     /// A fault of that kind is due.
     Fault(Fault),
+    /// Something hits a pod whose node has just begun to lead.
+    HitLeader(NodeNumber),
+    /// Nobody hears a pod any more, nor does it hear anybody.
+    Isolate(NodeNumber),
     /// A partition ends.
     Mend(Vec<(NodeNumber, NodeNumber)>),
+    /// The partition around a leader ends, if it is still this one.
+    MendLeader(Vec<(NodeNumber, NodeNumber)>),
     /// Faults end; from now on there has to be progress.
     Heal,
 }
@@ -169,11 +177,14 @@ impl Entry {
                 carried.hash(trace);
             }
             Happening::LinkBroken(other)
+            | Happening::HitLeader(other)
+            | Happening::Isolate(other)
             | Happening::Asked { by: other, .. }
             | Happening::Report(other, _) => {
                 other.hash(trace);
             }
             Happening::Bootstrap(cluster, member, _) => (cluster, member).hash(trace),
+            Happening::Removed(member, version) => (member, version).hash(trace),
             Happening::Executed(index) | Happening::HasRead(index) => index.hash(trace),
             Happening::Submit(id) | Happening::Read(id) | Happening::Impatient(id) => id.hash(trace),
             Happening::Answered(id, result) => {
@@ -185,7 +196,7 @@ impl Entry {
                     .hash(trace);
             }
             Happening::Fault(fault) => fault.name().hash(trace),
-            Happening::Mend(directions) => directions.hash(trace),
+            Happening::Mend(directions) | Happening::MendLeader(directions) => directions.hash(trace),
             Happening::Wish(client) => client.hash(trace),
             Happening::Tick
             | Happening::Disk

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
+use raftlog_raft::membership::Configuration;
 
 /// Something that must never happen, and has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,8 @@ struct SeenLog {
     persisted: LogIndex,
     commit: LogIndex,
     leads: Option<Term>,
+    /// In force when it was last looked at.
+    configuration: Option<Configuration>,
 }
 
 impl SeenLog {
@@ -104,7 +107,6 @@ struct SeenExecutions {
 /// Everything that was seen of a cluster, as far as later steps are judged by it.
 #[derive(Debug, Default)]
 pub struct Invariants {
-    voters: Vec<MemberId>,
     leaders: BTreeMap<Term, MemberId>,
     entries: BTreeMap<(LogIndex, Term), SeenEntry>,
     logs: BTreeMap<MemberId, SeenLog>,
@@ -116,9 +118,40 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// The voters, once a cluster is formed.
-    pub fn formed(&mut self, voters: Vec<MemberId>) {
-        self.voters = voters;
+    /// The configuration in force is one of the log, and goes with it when the log is cut (Raft 6). Its entry may be read back
+    /// from disk only, and is then not seen.
+    pub fn configuration_of_log(
+        &self,
+        member: MemberId,
+        version: LogIndex,
+        brings_it: Option<bool>,
+    ) -> Verdict {
+        let last = self.known(member).0;
+        let is_there = version <= last && brings_it != Some(false);
+        demand(is_there, "a configuration in force is in the log", || {
+            format!(
+                "{member} acts by configuration {version}; that is no such entry, and its log ends at {last}"
+            )
+        })
+    }
+
+    /// That configuration is in force at a member.
+    pub fn configured(&mut self, member: MemberId, configuration: &Configuration) {
+        let known = &mut self.logs.entry(member).or_default().configuration;
+        if known.as_ref() != Some(configuration) {
+            *known = Some(configuration.clone());
+        }
+    }
+
+    /// The same, unless one is known.
+    pub fn configured_first(&mut self, member: MemberId, configuration: &Configuration) {
+        let known = &mut self.logs.entry(member).or_default().configuration;
+        known.get_or_insert_with(|| configuration.clone());
+    }
+
+    /// The configuration that was last in force at that member.
+    pub fn configuration(&self, member: MemberId) -> Option<&Configuration> {
+        self.logs.get(&member)?.configuration.as_ref()
     }
 
     /// How many entries are known of that member's log, and the term of the last one.
@@ -262,9 +295,9 @@ impl Invariants {
         seen.persisted = seen.persisted.max(operations);
     }
 
-    /// Durability: what a member had on disk is there when it comes back with a log of `last` entries. A disk that was
-    /// damaged on purpose may have lost something, and says so by `damaged`.
-    pub fn came_back(&mut self, member: MemberId, last: LogIndex, damaged: bool) -> Verdict {
+    /// Durability: what a member had on disk is there when it comes back with a log of `last` entries. From a damaged disk
+    /// something may be missing where the member `is_aware` of it, and so does not vouch for its log.
+    pub fn came_back(&mut self, member: MemberId, last: LogIndex, is_aware: bool) -> Verdict {
         let log = self.logs.entry(member).or_default();
         log.leads = None;
         let persisted = log.persisted;
@@ -273,14 +306,17 @@ impl Invariants {
         let kept = last.min(log.last());
         log.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         log.persisted = persisted.min(kept);
-        demand(damaged || last >= persisted, "durability", || {
+        demand(is_aware || last >= persisted, "durability", || {
             format!("{member} had {persisted} entries on disk and comes back with {last}")
         })
     }
 
-    /// A member with that identity will never come back.
-    pub fn gone(&mut self, member: MemberId) {
-        self.logs.remove(&member);
+    /// Integrity: what a member reads from its disk is what was written there.
+    pub fn found_again(&self, member: MemberId, entry: &SeenEntry) -> Verdict {
+        let written = self.entries.get(&(entry.index, entry.term));
+        demand(written == Some(entry), "integrity", || {
+            format!("{member} comes back with {entry:?}, written was {written:?}")
+        })
     }
 
     /// State machine safety: no two members commit different entries at an index (Raft 5.4.3). A new one is on the disks of
@@ -314,7 +350,7 @@ impl Invariants {
                 )
             });
         }
-        self.on_a_majority(index, found)?;
+        self.on_a_majority(member, index, found)?;
         self.committed.push(Committed {
             term: found,
             in_term: term,
@@ -325,18 +361,26 @@ impl Invariants {
         }
     }
 
-    /// Committed means on the disks of a majority (Raft 5.3).
-    fn on_a_majority(&self, index: LogIndex, term: Term) -> Verdict {
-        let has = |member: &&MemberId| {
-            let log = self.logs.get(member);
+    /// Committed means on the disks of a majority (Raft 5.3), and of both halves of a joint configuration (6).
+    fn on_a_majority(&self, member: MemberId, index: LogIndex, term: Term) -> Verdict {
+        let has = |member| {
+            let log = self.logs.get(&member);
             log.is_some_and(|log| log.persisted >= index && log.term_at(index) == Some(term))
         };
-        let holders = self.voters.iter().filter(has).count();
-        demand(
-            holders * 2 > self.voters.len(),
-            "committed on a majority of disks",
-            || format!("entry {index} of term {term} is committed and on {holders} disks"),
-        )
+        let configuration = self.configuration(member);
+        let is_quorum = configuration.is_some_and(|configuration| configuration.is_quorum(has));
+        demand(is_quorum, "committed on a majority of disks", || {
+            let holders: Vec<String> = self
+                .logs
+                .keys()
+                .filter(|&&member| has(member))
+                .map(MemberId::to_string)
+                .collect();
+            let holders = holders.join(", ");
+            format!(
+                "entry {index} of term {term} is committed and on the disks of {holders}: {configuration:?}"
+            )
+        })
     }
 
     /// Operation indexes are 1, 2, 3, ... whatever else the log holds.
@@ -448,6 +492,8 @@ pub fn bounded(what: &str, found: u64, limit: u64) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use raftlog_raft::membership::Member;
+
     use super::*;
 
     fn member(id: u64) -> MemberId {
@@ -475,11 +521,22 @@ mod tests {
         }
     }
 
+    fn configuration() -> Configuration {
+        let voter = |id| Member {
+            id: member(id),
+            node: u32::try_from(id).unwrap(),
+            peer_address: String::new(),
+            client_address: String::new(),
+            voter: true,
+        };
+        Configuration::new(0, (1..=3).map(voter).collect())
+    }
+
     /// Three voters that hold such a log on disk, member 1 leads in its last term, and that much is committed.
     fn cluster(terms: &[Term], committed: LogIndex) -> Invariants {
         let mut seen = Invariants::default();
-        seen.formed((1..=3).map(member).collect());
         for id in 1..=3 {
+            seen.configured(member(id), &configuration());
             for index in 1..=terms.len() as u64 {
                 seen.appended(member(id), &entry(terms, index)).unwrap();
             }
@@ -595,10 +652,35 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_outlives_its_entry() {
+        let seen = cluster(&[1, 1], 2);
+        assert_eq!(seen.configuration_of_log(member(1), 0, None), Ok(()));
+        assert_eq!(seen.configuration_of_log(member(1), 2, Some(true)), Ok(()));
+        for (version, entry) in [(2, Some(false)), (3, None)] {
+            let verdict = seen.configuration_of_log(member(1), version, entry);
+            assert_eq!(found(verdict), "a configuration in force is in the log");
+        }
+    }
+
+    #[test]
     fn a_disk_that_forgets() {
         let mut seen = cluster(&[1, 1], 1);
         seen.came_back(member(2), 1, true).unwrap();
         assert_eq!(found(seen.came_back(member(3), 1, false)), "durability");
+    }
+
+    #[test]
+    fn a_disk_that_returns_something_else() {
+        let seen = cluster(&[1, 1], 1);
+        assert_eq!(seen.found_again(member(2), &entry(&[1, 1], 2)), Ok(()));
+        let mut other = entry(&[1, 1], 2);
+        other.operation = Some(operation("b", Some(2)));
+        assert_eq!(found(seen.found_again(member(2), &other)), "integrity");
+        assert_eq!(
+            found(seen.found_again(member(2), &entry(&[1, 1, 1], 3))),
+            "integrity",
+            "never written"
+        );
     }
 
     #[test]

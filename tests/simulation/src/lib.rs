@@ -27,8 +27,10 @@ mod network;
 mod options;
 mod pod;
 mod runner;
+mod variation;
 
 pub use cluster::{Cluster, Outcome};
 pub use fault::Fault;
 pub use options::Options;
-pub use runner::{Failure, Summary, replay_command, run_seed, run_seeds};
+pub use runner::{Failure, Summary, run_seed, run_seeds};
+pub use variation::Variation;

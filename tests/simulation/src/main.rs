@@ -6,8 +6,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use raftlog_raft::planted::Bug;
 use simulation::coverage::Seen;
-use simulation::{Options, Summary, replay_command, run_seed, run_seeds};
+use simulation::invariants::Violation;
+use simulation::{Summary, Variation, run_seed, run_seeds};
 
 /// Simulates whole clusters under faults, and judges what they do.
 #[derive(Debug, Parser)]
@@ -16,9 +18,21 @@ struct Flags {
     /// Run these seeds: FIRST..END, the end not included.
     #[arg(long, value_name = "FIRST..END", value_parser = range, default_value = "0..100")]
     seeds: Range<u64>,
+    /// Begin no further seed after so many seconds.
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
     /// Run this one alone, and tell everything that happens.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Leave these faults out of the runs.
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
+    without: Vec<String>,
+    /// Of a seed that fails, find out which faults it can do without.
+    #[arg(long, requires = "seed")]
+    minimize: bool,
+    /// Plant a bug, to see whether it is found; `list` names them. Needs the feature `planted-bugs`.
+    #[arg(long, value_name = "BUG")]
+    plant: Option<String>,
     /// Runs at a time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -48,27 +62,61 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    match flags.seed {
-        Some(seed) => one(seed),
-        None => many(&flags),
+    if flags.plant.as_deref() == Some("list") {
+        for bug in Bug::ALL {
+            println!("{:<32} {}", bug.name(), bug.what());
+        }
+        return ExitCode::SUCCESS;
+    }
+    match (variation(&flags), flags.seed) {
+        (Ok(variation), Some(seed)) if flags.minimize => minimize(&variation, seed),
+        (Ok(variation), Some(seed)) => one(&variation, seed),
+        (Ok(variation), None) => many(&flags, &variation),
+        (Err(why), _) => {
+            eprintln!("{why}");
+            ExitCode::from(2)
+        }
     }
 }
 
-fn one(seed: u64) -> ExitCode {
-    let options = Options::draw(seed);
+fn variation(flags: &Flags) -> Result<Variation, String> {
+    let mut variation = Variation::default();
+    for part in &flags.without {
+        variation.leave_out(part)?;
+    }
+    if let Some(name) = &flags.plant {
+        let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
+        variation.plant(*bug.ok_or_else(|| format!("'{name}' is no bug; --plant list names them"))?)?;
+    }
+    Ok(variation)
+}
+
+fn minimize(variation: &Variation, seed: u64) -> ExitCode {
+    let least = variation.minimized(seed);
+    println!("{}", least.options(seed));
+    println!("{}", least.replay_command(seed));
+    one_verdict(
+        seed,
+        run_seed(&least.options(seed), false).map(|outcome| outcome.violation),
+    )
+}
+
+fn one(variation: &Variation, seed: u64) -> ExitCode {
+    let options = variation.options(seed);
     println!("{options}");
-    let violation = match run_seed(&options, true) {
-        Ok(outcome) => {
-            print!("{}", outcome.coverage.table());
-            println!(
-                "seed {seed}: {} happenings and {} operations in {:.0?}, trace {:016x}",
-                outcome.happenings, outcome.operations, outcome.simulated, outcome.trace
-            );
-            outcome.violation
-        }
-        Err(violation) => Some(violation),
-    };
-    match violation {
+    let result = run_seed(&options, true).map(|outcome| {
+        print!("{}", outcome.coverage.table());
+        println!(
+            "seed {seed}: {} happenings and {} operations in {:.0?}, trace {:016x}",
+            outcome.happenings, outcome.operations, outcome.simulated, outcome.trace
+        );
+        outcome.violation
+    });
+    one_verdict(seed, result)
+}
+
+fn one_verdict(seed: u64, result: Result<Option<Violation>, Violation>) -> ExitCode {
+    match result.unwrap_or_else(Some) {
         Some(violation) => {
             eprintln!("seed {seed} violates {violation}");
             ExitCode::FAILURE
@@ -77,11 +125,11 @@ fn one(seed: u64) -> ExitCode {
     }
 }
 
-fn many(flags: &Flags) -> ExitCode {
+fn many(flags: &Flags, variation: &Variation) -> ExitCode {
     const EVERY: Duration = Duration::from_secs(10);
     let (began, told) = (Instant::now(), Mutex::new(Instant::now()));
     let total = flags.seeds.end - flags.seeds.start;
-    let summary = run_seeds(flags.seeds.clone(), flags.threads, |summary| {
+    let summary = run_seeds(flags.seeds.clone(), variation, flags.threads, |summary| {
         let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if told.elapsed() >= EVERY {
             *told = Instant::now();
@@ -91,6 +139,9 @@ fn many(flags: &Flags) -> ExitCode {
                 pace(summary, began.elapsed())
             );
         }
+        flags
+            .seconds
+            .is_none_or(|seconds| began.elapsed().as_secs() < seconds)
     });
     match flags.output {
         Form::Table => {
@@ -103,15 +154,16 @@ fn many(flags: &Flags) -> ExitCode {
                 summary.operations
             );
         }
-        Form::Json => println!("{}", json(&summary, began.elapsed())),
+        Form::Json => println!("{}", json(&summary, variation, began.elapsed())),
     }
     for failure in &summary.failures {
         for line in &failure.story {
             eprintln!("{line}");
         }
-        eprintln!("{}", Options::draw(failure.seed));
+        eprintln!("{}", variation.options(failure.seed));
         eprintln!("seed {} violates {}", failure.seed, failure.violation);
-        eprintln!("replay it with: {}", replay_command(failure.seed));
+        eprintln!("replay it with: {}", variation.replay_command(failure.seed));
+        eprintln!("and add --minimize to find out which faults it takes");
     }
     if summary.failures.is_empty() {
         ExitCode::SUCCESS
@@ -136,14 +188,14 @@ fn pace(summary: &Summary, took: Duration) -> String {
     )
 }
 
-fn json(summary: &Summary, took: Duration) -> serde_json::Value {
+fn json(summary: &Summary, variation: &Variation, took: Duration) -> serde_json::Value {
     let coverage = |&seen: &Seen| (seen.name().to_owned(), summary.coverage.of(seen).into());
     let failures = summary.failures.iter().map(|failure| {
         serde_json::json!({
             "seed": failure.seed,
             "invariant": failure.violation.invariant,
             "what": failure.violation.what,
-            "replay": replay_command(failure.seed),
+            "replay": variation.replay_command(failure.seed),
         })
     });
     serde_json::json!({

@@ -6,6 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use raftlog_raft::ids::NodeNumber;
+use raftlog_raft::planted::Planted;
+use raftlog_server::node::Bounds;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -21,6 +23,8 @@ pub struct Options {
     pub seed: u64,
     /// Number of nodes.
     pub nodes: NodeNumber,
+    /// Further pods, which may become members later.
+    pub spares: NodeNumber,
     /// How long faults go on.
     pub safety: Duration,
     /// MIN of the election timeout; MAX is twice that, a heartbeat comes every two thirds of it.
@@ -53,20 +57,58 @@ pub struct Options {
     pub drift_millionths: u64,
     /// Leaders answer reads by their leases.
     pub lease_reads: bool,
+    /// MAX is only a quarter more than MIN: several campaign at once.
+    pub narrow_timeouts: bool,
     /// Nodes start with less patience than others now and then, a leader's too.
     pub uneven_timeouts: bool,
+    /// What nodes keep and send at most: with little, much is read back, sent piece by piece, and refused.
+    pub bounds: Bounds,
+    /// Bytes that a replicator takes in before any of them is on its disk.
+    pub replicator_bytes_max: usize,
     /// The mean time between two faults of each kind.
     pub faults: BTreeMap<Fault, Duration>,
+    /// A bug that the simulator is to find.
+    pub planted: Planted,
 }
 
 impl Options {
+    /// What can be left out of a run: the names of faults, and of what befalls messages and clocks.
+    pub const PARTS: &[&str] = &[
+        "power",
+        "power-of-all",
+        "node-kill",
+        "replicator-kill",
+        "crash-loop",
+        "partition",
+        "link-break",
+        "suspension",
+        "clock-jump",
+        "clock-drift",
+        "disk-stall",
+        "disk-full",
+        "write-error",
+        "rot",
+        "wipe",
+        "slow-executor",
+        "transfer",
+        "fresh-leader",
+        "membership",
+        "log-loss",
+        "lost",
+        "duplicated",
+        "late",
+        "drift",
+    ];
+
     /// Those that the seed draws.
     pub fn draw(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x0070_7469_6f6e_7300);
         let mut one_of = |choices: &[u64]| choices[random.random_range(0..choices.len())];
+        let bytes = |bytes| usize::try_from(bytes).expect("it fits in memory");
         let mut options = Self {
             seed,
             nodes: NodeNumber::try_from(one_of(&[1, 3, 3, 3, 5, 5])).expect("it is small"),
+            spares: 0,
             safety: Duration::from_secs(one_of(&[60, 120, 300, 600])),
             election_timeout: Duration::from_millis(one_of(&[300, 1_500, 1_500])),
             clients: u32::try_from(one_of(&[1, 2, 4, 8])).expect("it is small"),
@@ -77,14 +119,23 @@ impl Options {
             delay_max: Duration::from_millis(one_of(&[1, 10, 50, 200])),
             lost_of: u32::try_from(one_of(&[0, 0, 20, 100])).expect("it is small"),
             duplicated_of: u32::try_from(one_of(&[0, 10, 100])).expect("it is small"),
-            late_of: u32::try_from(one_of(&[0, 20, 200])).expect("it is small"),
+            late_of: u32::try_from(one_of(&[0, 5, 20, 200])).expect("it is small"),
             disk_max: Duration::from_millis(one_of(&[1, 5, 50])),
             volume_bytes: one_of(&[48 << 20, 96 << 20]),
             snapshot_every: one_of(&[0, 20, 20, 200]),
             drift_millionths: one_of(&[0, 200, DRIFT_MILLIONTHS_MAX, DRIFT_MILLIONTHS_MAX]),
             lease_reads: one_of(&[0, 1, 1, 1]) == 1,
             uneven_timeouts: one_of(&[0, 0, 1]) == 1,
+            narrow_timeouts: one_of(&[0, 0, 1]) == 1,
+            bounds: Bounds {
+                recent_bytes_max: bytes(one_of(&[8 << 20, 8 << 20, 2_000])),
+                append_bytes_max: bytes(one_of(&[1 << 20, 1])),
+                in_flight_bytes_max: bytes(one_of(&[4 << 20, 4 << 20, 1_000])),
+                uncommitted_bytes_max: bytes(one_of(&[16 << 20, 16 << 20, 1_000])),
+            },
+            replicator_bytes_max: bytes(one_of(&[16 << 20, 16 << 20, 2_000])),
             faults: BTreeMap::new(),
+            planted: Planted::default(),
         };
         // Time in the network has to leave some for elections.
         options.delay_max = options.delay_max.min(options.election_timeout / 10);
@@ -105,13 +156,45 @@ impl Options {
                     .insert(fault, Duration::from_secs(often) * fault.rarity());
             }
         }
+        if options.faults.contains_key(&Fault::Membership) {
+            options.spares = random.random_range(0..=2);
+        }
         options
+    }
+
+    /// Which of [`Options::PARTS`] there are.
+    pub fn parts(&self) -> Vec<&'static str> {
+        let is_there = |part: &&&str| {
+            let fault = self.faults.keys().any(|fault| fault.name() == **part);
+            let is_other = match **part {
+                "lost" => self.lost_of > 0,
+                "duplicated" => self.duplicated_of > 0,
+                "late" => self.late_of > 0,
+                "drift" => self.drift_millionths > 0,
+                _ => false,
+            };
+            fault || is_other
+        };
+        Self::PARTS.iter().filter(is_there).copied().collect()
+    }
+
+    /// Leaves out one of [`Options::PARTS`].
+    pub(crate) fn leave_out(&mut self, part: &str) {
+        self.faults.retain(|fault, _| fault.name() != part);
+        match part {
+            "lost" => self.lost_of = 0,
+            "duplicated" => self.duplicated_of = 0,
+            "late" => self.late_of = 0,
+            "drift" => self.drift_millionths = 0,
+            _ => {}
+        }
     }
 
     /// A run without faults.
     pub fn calm(seed: u64) -> Self {
         Self {
             nodes: 3,
+            spares: 0,
             safety: Duration::from_mins(1),
             election_timeout: Duration::from_millis(1_500),
             delay_max: Duration::from_millis(20),
@@ -131,6 +214,7 @@ impl fmt::Display for Options {
         let Self {
             seed,
             nodes,
+            spares,
             safety,
             election_timeout,
             clients,
@@ -148,15 +232,26 @@ impl fmt::Display for Options {
             drift_millionths,
             lease_reads,
             uneven_timeouts,
+            narrow_timeouts,
+            bounds:
+                Bounds {
+                    recent_bytes_max: recent,
+                    append_bytes_max: append,
+                    in_flight_bytes_max: in_flight,
+                    uncommitted_bytes_max: uncommitted,
+                },
+            replicator_bytes_max,
             faults,
+            planted: _,
         } = self;
         write!(
             f,
-            "seed={seed} nodes={nodes} safety={safety:?} election-timeout={election_timeout:?} clients={clients} \
+            "seed={seed} nodes={nodes} spares={spares} safety={safety:?} election-timeout={election_timeout:?} clients={clients} \
              window={window} rest={rest_max:?} operation-bytes={operation_bytes_max} read-of={read_of} \
              delay={delay_max:?} lost-of={lost_of} duplicated-of={duplicated_of} late-of={late_of} disk={disk_max:?} \
-             volume={volume_bytes} snapshot-every={snapshot_every} drift={drift_millionths} \
-             lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} faults="
+             volume={volume_bytes} snapshot-every={snapshot_every} drift={drift_millionths} lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} \
+             narrow-timeouts={narrow_timeouts} \
+             recent={recent} append={append} in-flight={in_flight} uncommitted={uncommitted} replicator={replicator_bytes_max} faults="
         )?;
         for (at, (fault, mean)) in faults.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use raftlog_raft::ids::MemberId;
 use raftlog_raft::time::Time;
-use raftlog_replicator::core::{Replicator, StreamId};
+use raftlog_replicator::core::{Operation, Replicator, StreamId};
 use raftlog_server::node::{FromReplicator, Node, ReadCounts, ToReplicator};
 
 use crate::clock::Clock;
@@ -22,13 +23,17 @@ pub(crate) struct Pod {
     pub(crate) node_disk: QueuedDisk,
     pub(crate) replicator_disk: QueuedDisk,
     pub(crate) stream: Stream,
+    /// What the executor was given and has not done.
+    pub(crate) executing: VecDeque<Operation>,
     /// What happened while the pod was suspended, in its order; absent while it is not.
     pub(crate) suspended: Option<VecDeque<Entry>>,
     /// Until then it fails soon after each start.
     pub(crate) crash_loops_until: Time,
     pub(crate) executor_slow_until: Time,
-    /// Its node's disk was lost or damaged: the others have to do without it.
-    pub(crate) is_impaired: bool,
+    /// Its node's identity.
+    pub(crate) member: Option<MemberId>,
+    /// Its node has belonged to the cluster, under this or an earlier identity.
+    pub(crate) has_formed: bool,
     /// It is not to be started again.
     pub(crate) is_given_up: bool,
 }
@@ -65,18 +70,13 @@ impl Pod {
             node_disk: QueuedDisk::new(volume_bytes),
             replicator_disk: QueuedDisk::new(volume_bytes),
             stream: Stream::default(),
+            executing: VecDeque::new(),
             suspended: None,
             crash_loops_until: Time(0),
             executor_slow_until: Time(0),
-            is_impaired: false,
+            member: None,
+            has_formed: false,
             is_given_up: false,
         }
-    }
-
-    /// Whether its node belongs to a cluster.
-    pub(crate) fn is_formed(&self) -> bool {
-        self.node
-            .as_ref()
-            .is_some_and(|process| process.node.cluster_id().is_some())
     }
 }

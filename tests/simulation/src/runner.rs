@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, Outcome};
 use crate::coverage::Coverage;
 use crate::invariants::Violation;
 use crate::options::Options;
+use crate::variation::Variation;
 
 /// A seed whose run was wrong.
 #[derive(Debug)]
@@ -40,11 +41,6 @@ pub struct Summary {
     pub failures: Vec<Failure>,
 }
 
-/// The command that runs that seed again, telling what happens.
-pub fn replay_command(seed: u64) -> String {
-    format!("cargo run --release -p simulation -- --seed {seed}")
-}
-
 /// Runs one seed. A panic inside is a violation, too: cores assert what must hold within them.
 pub fn run_seed(options: &Options, telling: bool) -> Result<Outcome, Violation> {
     let cluster = Cluster::new(options.clone());
@@ -62,22 +58,29 @@ fn said(panic: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-/// Runs all of them on that many threads; `each` is told how far things are after every run.
-pub fn run_seeds(seeds: Range<u64>, threads: usize, each: impl Fn(&Summary) + Sync) -> Summary {
+/// Runs all of them, varied like that, on that many threads; `each` is told how far things are after every run, and says
+/// whether to go on.
+pub fn run_seeds(
+    seeds: Range<u64>,
+    variation: &Variation,
+    threads: usize,
+    each: impl Fn(&Summary) -> bool + Sync,
+) -> Summary {
     let next = AtomicU64::new(seeds.start);
-    let failed = AtomicBool::new(false);
+    let ends = AtomicBool::new(false);
     let summary = Mutex::new(Summary::default());
     let work = || {
-        while !failed.load(Ordering::Relaxed) {
+        while !ends.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
             }
-            let result = run_seed(&Options::draw(seed), false);
+            let result = run_seed(&variation.options(seed), false);
             let mut summary = summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             summary.add(seed, result);
-            failed.store(!summary.failures.is_empty(), Ordering::Relaxed);
-            each(&summary);
+            if !each(&summary) || !summary.failures.is_empty() {
+                ends.store(true, Ordering::Relaxed);
+            }
         }
     };
     std::thread::scope(|scope| {

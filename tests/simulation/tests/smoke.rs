@@ -1,6 +1,6 @@
 //! The cores are pure: whole clusters elect, commit and execute in one thread, the same way for the same seed.
 
-use simulation::{Cluster, Options, Outcome, replay_command};
+use simulation::{Cluster, Options, Outcome, Variation};
 
 fn run(options: &Options) -> Outcome {
     let outcome = Cluster::new(options.clone()).run();
@@ -8,7 +8,7 @@ fn run(options: &Options) -> Outcome {
         let story = outcome.story.join("\n");
         panic!(
             "{story}\n{violation}\n{options}\nreplay: {}",
-            replay_command(options.seed)
+            Variation::default().replay_command(options.seed)
         );
     }
     outcome

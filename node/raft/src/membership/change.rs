@@ -31,7 +31,8 @@ pub struct MembershipChange {
     pub expected_version: LogIndex,
     /// In this order.
     pub changes: Vec<Change>,
-    /// Also promote who is not caught up, and make voters of whom no majority answers.
+    /// Also promote who is not caught up, and make voters of whom no majority answers; but one has to be able to: who has
+    /// never answered the leader may not know that it is a member.
     pub force: bool,
     /// Only judge it, and answer the configuration that it would lead to.
     pub dry_run: bool,
@@ -53,7 +54,8 @@ pub enum ChangeRefusal {
     Invalid(String),
     /// That member does not hold enough of the log to count; not when forced.
     NotCaughtUp(MemberId),
-    /// So few of the new voters answer the leader that nothing could be committed; not when forced.
+    /// So few of the new voters answer the leader that nothing could be committed; when forced, only where so few have ever
+    /// answered that nothing could be committed again.
     WouldLoseQuorum {
         /// New voters that answered within the maximum election timeout.
         responsive: usize,

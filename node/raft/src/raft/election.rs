@@ -9,6 +9,7 @@ use crate::durability::Ticket;
 use crate::effect::{ElectedBy, Notice};
 use crate::ids::{MemberId, Term};
 use crate::message::{Body, RequestVote};
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// A campaign's votes.
@@ -99,7 +100,7 @@ impl Raft {
             );
             return;
         }
-        let up_to_date = self.log.is_up_to_date(request.last);
+        let up_to_date = self.log.is_up_to_date(request.last) || self.has(Bug::NotUpToDate);
         if request.pre_vote {
             let term = if up_to_date { term } else { self.term };
             self.send(
@@ -114,17 +115,20 @@ impl Raft {
         }
         self.observe_term(now, term);
         let free = self.voted_for.is_none_or(|voted| voted == from) && self.leader.is_none();
-        if free && up_to_date {
+        if (free || self.has(Bug::TwoVotesInATerm)) && up_to_date {
             self.voted_for = Some(from);
             self.hard_state_changed = true;
             self.reset_election_timer(now);
-            self.send_persisted(
-                from,
-                Body::Vote {
-                    pre_vote: false,
-                    granted: true,
-                },
-            );
+            let vote = Body::Vote {
+                pre_vote: false,
+                granted: true,
+            };
+            if self.has(Bug::VoteNotPersisted) {
+                self.hard_state_changed = false;
+                self.send(from, self.term, vote);
+            } else {
+                self.send_persisted(from, vote);
+            }
         } else {
             self.send(
                 from,
@@ -140,6 +144,9 @@ impl Raft {
     /// For how long this member vouches for a leader that it has heard: the minimum election timeout, its own or the longest
     /// that a leader has stated. A leader may rely on it, and read under a lease.
     pub(super) fn stickiness(&self) -> Duration {
+        if self.has(Bug::ShorterMinimum) {
+            return self.config.election_timeout_min;
+        }
         self.config.election_timeout_min.max(self.stated_minimum)
     }
 
@@ -163,12 +170,13 @@ impl Raft {
         if !self.configuration().is_voter(from) {
             return;
         }
+        let counts_stale = self.has(Bug::StaleResponseCounted);
         match &mut self.role {
             Role::PreCandidate(ballot) if pre_vote && (term == self.term + 1 || !granted) => {
                 ballot.votes.insert(from, granted);
                 self.finish_pre_vote(now);
             }
-            Role::Candidate(ballot) if !pre_vote && term == self.term => {
+            Role::Candidate(ballot) if !pre_vote && term == self.term || counts_stale => {
                 ballot.votes.insert(from, granted);
                 self.finish_vote(now);
             }
@@ -182,7 +190,7 @@ impl Raft {
             return false;
         };
         let won = self
-            .configuration()
+            .deciding()
             .is_quorum(|id| ballot.votes.get(&id) == Some(&true));
         if won {
             self.elect(now, ElectedBy::Election);
@@ -205,7 +213,7 @@ impl Raft {
             return;
         };
         let won = self
-            .configuration()
+            .deciding()
             .is_quorum(|id| ballot.votes.get(&id) == Some(&true));
         if won {
             // Others may make a majority by themselves; a leader's own disk has to work, too.

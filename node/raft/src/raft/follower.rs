@@ -6,6 +6,7 @@ use crate::effect::Notice;
 use crate::entry::Entry;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict};
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// What a follower knows of its log and its leader's.
@@ -79,7 +80,15 @@ impl Raft {
         if brought_entries || commit <= verified {
             self.refused = None;
         }
-        self.commit_to(commit.min(verified));
+        if self.has(Bug::TailCutWithoutConflict) && (self.commit..self.log.last().index).contains(&verified) {
+            self.truncate(verified + 1);
+        }
+        let committed = if self.has(Bug::CommitBeyondVerified) {
+            self.log.last().index
+        } else {
+            verified
+        };
+        self.commit_to(commit.min(committed));
         let all_on_disk = verified <= self.durability.persisted();
         let may_vouch = self.may_vouch();
         let complete = commit <= verified && self.log.term_at(commit) == Some(self.term);
@@ -225,9 +234,14 @@ impl Raft {
             Role::Follower(following) => following.verified,
             _ => 0,
         };
+        let on_disk = if self.has(Bug::AcknowledgedBeforeSync) {
+            verified
+        } else {
+            self.durability.persisted()
+        };
         AppendEntriesResponse {
             round,
-            matched: verified.min(self.durability.persisted()),
+            matched: verified.min(on_disk),
             received: verified,
             conflict,
             read_requests: Vec::new(),

@@ -14,6 +14,7 @@ use crate::ids::{LogIndex, MemberId, OperationIndex};
 use crate::log::Base;
 use crate::membership::change::ChangeRefusal;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, Full, LogPosition};
+use crate::planted::Bug;
 use crate::session::Verdict;
 use crate::time::Time;
 
@@ -89,7 +90,7 @@ impl Raft {
 
     /// When a leader ceases to have heard a majority within the maximum election timeout.
     pub(super) fn quorum_deadline(&self) -> Time {
-        let Some(leading) = self.leading() else {
+        let Some(leading) = self.leading().filter(|_| !self.has(Bug::LeaderWithoutQuorum)) else {
             return Time::NEVER;
         };
         let heard = |id| {
@@ -113,9 +114,13 @@ impl Raft {
             term: self.term,
             why,
         });
+        let refusal = if self.has(Bug::LostLeadershipDenied) {
+            Refusal::NotAppended(why)
+        } else {
+            Refusal::LeadershipLost
+        };
         for id in leading.waiting.into_values().flatten() {
-            self.effects
-                .push(Effect::Answer(id, Err(Refusal::LeadershipLost)));
+            self.effects.push(Effect::Answer(id, Err(refusal)));
         }
         for id in leading.changes {
             self.effects
@@ -185,6 +190,7 @@ impl Raft {
         if let Proposed::Operation(operation) = proposed {
             match self.judge(operation)? {
                 Verdict::New => {}
+                Verdict::Known(_) if self.has(Bug::DedupeAtApply) => {}
                 Verdict::Known(index) if index <= self.log.base().operation_index => {
                     return Ok(Admission::Compacted(index));
                 }
@@ -229,7 +235,7 @@ impl Raft {
     }
 
     fn wait_for_commit(&mut self, at: LogIndex, id: RequestId) {
-        if at <= self.commit {
+        if at <= self.commit || self.has(Bug::AnsweredAtAppend) {
             self.answer_committed(at, id);
         } else if let Role::Leader(leading) = &mut self.role {
             leading.waiting.entry(at).or_default().push(id);
@@ -263,10 +269,15 @@ impl Raft {
     /// Commits what a majority has on disk, if it is of this term (Raft 5.4.2).
     pub(super) fn advance_commit(&mut self, now: Time) {
         let Some(leading) = self.leading() else { return };
-        let own = self.durability.persisted();
+        let own = if self.has(Bug::OwnDiskNotAwaited) {
+            self.log.last().index
+        } else {
+            self.durability.persisted()
+        };
         let matched = |id| leading.peers.get(&id).map_or(own, |progress| progress.matched);
-        let reached = self.configuration().quorum_value(|member| matched(member.id));
-        if reached <= self.commit || self.log.term_at(reached) != Some(self.term) {
+        let reached = self.deciding().quorum_value(|member| matched(member.id));
+        let of_this_term = self.log.term_at(reached) == Some(self.term) || self.has(Bug::OlderTermByCount);
+        if reached <= self.commit || !of_this_term {
             return;
         }
         let before = mem::replace(&mut self.commit, reached);
@@ -450,6 +461,7 @@ impl Raft {
             full,
         } = response;
         let last = self.log.last().index;
+        let from_receipt = self.has(Bug::LeaseFromReceipt);
         let Role::Leader(leading) = &mut self.role else {
             return;
         };
@@ -460,7 +472,9 @@ impl Raft {
             // Nothing that this leader has sent: not a message of this protocol.
             return;
         }
-        progress.answered(round, now);
+        // Rounds are numbered by the time at which they are sent.
+        let counts_from = if from_receipt && round > 0 { now.0 } else { round };
+        progress.answered(counts_from, now);
         if full.refusal().is_some() {
             leading.without_room.insert(from, full);
         } else {

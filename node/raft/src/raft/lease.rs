@@ -11,6 +11,7 @@
 //! that message may arrive whenever it likes.
 
 use super::{Raft, Role};
+use crate::planted::Bug;
 use crate::time::Time;
 
 impl Raft {
@@ -51,7 +52,7 @@ impl Raft {
     /// No lease any more for the rest of this term: somebody was told to campaign.
     pub(super) fn give_up_lease(&mut self) {
         if let Role::Leader(leading) = &mut self.role {
-            leading.has_handed_over = true;
+            leading.has_handed_over = !self.config.planted.has(Bug::LeaseAfterTimeoutNow);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::entry::Payload;
 use crate::ids::{LogIndex, MemberId};
 use crate::membership::Configuration;
 use crate::membership::change::{ChangeRefusal, MembershipChange};
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// Calls that wait for one change at most; they are repetitions of the same one.
@@ -56,7 +57,7 @@ impl Raft {
         if target.as_ref() == Ok(&configuration.left(configuration.version)) {
             return Ok(if open { Plan::Wait } else { Plan::Done });
         }
-        if open {
+        if open && !self.has(Bug::ChangeDuringChange) {
             return Err(ChangeRefusal::NotNow("another change is under way"));
         }
         if self.is_transferring() {
@@ -66,6 +67,7 @@ impl Raft {
             return Err(ChangeRefusal::OtherVersion(configuration.version));
         }
         let target = target.map_err(ChangeRefusal::Invalid)?;
+        self.check_can_come_back(&target)?;
         if !change.force {
             self.check_caught_up(now, &target)?;
             self.check_quorum_of(now, &target)?;
@@ -94,16 +96,18 @@ impl Raft {
 
     fn check_quorum_of(&self, now: Time, target: &Configuration) -> Result<(), ChangeRefusal> {
         let within = self.config.election_timeout_max;
-        let answers = |id| {
+        check_quorum(target, |id| {
             let progress = self.leading().and_then(|leading| leading.peers.get(&id));
             id == self.config.id || progress.is_some_and(|progress| progress.is_responsive(now, within))
-        };
-        if target.is_quorum(answers) {
-            return Ok(());
-        }
-        Err(ChangeRefusal::WouldLoseQuorum {
-            responsive: target.voters().filter(|member| answers(member.id)).count(),
-            voters: target.voters().count(),
+        })
+    }
+
+    /// A majority that does not answer now may do so later, and who forces a change counts on it. But who has never answered
+    /// may not even know that it is a member: it would vote for nobody, and a cluster that needs it could never lead again.
+    fn check_can_come_back(&self, target: &Configuration) -> Result<(), ChangeRefusal> {
+        check_quorum(target, |id| {
+            let progress = self.leading().and_then(|leading| leading.peers.get(&id));
+            self.configuration().is_voter(id) || progress.is_some_and(Progress::has_answered)
         })
     }
 
@@ -217,4 +221,15 @@ impl Raft {
             });
         }
     }
+}
+
+/// Whether those of the new voters for whom `counts` holds are a majority.
+fn check_quorum(target: &Configuration, counts: impl Fn(MemberId) -> bool) -> Result<(), ChangeRefusal> {
+    if target.is_quorum(&counts) {
+        return Ok(());
+    }
+    Err(ChangeRefusal::WouldLoseQuorum {
+        responsive: target.voters().filter(|member| counts(member.id)).count(),
+        voters: target.voters().count(),
+    })
 }

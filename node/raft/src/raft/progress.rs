@@ -89,7 +89,12 @@ impl Progress {
 
     /// Whether it answered this leader within that time.
     pub fn is_responsive(&self, now: Time, within: Duration) -> bool {
-        self.acknowledged_round > 0 && now < self.acknowledged_at + within
+        self.has_answered() && now < self.acknowledged_at + within
+    }
+
+    /// Whether it has ever answered this leader.
+    pub fn has_answered(&self) -> bool {
+        self.acknowledged_round > 0
     }
 
     /// Whether it holds what the leader does, but for what has come within that time (thesis 4.2.1).

@@ -7,6 +7,7 @@ use super::{Raft, Role};
 use crate::effect::{Effect, RequestId};
 use crate::ids::{MemberId, OperationIndex};
 use crate::message::{AppendEntriesResponse, Body, ReadAnswer};
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// Who asked.
@@ -92,7 +93,8 @@ impl Raft {
     /// Whoever asked did so before `now`: a lease that is valid then makes sure that nobody else had committed anything by then.
     /// It may end before the answer arrives.
     fn start_read(&mut self, now: Time, reader: Reader) {
-        let ready = self.term_has_commit();
+        let ready = self.term_has_commit() || self.has(Bug::ReadBeforeCommit);
+        let earlier = u64::from(self.has(Bug::ReadByEarlierRound));
         let index = self.log.operation_index_at(self.commit);
         let reads_max = self.config.reads_max;
         if self.has_lease(now) {
@@ -105,7 +107,7 @@ impl Raft {
         if leading.reads.len() >= reads_max {
             self.finish_read(reader, None);
         } else if ready {
-            let round = leading.round + 1;
+            let round = leading.round + 1 - earlier;
             leading.reads.confirming.push_back(Read { reader, index, round });
             for progress in leading.peers.values_mut() {
                 progress.order_round();
@@ -150,7 +152,11 @@ impl Raft {
                 .get(&id)
                 .map_or(u64::MAX, |progress| progress.acknowledged_round)
         };
-        let confirmed = self.configuration().quorum_value(|member| answered(member.id));
+        let confirmed = if self.has(Bug::ReadWithoutQuorum) {
+            u64::MAX
+        } else {
+            self.configuration().quorum_value(|member| answered(member.id))
+        };
         while let Role::Leader(leading) = &mut self.role
             && let Some(read) = leading
                 .reads

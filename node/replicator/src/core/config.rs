@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raftlog_raft::ids::NodeNumber;
+use raftlog_raft::planted::Planted;
 
 /// What a [`Replicator`](super::Replicator) is told once.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub trailing_bytes: Option<u64>,
     /// Size of a segment of the log, in bytes; `None`: what fits the volume.
     pub segment_bytes: Option<u64>,
+    /// A bug, in tests of the simulator.
+    pub planted: Planted,
 }
 
 impl Config {
@@ -55,6 +58,7 @@ impl Config {
             read_indexes_max: 1024,
             trailing_bytes: None,
             segment_bytes: None,
+            planted: Planted::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use raftlog_raft::ids::OperationIndex;
+use raftlog_raft::planted::Bug;
 
 use super::effect::Effect;
 use super::operation::{Operation, Place};
@@ -36,6 +37,11 @@ impl Execution {
         self.executed
     }
 
+    /// The last one that the executor was given.
+    pub(super) fn given(&self) -> Place {
+        self.handed_out.back().map_or(self.executed, |(place, _)| *place)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.handed_out.is_empty()
     }
@@ -64,10 +70,7 @@ impl Execution {
     }
 
     fn next(&self) -> OperationIndex {
-        self.handed_out
-            .back()
-            .map_or(self.executed.index, |(place, _)| place.index)
-            + 1
+        self.given().index + 1
     }
 
     fn hand_out(&mut self, run: &[Operation]) {
@@ -94,7 +97,12 @@ impl Replicator {
     /// Hands out what is committed, as far as the executor has room.
     pub(super) fn execute_more(&mut self) {
         while self.phase == Phase::Running && !self.execution.reading && !self.is_restoring() {
-            let (first, last) = (self.execution.next(), self.commit.index);
+            let last = if self.config.planted.has(Bug::ExecutedUncommitted) {
+                self.held.last().index
+            } else {
+                self.commit.index
+            };
+            let first = self.execution.next();
             // Half the room at a time: a run at a time costs less than an operation at a time.
             let bytes = self.config.executing_bytes_max / 2;
             let count = self.config.executing_operations_max / 2;

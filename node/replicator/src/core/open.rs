@@ -43,6 +43,7 @@ impl Replicator {
             .map_or_else(|| MemberId::random(random), |identity| identity.member);
         let options = WalOptions {
             segment_bytes: config.segment_bytes,
+            planted: config.planted,
             ..WalOptions::new(owner.get())
         };
         let mut recovering = Recovering::default();

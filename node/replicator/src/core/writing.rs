@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use raftlog_raft::ids::OperationIndex;
+use raftlog_raft::planted::Bug;
 use raftlog_storage::{Append, Ticket};
 
 use super::durable::Durable;
@@ -143,7 +144,11 @@ impl Replicator {
             member: self.member,
             base: self.base,
             commit: self.commit,
-            executed: self.execution.executed(),
+            executed: if self.config.planted.has(Bug::ExecutedRecordedEarly) {
+                self.execution.given()
+            } else {
+                self.execution.executed()
+            },
         }
     }
 

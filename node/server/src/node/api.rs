@@ -9,6 +9,7 @@ use bytes::Bytes;
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
+use raftlog_raft::planted::Planted;
 use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
 use super::install_snapshot::{InstallSnapshot, InstallSnapshotResponse};
@@ -39,6 +40,10 @@ pub struct NodeConfig {
     pub heartbeat_interval: Duration,
     /// Whether it answers reads by its lease while it leads.
     pub lease_reads: bool,
+    /// What it keeps and sends at most.
+    pub bounds: Bounds,
+    /// A bug, in tests of the simulator.
+    pub planted: Planted,
     /// When to take snapshots.
     pub snapshots: SnapshotPolicy,
 }
@@ -57,6 +62,31 @@ impl Default for SnapshotPolicy {
         Self {
             every_operations: 100_000,
             every_bytes: None,
+        }
+    }
+}
+
+/// What a node keeps and sends at most, in bytes of [`raftlog_raft::entry::Entry::weight`]. The default is what programs use;
+/// with less the same happens sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Settled entries that stay in memory; older ones are read back from disk.
+    pub recent_bytes_max: usize,
+    /// Entries in one message to a follower; a larger one goes alone.
+    pub append_bytes_max: usize,
+    /// Entries under way to one follower.
+    pub in_flight_bytes_max: usize,
+    /// Entries that a leader takes in before the first of them is committed.
+    pub uncommitted_bytes_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            recent_bytes_max: 8 << 20,
+            append_bytes_max: 1 << 20,
+            in_flight_bytes_max: 4 << 20,
+            uncommitted_bytes_max: 16 << 20,
         }
     }
 }

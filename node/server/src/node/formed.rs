@@ -10,6 +10,7 @@ use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
+use raftlog_raft::planted::Bug;
 use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
 use raftlog_storage::snapshots::SnapshotEvent;
@@ -369,7 +370,11 @@ impl Formed {
         let view = View {
             log: self.raft.log(),
             commit: self.raft.commit(),
-            persisted: self.raft.persisted_index(),
+            persisted: if self.raft.config().planted.has(Bug::ExecutedBeyondPersisted) {
+                self.raft.log().last().index
+            } else {
+                self.raft.persisted_index()
+            },
             snapshot: newest_contents(store),
         };
         let mut answered = false;

@@ -32,14 +32,15 @@ use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::log::Log;
 use raftlog_raft::membership::{Configuration, Member};
+use raftlog_raft::planted::Bug;
 use raftlog_raft::time::Time;
 use raftlog_storage::identity::{Identity, Program};
 use raftlog_storage::snapshots::SnapshotEvent;
-use raftlog_storage::{Append, Disk, DiskError, Op, OpId, OpenError, Outcome, WalEvent};
+use raftlog_storage::{Append, Disk, DiskError, DiskErrorKind, Op, OpId, OpenError, Outcome, WalEvent};
 use rand_chacha::ChaCha8Rng;
 
 pub use api::{
-    BootstrapRefusal, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
+    BootstrapRefusal, Bounds, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
     MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, Parent, PeerReport, Place,
     Position, Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView,
     RequestId, Role, SnapshotChunk, SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId,
@@ -59,8 +60,6 @@ use unformed::{Joining, Unformed, same_cluster};
 
 /// The operation that stores the identity; the log counts its own from 1.
 const STORE_IDENTITY: OpId = OpId(u64::MAX);
-/// Share of `NodeConfig`'s memory for settled entries.
-const RECENT_BYTES_MAX: usize = 8 << 20;
 /// How often a full disk is asked for room again.
 const RETRY_FULL_DISK: Duration = Duration::from_secs(1);
 
@@ -95,11 +94,21 @@ impl Node {
         if let Some(identity) = &found {
             identity.check(Program::Node, config.node, &disk.folder())?;
         }
-        let identity = found
-            .clone()
-            .unwrap_or_else(|| Identity::new(Program::Node, config.node, MemberId::random(&mut random)));
+        let identity = found.clone().unwrap_or_else(|| {
+            let member = if config.planted.has(Bug::LostDiskSameVoter) {
+                MemberId::new(u64::from(config.node) << 32).expect("nodes are numbered from 1")
+            } else {
+                MemberId::random(&mut random)
+            };
+            Identity::new(Program::Node, config.node, member)
+        });
         let room = Room::new(config.snapshots, volume_bytes(disk)?);
-        let (store, recovered) = recovery::recover(disk, &identity, RECENT_BYTES_MAX, &room)?;
+        let (store, recovered) = recovery::recover(
+            disk,
+            &identity,
+            (config.bounds.recent_bytes_max, config.planted),
+            &room,
+        )?;
         let mut outputs = Vec::new();
         if found.is_none() {
             disk.execute(&identity.store())?;
@@ -140,6 +149,7 @@ impl Node {
                 formation,
                 joining: None,
                 retry_full_disk: Time::NEVER,
+                identity_waits: false,
             }))
         };
         Ok(Self {
@@ -226,6 +236,10 @@ impl Node {
             Input::Tick if unformed.joining.is_some() && now >= unformed.retry_full_disk => {
                 unformed.retry_full_disk = now + RETRY_FULL_DISK;
                 self.store.retry();
+                if std::mem::take(&mut unformed.identity_waits) {
+                    let store = Output::Disk(STORE_IDENTITY, self.identity.store());
+                    self.outputs.push(store);
+                }
             }
             Input::PeerReport { node, report } => {
                 unformed.formation.report(node, report);
@@ -352,7 +366,11 @@ impl Node {
                         .push(Output::Disk(STORE_IDENTITY, self.identity.store()));
                 }
                 (WalEvent::Full(full), _) => {
-                    unformed.retry_full_disk = if full { now + RETRY_FULL_DISK } else { Time::NEVER };
+                    unformed.retry_full_disk = if full || unformed.identity_waits {
+                        now + RETRY_FULL_DISK
+                    } else {
+                        Time::NEVER
+                    };
                 }
                 _ => {}
             },
@@ -456,12 +474,21 @@ impl Node {
     }
 
     fn identity_stored(&mut self, now: Time, result: Result<Outcome, DiskError>) {
-        if let Err(error) = result {
-            return self.stop(error.to_string());
-        }
         let State::Unformed(unformed) = &mut self.state else {
             return;
         };
+        match result {
+            Ok(_) => {}
+            Err(error) if error.kind == DiskErrorKind::Full => {
+                unformed.identity_waits = true;
+                unformed.retry_full_disk = now + RETRY_FULL_DISK;
+                let node = self.config.node;
+                let what = format!("takes its place in the cluster once there is room on its disk: {error}");
+                self.outputs.push(Output::Notice(Notice::Plain { node, what }));
+                return;
+            }
+            Err(error) => return self.stop(error.to_string()),
+        }
         let Some(joining) = unformed.joining.take() else {
             return;
         };
@@ -472,7 +499,7 @@ impl Node {
             asked_by,
         } = joining;
         let bootstrap = Configuration::new(0, members);
-        let log = Log::new(Fold::new(bootstrap.clone()), RECENT_BYTES_MAX);
+        let log = Log::new(Fold::new(bootstrap.clone()), self.config.bounds.recent_bytes_max);
         let raft_config = raft_config(&self.config, self.identity.member);
         let raft = Raft::new(raft_config, HardState::default(), log, self.random.clone(), now);
         self.outputs.push(Output::Notice(Notice::Formed {
@@ -577,13 +604,23 @@ fn own_member(config: &NodeConfig, id: MemberId) -> Member {
 }
 
 fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
+    let Bounds {
+        recent_bytes_max,
+        append_bytes_max,
+        in_flight_bytes_max,
+        uncommitted_bytes_max,
+    } = config.bounds;
     raftlog_raft::Config {
         node: config.node,
         election_timeout_min: config.election_timeout_min,
         election_timeout_max: config.election_timeout_max,
         heartbeat_interval: config.heartbeat_interval,
         lease_reads: config.lease_reads,
-        recent_bytes_max: RECENT_BYTES_MAX,
+        recent_bytes_max,
+        append_bytes_max,
+        in_flight_bytes_max,
+        uncommitted_bytes_max,
+        planted: config.planted,
         ..raftlog_raft::Config::new(id)
     }
 }

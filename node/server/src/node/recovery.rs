@@ -12,6 +12,7 @@ use raftlog_raft::ids::MemberId;
 use raftlog_raft::log::Log;
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::message::LogPosition;
+use raftlog_raft::planted::{Bug, Planted};
 use raftlog_storage::identity::Identity;
 use raftlog_storage::snapshots::{Damage, Snapshots};
 use raftlog_storage::{Append, Disk, OpenError, Visit, Wal, WalOptions};
@@ -40,14 +41,15 @@ pub(super) struct Recovered {
     pub(super) damages: Vec<Damage>,
 }
 
-/// Reads snapshots and log of that identity, and has the log go on where it is to.
+/// Reads snapshots and log of that identity, and has the log go on where it is to. `keeps`: bytes of settled entries in memory,
+/// and a bug in tests.
 pub(super) fn recover(
     disk: &mut dyn Disk,
     identity: &Identity,
-    recent_bytes_max: usize,
+    keeps: (usize, Planted),
     room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
-    let (mut store, mut recovered) = read(disk, identity, recent_bytes_max, room)?;
+    let (mut store, mut recovered) = read(disk, identity, keeps, room)?;
     begin_new_cluster(disk, identity, &mut store, &mut recovered)?;
     let configuration = &recovered.log.fold().configuration;
     let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
@@ -66,7 +68,7 @@ pub(super) fn recover(
 pub(super) fn read(
     disk: &mut dyn Disk,
     identity: &Identity,
-    recent_bytes_max: usize,
+    (recent_bytes_max, planted): (usize, Planted),
     room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
     let (folder, owner) = (disk.folder(), identity.log_owner().get());
@@ -79,8 +81,14 @@ pub(super) fn read(
     let log = Log::over(base, fold.clone(), recent_bytes_max);
     let weights = room.weights(base.index);
     let mut replay = Replay::new(identity.member, log, weights, compacted);
-    let (wal, recovery) = Wal::open(disk, WalOptions::new(owner), &mut |visit| replay.take_in(visit))?;
-    Identity::check_log(Some(identity), &recovery, &folder)?;
+    let options = WalOptions {
+        planted,
+        ..WalOptions::new(owner)
+    };
+    let (wal, recovery) = Wal::open(disk, options, &mut |visit| replay.take_in(visit))?;
+    if !planted.has(Bug::LogDeletedIdentityKept) {
+        Identity::check_log(Some(identity), &recovery, &folder)?;
+    }
     if let Some(problem) = replay.misfit {
         let file = snapshots.file(base.index);
         return Err(OpenError::Identity(format!(

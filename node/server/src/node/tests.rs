@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use raftlog_raft::entry::Payload;
 use raftlog_raft::message::{AppendEntries, Body, LogPosition, Message};
+use raftlog_raft::planted::Planted;
 use raftlog_storage::simulated::MemoryDisk;
 use rand::SeedableRng;
 
@@ -50,6 +51,8 @@ impl Alone {
             heartbeat_interval: Duration::from_secs(1),
             snapshots,
             lease_reads: true,
+            bounds: Bounds::default(),
+            planted: Planted::default(),
         };
         let now = Time(1_000_000);
         let node = Node::open(config, &mut disk, now, ChaCha8Rng::seed_from_u64(1))?;
@@ -116,6 +119,37 @@ fn a_disk_that_is_full_at_formation_is_asked_again() {
             "{volume}"
         );
     }
+}
+
+/// The process stopped, though the log, which was written just before, waits for room.
+#[test]
+fn an_identity_that_finds_no_room_at_formation_is_stored_later() {
+    let mut alone = Alone::start(MemoryDisk::new(1 << 30));
+    let mut refused = 0;
+    while alone.node.cluster_id().is_none() {
+        let outputs = alone.node.outputs(alone.now);
+        if outputs.is_empty() {
+            alone.now = alone.now.max(alone.node.deadline());
+            alone.node.handle(alone.now, Input::Tick);
+        }
+        for output in outputs {
+            match output {
+                Output::Disk(id, op) => {
+                    if id == STORE_IDENTITY && refused < 3 {
+                        refused += 1;
+                        alone.disk.fail_next(DiskErrorKind::Full);
+                    }
+                    let result = alone.disk.execute(&op);
+                    alone.node.handle(alone.now, Input::Disk(id, result));
+                }
+                Output::Stop(why) => panic!("it stopped: {why}"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(refused, 3);
+    alone.run(Duration::from_secs(10));
+    assert_eq!(alone.node.status(alone.now).role, Role::Leader);
 }
 
 #[test]

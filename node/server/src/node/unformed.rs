@@ -17,6 +17,8 @@ pub(super) struct Unformed {
     pub(super) joining: Option<Joining>,
     /// When a full disk is asked for room again.
     pub(super) retry_full_disk: Time,
+    /// The log has its first batch, and the disk had no room for the identity.
+    pub(super) identity_waits: bool,
 }
 
 /// A place in a cluster, not yet on disk.

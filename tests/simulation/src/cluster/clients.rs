@@ -30,8 +30,10 @@ impl Cluster {
         self.clients.get_mut(at).expect("clients are numbered")
     }
 
-    fn patience(&self) -> Duration {
-        self.options.election_timeout * 3
+    /// Some ask elsewhere soon, and so find a new leader while others still wait for the one before.
+    fn patience(&mut self) -> Duration {
+        let least = self.options.election_timeout / 4;
+        least + self.span(self.options.election_timeout * 3)
     }
 
     /// A client may want something now, and will again.
@@ -42,7 +44,8 @@ impl Cluster {
         let at = self.soon(self.options.rest_max);
         self.agenda.add(at, Target::World, Happening::Wish(number));
         if self.one_in(self.options.read_of) {
-            self.ask_to_read();
+            let pod = self.any_pod();
+            self.ask_to_read(pod);
         } else {
             self.begin_operation(number);
         }
@@ -111,11 +114,19 @@ impl Cluster {
         self.agenda.add(at, target, happening);
     }
 
-    fn ask_to_read(&mut self) {
+    /// Others look for it at once and everywhere, where clients read at all.
+    fn read_what_was_acknowledged(&mut self) {
+        if self.options.read_of > 0 && self.one_in(2) && !self.has_healed() {
+            for pod in self.numbers() {
+                self.ask_to_read(pod);
+            }
+        }
+    }
+
+    fn ask_to_read(&mut self, pod: NodeNumber) {
         self.last_request += 1;
         let id = self.last_request;
         self.requests.insert(id, Request::Read { floor: self.known });
-        let pod = self.any_pod();
         let target = if self.random.random_bool(0.5) {
             Target::Node(pod, None)
         } else {
@@ -173,6 +184,7 @@ impl Cluster {
                 if client.under_way.remove(&sequence).is_some() {
                     client.acknowledged += 1;
                     self.count(Seen::Acknowledged);
+                    self.read_what_was_acknowledged();
                 } else {
                     self.count(Seen::AcknowledgedAgain);
                 }
@@ -250,8 +262,8 @@ impl Cluster {
         self.try_submit(number, sequence);
     }
 
-    /// Everybody has one more wish, and that is all.
-    pub(super) fn last_wishes(&mut self) {
+    /// Everybody has one more wish.
+    pub(super) fn everybody_wishes(&mut self) {
         for number in 0..self.options.clients {
             self.begin_operation(number);
         }

@@ -10,13 +10,23 @@ use rand::seq::SliceRandom as _;
 use super::Cluster;
 use super::processes::Process;
 use crate::coverage::Seen;
+use crate::disk::Damage;
 use crate::fault::Fault;
 use crate::happening::{Happening, Target};
+
+/// Sectors of the log begin with a stamp.
+const SECTOR_BYTES: usize = 512;
+const STAMP_BYTES: usize = 8;
 
 impl Cluster {
     /// The next fault of that kind comes about its mean time from now.
     pub(super) fn expect_fault(&mut self, fault: Fault) {
-        let Some(&mean) = self.options.faults.get(&fault) else {
+        let Some(&mean) = self
+            .options
+            .faults
+            .get(&fault)
+            .filter(|_| fault != Fault::FreshLeader)
+        else {
             return;
         };
         let at = self.soon(mean * 2);
@@ -28,7 +38,7 @@ impl Cluster {
             return;
         }
         self.expect_fault(fault);
-        let number = self.any_pod();
+        let number = self.any_victim();
         self.tell(|| format!("FAULT {} (pod {number})", fault.name()));
         match fault {
             Fault::PowerFailure => self.fail_power(number, Duration::from_secs(20)),
@@ -69,6 +79,10 @@ impl Cluster {
                 self.pod(number).executor_slow_until = self.soon(Duration::from_mins(1));
             }
             Fault::Transfer => self.transfer(number),
+            Fault::LogLoss => self.lose_log(number),
+            Fault::Membership => self.change_membership(),
+            // It comes about by elections.
+            Fault::FreshLeader => {}
         }
     }
 
@@ -109,7 +123,7 @@ impl Cluster {
 
     fn fail_power_of_all(&mut self) {
         self.count(Seen::AllPowerFailed);
-        for number in 1..=self.options.nodes {
+        for number in self.numbers() {
             self.power_fails(number);
             self.start_soon(number, Duration::from_secs(3));
         }
@@ -139,8 +153,9 @@ impl Cluster {
     }
 
     fn partition(&mut self, number: NodeNumber) {
-        let pods: Vec<NodeNumber> = (1..=self.options.nodes).collect();
-        let (kind, side): (_, Vec<NodeNumber>) = if self.random.random_bool(0.5) {
+        let pods: Vec<NodeNumber> = self.numbers().collect();
+        let alone = if self.leader() == Some(number) { 0.8 } else { 0.5 };
+        let (kind, side): (_, Vec<NodeNumber>) = if self.random.random_bool(alone) {
             (Seen::Isolated, vec![number])
         } else {
             let mut shuffled = pods.clone();
@@ -166,6 +181,65 @@ impl Cluster {
         self.agenda.add(at, Target::World, Happening::Mend(cut));
     }
 
+    /// That node has just begun to lead. Its first moments matter most: what it has sent to some and not to others, and what
+    /// was promised to it and not to anybody else.
+    pub(super) fn began_to_lead(&mut self, number: NodeNumber) {
+        let is_hit = self.options.faults.contains_key(&Fault::FreshLeader) && !self.has_healed();
+        if is_hit && !self.one_in(4) {
+            let (delay, disk) = (self.options.delay_max, self.options.disk_max);
+            let longest = [delay / 2, delay * 2, delay * 6 + disk * 4][self.random.random_range(0..3)];
+            let at = self.soon(longest);
+            self.agenda.add(at, Target::World, Happening::HitLeader(number));
+        }
+    }
+
+    pub(super) fn hit_leader(&mut self, number: NodeNumber) {
+        if self.has_healed() {
+            return;
+        }
+        self.count(Seen::FreshLeaderHit);
+        self.tell(|| format!("FAULT fresh-leader (pod {number})"));
+        if self.one_in(4) {
+            return self.fail_power(number, self.options.election_timeout * 4);
+        }
+        // The one before is back: what it has that nobody else has now meets what this one has.
+        self.leader_is_back();
+        let cut = self.all_around(number);
+        self.network.cut(&cut);
+        self.leader_cut.clone_from(&cut);
+        let at = self.soon(self.options.election_timeout * 6);
+        self.agenda.add(at, Target::World, Happening::MendLeader(cut));
+        let other = self.any_pod();
+        if other != number && self.one_in(2) {
+            self.fail_power(other, self.options.election_timeout);
+        }
+    }
+
+    pub(super) fn leader_is_back(&mut self) {
+        let cut = std::mem::take(&mut self.leader_cut);
+        self.network.mend(&cut);
+    }
+
+    fn all_around(&self, number: NodeNumber) -> Vec<(NodeNumber, NodeNumber)> {
+        let others = self.numbers().filter(|&other| other != number);
+        others
+            .flat_map(|other| [(other, number), (number, other)])
+            .collect()
+    }
+
+    /// Nobody hears that pod, nor does it hear anybody, for up to so long.
+    pub(super) fn isolate(&mut self, number: NodeNumber, longest: Duration) {
+        if self.has_healed() {
+            return;
+        }
+        self.count(Seen::Isolated);
+        self.tell(|| format!("cut around pod {number}"));
+        let cut = self.all_around(number);
+        self.network.cut(&cut);
+        let at = self.soon(longest);
+        self.agenda.add(at, Target::World, Happening::Mend(cut));
+    }
+
     fn suspend(&mut self, number: NodeNumber) {
         let longest = [1, 5, 30][self.random.random_range(0..3)];
         let at = self.soon(Duration::from_secs(longest));
@@ -178,7 +252,7 @@ impl Cluster {
 
     fn jump_clock(&mut self, number: NodeNumber) {
         // Of the clocks of voters a lease expects that they do not jump; a leader's own only makes it shorter.
-        let leader = (1..=self.options.nodes).find(|&number| self.leads(number));
+        let leader = self.numbers().find(|&number| self.leads(number));
         let number = leader.filter(|_| self.options.lease_reads).unwrap_or(number);
         self.count(Seen::ClockJumped);
         let ahead = self.span(Duration::from_secs(10));
@@ -202,15 +276,21 @@ impl Cluster {
         self.agenda.add(at, Target::Pod(number), Happening::Room);
     }
 
-    /// Whether that node may lose what it has on disk: all belong to the cluster, and a majority keeps what it has.
-    fn may_be_impaired(&mut self, number: NodeNumber) -> bool {
-        let impaired = self.pods.values().filter(|pod| pod.is_impaired).count();
-        let minority = (self.pods.len() - 1) / 2;
-        let was_impaired = self.pods[&number].is_impaired;
-        let all_formed = self.pods.values().all(|pod| pod.is_formed() || pod.is_impaired);
-        let may = all_formed && (was_impaired || impaired < minority);
-        self.pod(number).is_impaired |= may;
-        may
+    /// Somebody deletes the files of a node's log.
+    fn lose_log(&mut self, number: NodeNumber) {
+        if !self.may_be_impaired(number) {
+            return;
+        }
+        self.count(Seen::LogLost);
+        self.power_fails(number);
+        let disk = &mut self.pod(number).node_disk;
+        disk.damage(Damage::Evident);
+        for file in disk.content.names() {
+            if file.to_string().starts_with("log-") {
+                disk.content.remove(file);
+            }
+        }
+        self.start_soon(number, Duration::from_secs(5));
     }
 
     /// A few bytes rot; that is found out when the process starts again.
@@ -255,7 +335,12 @@ impl Cluster {
             };
             let offset = self.random.random_range(from..written);
             disk.content.rot(file, offset);
-            disk.is_damaged = true;
+            // A sector without its stamp looks as if it had never been written.
+            disk.damage(if offset % SECTOR_BYTES < STAMP_BYTES {
+                Damage::LooksUnwritten
+            } else {
+                Damage::Evident
+            });
         }
     }
 
@@ -275,23 +360,19 @@ impl Cluster {
     pub(super) fn wipe_node(&mut self, number: NodeNumber) {
         self.count(Seen::NodeWiped);
         let pod = self.pod(number);
-        pod.is_impaired = true;
-        pod.node_disk.content.wipe();
-        pod.node_disk.is_damaged = false;
+        let member = pod.member;
+        pod.node_disk.wipe();
+        self.lost.extend(member);
     }
 
     pub(super) fn wipe_replicator(&mut self, number: NodeNumber) {
         self.count(Seen::ReplicatorWiped);
-        let pod = self.pod(number);
-        pod.replicator_disk.content.wipe();
-        pod.replicator_disk.is_damaged = false;
+        self.pod(number).replicator_disk.wipe();
     }
 
     /// Somebody asks a node to hand leadership over; mostly it is the one that leads.
     fn transfer(&mut self, number: NodeNumber) {
-        let leader = (1..=self.options.nodes)
-            .find(|&number| self.leads(number))
-            .unwrap_or(number);
+        let leader = self.leader().unwrap_or(number);
         let target = if self.random.random_bool(0.7) {
             Some(self.any_pod())
         } else {
@@ -303,11 +384,16 @@ impl Cluster {
             process.node.handle(now, transfer);
             self.count(Seen::TransferAsked);
             self.settle(leader);
+            if self.one_in(2) {
+                // It does not hear that it was followed.
+                let at = self.soon(self.options.delay_max * 4);
+                self.agenda.add(at, Target::World, Happening::Isolate(leader));
+            }
         }
     }
 
     /// Whether that node believes that it leads.
-    fn leads(&self, number: NodeNumber) -> bool {
+    pub(super) fn leads(&self, number: NodeNumber) -> bool {
         let raft = self.pods[&number]
             .node
             .as_ref()
@@ -318,11 +404,12 @@ impl Cluster {
     /// Faults end for a majority. Whoever is not part of it may stay away, cut off, or shout without hearing.
     pub(super) fn heal(&mut self) {
         self.tell(|| "faults end".to_owned());
-        for number in 1..=self.options.nodes {
+        for number in self.numbers() {
             self.heal_pod(number);
         }
         self.choose_core();
         self.network = std::mem::take(&mut self.network).healed();
+        self.leader_cut.clear();
         (
             self.options.lost_of,
             self.options.duplicated_of,
@@ -337,7 +424,8 @@ impl Cluster {
         for number in rest {
             self.leave_out(number);
         }
-        self.last_wishes();
+        // And that is all.
+        self.everybody_wishes();
     }
 
     fn heal_pod(&mut self, number: NodeNumber) {
@@ -354,28 +442,9 @@ impl Cluster {
         self.start_soon(number, Duration::from_secs(2));
     }
 
-    /// All that were never impaired, less some where a majority remains. Until all belong to the cluster nobody can be spared.
-    fn choose_core(&mut self) {
-        let mut sound: Vec<NodeNumber> = self
-            .pods
-            .iter()
-            .filter(|(_, pod)| !pod.is_impaired)
-            .map(|(&number, _)| number)
-            .collect();
-        let everybody_belongs =
-            self.members.len() >= self.pods.len() && self.pods.values().all(super::Pod::is_formed);
-        if everybody_belongs {
-            sound.shuffle(&mut self.random);
-            let majority = self.pods.len() / 2 + 1;
-            let kept = self.random.random_range(majority.min(sound.len())..=sound.len());
-            sound.truncate(kept);
-        }
-        self.core = sound.into_iter().collect();
-    }
-
     fn leave_out(&mut self, number: NodeNumber) {
         let way = self.random.random_range(0..4);
-        let others = (1..=self.options.nodes).filter(|&other| other != number);
+        let others = self.numbers().filter(|&other| other != number);
         let cut: Vec<_> = match way {
             0 => {
                 self.power_fails(number);

@@ -28,6 +28,7 @@ impl Cluster {
             return;
         };
         let node = &mut process.node;
+        let is_new = node.cluster_id().is_none();
         match happening {
             Happening::Tick => {
                 process.tick_at = Time::NEVER;
@@ -51,6 +52,17 @@ impl Cluster {
                 carried,
             } if node.cluster_id() == Some(cluster) && node.member_id() == carried.to() => {
                 self.receive(number, from, epoch, carried.input());
+            }
+            Happening::Message { cluster, message, .. }
+                if is_new
+                    && node.member_id() == message.to
+                    && matches!(message.body, Body::AppendEntries(_)) =>
+            {
+                self.invite(number, cluster);
+            }
+            Happening::Removed(member, version) if node.member_id() == member => {
+                node.handle(now, Input::Removed { version });
+                self.count(Seen::ToldOfRemoval);
             }
             Happening::LinkBroken(other) => {
                 let ids = self.members.iter().filter(|(_, number)| **number == other);
@@ -94,12 +106,32 @@ impl Cluster {
         self.settle(number);
     }
 
+    /// A leader's first message says where the new member belongs.
+    fn invite(&mut self, number: NodeNumber, cluster_id: ClusterId) {
+        self.count(Seen::Invited);
+        let (now, bootstrap) = (self.shown(number), self.bootstrap.clone());
+        if let Some(process) = &mut self.pod(number).node {
+            process.node.handle(
+                now,
+                Input::Invited {
+                    cluster_id,
+                    bootstrap,
+                },
+            );
+        }
+    }
+
     fn receive(&mut self, number: NodeNumber, from: NodeNumber, epoch: u64, input: Input) {
         let now = self.shown(number);
         if !self.network.is_current(from, number, epoch) {
             return self.count(Seen::MessageLost);
         }
         self.count(Seen::MessageDelivered);
+        if let Input::Message(message) = &input
+            && matches!(message.body, Body::RequestVote(_))
+        {
+            self.tell_removed(number, from, message.from);
+        }
         if let Some(process) = &mut self.pod(number).node {
             process.node.handle(now, input);
         }
@@ -180,7 +212,11 @@ impl Cluster {
             Output::Replicator(said) => self.say_to_replicator(number, said),
             Output::Notice(notice) => self.notice(number, &notice),
             Output::Stop(why) => self.node_stops(number, &why),
-            Output::Bootstrapped { .. } | Output::MembershipChanged { .. } => {}
+            Output::MembershipChanged { result, .. } => self.count(match result {
+                Ok(_) => Seen::ChangeDone,
+                Err(_) => Seen::ChangeRefused,
+            }),
+            Output::Bootstrapped { .. } => {}
         }
     }
 
@@ -355,6 +391,7 @@ impl Cluster {
                     ElectedBy::Transfer => Seen::ElectedByTransfer,
                 });
                 self.judge_leases(number);
+                self.began_to_lead(number);
             }
             Notice::Consensus(ConsensusNotice::Campaigns { .. }) => self.count(Seen::Campaigned),
             Notice::Consensus(ConsensusNotice::SteppedDown { why, .. }) => {
@@ -386,12 +423,12 @@ impl Cluster {
                 .and_then(|process| process.node.raft());
             number != elected && raft.is_some_and(|raft| raft.has_lease(self.shown(number)))
         };
-        let holders: Vec<NodeNumber> = (1..=self.options.nodes).filter(holds).collect();
+        let holders: Vec<NodeNumber> = self.numbers().filter(holds).collect();
         self.judge(Invariants::elected_beside_leases(elected, &holders));
     }
 
-    /// There is one cluster, and its first members are the voters.
-    fn judge_cluster(&mut self, number: NodeNumber, cluster: raftlog_raft::ids::ClusterId) {
+    /// There is one cluster.
+    fn judge_cluster(&mut self, number: NodeNumber, cluster: ClusterId) {
         let first = *self.formed.get_or_insert(cluster);
         if first != cluster {
             let what = format!("node {number} is in cluster {cluster}, others are in {first}");
@@ -400,9 +437,9 @@ impl Cluster {
         let Some(process) = &self.pods[&number].node else {
             return;
         };
-        if let Some(raft) = process.node.raft() {
-            let voters = raft.configuration().voters().map(|member| member.id).collect();
-            self.invariants.formed(voters);
+        let status = process.node.status(self.shown(number));
+        if let Some(bootstrap) = status.bootstrap {
+            self.bootstrap = bootstrap.members().to_vec();
         }
     }
 
@@ -410,8 +447,7 @@ impl Cluster {
     fn node_stops(&mut self, number: NodeNumber, why: &str) {
         self.tell(|| format!("node {number} stops: {why}"));
         let disk = &self.pods[&number].node_disk;
-        // What is stored on the way into a cluster cannot wait for room.
-        if disk.has_failed || disk.is_damaged || why.contains("(Full)") {
+        if disk.has_failed || disk.is_damaged() {
             self.count(Seen::NodeStopped);
             self.kill_node(number, false);
             self.start_one_soon(number, Process::Node, Duration::from_secs(5));

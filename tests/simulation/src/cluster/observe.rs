@@ -5,12 +5,14 @@ use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber};
 use raftlog_raft::log::Log;
 use raftlog_raft::{Raft, RoleName};
 
+use raftlog_server::node::Bounds;
+
 use super::Cluster;
 use crate::coverage::Seen;
 use crate::invariants::{Invariants, SeenEntry, SeenOperation, Verdict, bounded};
 
-/// Bytes that a node may keep of its log in memory: what is settled, what is not committed, and an operation or two.
-const MEMORY_BYTES_MAX: u64 = (8 << 20) + (16 << 20) + (4 << 20);
+/// Bytes that a node may keep of its log in memory beyond what it was told: an operation or two.
+const MEMORY_BYTES_MORE: usize = 4 << 20;
 /// Operations that a process may have under way to its disk.
 const UNDER_WAY_MAX: u64 = 64;
 
@@ -28,12 +30,22 @@ impl Cluster {
             self.coverage.count(Seen::StartedFromSnapshot);
         }
         let before = self.invariants.known(member).0;
+        let configuration = self.invariants.configuration(member);
+        let (version, joined) = (raft.configuration().version, raft.configuration().is_joint());
+        let (earlier, was_joint) = configuration.map_or((0, false), |c| (c.version, c.is_joint()));
         let verdict = look(&mut self.invariants, member, number, raft);
         let cut = match &verdict {
             Ok(kept) => *kept < before,
             Err(_) => false,
         };
         self.judge(verdict.map(|_| ()));
+        self.pod(number).has_formed = true;
+        if joined && !was_joint {
+            self.count(Seen::Joint);
+        }
+        if version < earlier {
+            self.count(Seen::ConfigurationRewound);
+        }
         if cut {
             self.count(Seen::LogTruncated);
         }
@@ -72,7 +84,13 @@ impl Cluster {
             under_way,
             UNDER_WAY_MAX,
         ));
-        self.judge(bounded("bytes of the log in memory", memory, MEMORY_BYTES_MAX));
+        let Bounds {
+            recent_bytes_max,
+            uncommitted_bytes_max,
+            ..
+        } = self.options.bounds;
+        let memory_max = (recent_bytes_max + uncommitted_bytes_max + MEMORY_BYTES_MORE) as u64;
+        self.judge(bounded("bytes of the log in memory", memory, memory_max));
         self.judge(bounded("bytes on a volume", used, volume));
     }
 }
@@ -100,12 +118,18 @@ fn look(
     for index in kept + 1..=log.last().index {
         seen.appended(member, &seen_entry(log, index))?;
     }
+    let version = raft.configuration().version;
+    let brings_it = |entry: &Entry| matches!(entry.payload, Payload::Configuration(_));
+    seen.configuration_of_log(member, version, log.entry(version).map(brings_it))?;
     let persisted = raft.persisted_index().min(log.last().index);
     seen.persisted(member, number, persisted, log.operation_index_at(persisted));
     if leads {
         seen.leads(member, raft.term())?;
     }
+    // What was committed was committed by the configuration that was in force before.
+    seen.configured_first(member, raft.configuration());
     seen.committed(member, raft.term(), raft.commit())?;
+    seen.configured(member, raft.configuration());
     Ok(kept)
 }
 
@@ -142,6 +166,15 @@ fn seen_entry(log: &Log, index: LogIndex) -> SeenEntry {
 }
 
 /// What comes back with a node's log.
-pub(super) fn came_back(seen: &mut Invariants, member: MemberId, raft: &Raft, damaged: bool) -> Verdict {
-    seen.came_back(member, raft.log().last().index, damaged)
+pub(super) fn came_back(seen: &mut Invariants, member: MemberId, raft: &Raft, is_aware: bool) -> Verdict {
+    let log = raft.log();
+    seen.came_back(member, log.last().index, is_aware)?;
+    // From the end back to where memory ends.
+    for index in (1..=log.last().index).rev() {
+        if log.entry(index).is_none() {
+            break;
+        }
+        seen.found_again(member, &seen_entry(log, index))?;
+    }
+    Ok(())
 }

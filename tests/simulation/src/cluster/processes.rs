@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::observe::came_back;
 use super::{Cluster, violation};
 use crate::coverage::Seen;
+use crate::disk::Damage;
 use crate::happening::{Happening, Target};
 use crate::pod::{NodeProcess, Stream};
 
@@ -51,13 +52,17 @@ impl Cluster {
         let config = self.node_config(number);
         let random = ChaCha8Rng::from_rng(&mut self.random);
         let pod = self.pod(number);
-        let damaged = pod.node_disk.is_damaged;
+        let damage = pod.node_disk.damage;
         match Node::open(config, &mut pod.node_disk.content, now, random) {
             Ok(node) => {
+                if node.was_removed() {
+                    return self.moves_aside(number);
+                }
                 pod.node_life += 1;
                 let suspect = node.raft().is_some_and(raftlog_raft::Raft::is_suspect);
                 let member = node.member_id();
-                let waits = node.raft().is_none() && pod.is_impaired;
+                let waits = node.raft().is_none() && pod.has_formed;
+                pod.member = Some(member);
                 pod.node = Some(NodeProcess {
                     node,
                     tick_at: Time::NEVER,
@@ -78,11 +83,16 @@ impl Cluster {
                     )
                 });
                 self.members.insert(member, number);
-                self.node_came_back(number, damaged);
+                let is_aware = match damage {
+                    Damage::None => false,
+                    Damage::Evident => suspect,
+                    Damage::LooksUnwritten => true,
+                };
+                self.node_came_back(number, is_aware);
                 self.settle(number);
                 self.crash_again(number);
             }
-            Err(error) if damaged => self.node_refused(number, &error.to_string()),
+            Err(error) if damage > Damage::None => self.node_refused(number, &error.to_string()),
             Err(error) => self.could_not_start(number, Process::Node, &error.to_string()),
         }
     }
@@ -92,25 +102,37 @@ impl Cluster {
         if self.options.uneven_timeouts && self.one_in(2) {
             timeout = timeout * 2 / 3;
         }
+        // Whoever is to be added later is told of nobody; and whoever starts anew later, of all that there are by then.
+        let is_initial = number <= self.options.nodes;
+        let all = if self.pods[&number].has_formed {
+            self.numbers()
+        } else {
+            1..=self.options.nodes
+        };
+        let peers = all.filter(|_| is_initial);
         NodeConfig {
             node: number,
             peer_address: address(number),
             client_address: address(number),
-            initial_peers: (1..=self.options.nodes)
-                .map(|number| (number, address(number)))
-                .collect(),
+            initial_peers: peers.map(|number| (number, address(number))).collect(),
             election_timeout_min: timeout,
-            election_timeout_max: timeout * 2,
+            election_timeout_max: if self.options.narrow_timeouts {
+                timeout * 5 / 4
+            } else {
+                timeout * 2
+            },
             heartbeat_interval: timeout * 2 / 3,
             snapshots: SnapshotPolicy {
                 every_operations: self.options.snapshot_every,
                 every_bytes: None,
             },
             lease_reads: self.options.lease_reads,
+            bounds: self.options.bounds,
+            planted: self.options.planted,
         }
     }
 
-    fn node_came_back(&mut self, number: NodeNumber, damaged: bool) {
+    fn node_came_back(&mut self, number: NodeNumber, is_aware: bool) {
         let Some(process) = &self.pods[&number].node else {
             return;
         };
@@ -122,7 +144,7 @@ impl Cluster {
         if raft.log().last().index < known {
             self.coverage.count(Seen::LogShortened);
         }
-        let verdict = came_back(&mut self.invariants, member, raft, damaged);
+        let verdict = came_back(&mut self.invariants, member, raft, is_aware);
         self.judge(verdict);
     }
 
@@ -153,9 +175,15 @@ impl Cluster {
             return;
         }
         let mut random = ChaCha8Rng::from_rng(&mut self.random);
+        let (bytes_max, planted) = (self.options.replicator_bytes_max, self.options.planted);
         let pod = self.pod(number);
-        let config = ReplicatorConfig::new(number);
-        let damaged = pod.replicator_disk.is_damaged;
+        let config = ReplicatorConfig {
+            cache_bytes: bytes_max / 2,
+            unpersisted_bytes_max: bytes_max,
+            planted,
+            ..ReplicatorConfig::new(number)
+        };
+        let damaged = pod.replicator_disk.is_damaged();
         match Replicator::open(config, &mut pod.replicator_disk.content, &mut random) {
             Ok(replicator) => {
                 pod.replicator_life += 1;
@@ -183,7 +211,7 @@ impl Cluster {
         }
         pod.node_disk.abandon(power_fails, &mut self.random);
         self.close_stream(number);
-        for other in (1..=self.options.nodes).filter(|&other| other != number) {
+        for other in self.numbers().filter(|&other| other != number) {
             self.break_link(number, other);
         }
     }
@@ -196,6 +224,7 @@ impl Cluster {
             return;
         }
         pod.replicator_disk.abandon(power_fails, &mut self.random);
+        self.execution_breaks_off(number);
         self.close_stream(number);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raftlog_raft::ids::NodeNumber;
+use raftlog_raft::ids::{NodeNumber, OperationIndex};
 use raftlog_replicator::core::{
     Effect, Event, FetchId, Operation, Position, Progress as ReplicatorProgress, ReadIndexId, Refusal,
     Snapshot, StartAction as ReplicatorStart, StreamId,
@@ -10,6 +10,8 @@ use raftlog_replicator::core::{
 use raftlog_server::node::{
     FromReplicator, Place, Progress, SnapshotChunk, StartAction, StateSnapshot, ToReplicator,
 };
+
+use rand::RngExt;
 
 use super::processes::Process;
 use super::{Cluster, violation};
@@ -28,7 +30,7 @@ impl Cluster {
         match happening {
             Happening::Disk => self.replicator_disk_done(number),
             Happening::Said => self.node_said(number),
-            Happening::Executed(through) => replicator.handle(Event::Executed { through: *through }),
+            Happening::Executed(through) => self.execution_done(number, *through),
             Happening::Wake => replicator.handle(Event::Wake),
             Happening::Read(id) => replicator.handle(Event::ReadIndex { id: ReadIndexId(*id) }),
             _ => {}
@@ -91,7 +93,7 @@ impl Cluster {
             Effect::AskReadIndex(stream, id) => {
                 self.say_to_node(number, stream, FromReplicator::ReadIndex { id: id.0 });
             }
-            Effect::Execute(operations) => self.execute(number, &operations),
+            Effect::Execute(operations) => self.execute(number, operations),
             Effect::WakeIn(span) => {
                 let target = Target::Replicator(number, Some(self.pods[&number].replicator_life));
                 self.agenda.add(self.now + span, target, Happening::Wake);
@@ -121,12 +123,39 @@ impl Cluster {
         }
     }
 
-    /// The executor does everything at once, as the world sees it, and reports it when it is done with all.
-    fn execute(&mut self, number: NodeNumber, operations: &[Operation]) {
-        let life = self.pods[&number].replicator_life;
+    /// The executor takes its time, and reports when it is done with all.
+    fn execute(&mut self, number: NodeNumber, operations: Vec<Operation>) {
         let Some(last) = operations.last().map(|operation| operation.index) else {
             return;
         };
+        let is_slow = self.now < self.pods[&number].executor_slow_until;
+        let at = self.soon(Duration::from_millis(if is_slow { 3_000 } else { 5 }));
+        let pod = self.pod(number);
+        pod.executing.extend(operations);
+        let target = Target::Replicator(number, Some(pod.replicator_life));
+        self.agenda.add(at, target, Happening::Executed(last));
+    }
+
+    fn execution_done(&mut self, number: NodeNumber, through: OperationIndex) {
+        let executing = &self.pods[&number].executing;
+        let done = executing.partition_point(|operation| operation.index <= through);
+        self.executes(number, done);
+        if let Some(replicator) = &mut self.pod(number).replicator {
+            replicator.handle(Event::Executed { through });
+        }
+    }
+
+    /// Of what the executor has under way some is done when its replicator dies, and nobody hears of it.
+    pub(super) fn execution_breaks_off(&mut self, number: NodeNumber) {
+        let under_way = self.pods[&number].executing.len();
+        let done = self.random.random_range(0..=under_way);
+        self.executes(number, done);
+        self.pod(number).executing.clear();
+    }
+
+    fn executes(&mut self, number: NodeNumber, count: usize) {
+        let life = self.pods[&number].replicator_life;
+        let operations: Vec<Operation> = self.pod(number).executing.drain(..count).collect();
         for operation in operations {
             let again = operation.index <= self.invariants.executed_through(number);
             self.count(if again {
@@ -139,13 +168,6 @@ impl Cluster {
                 .executed(number, life, operation.index, &operation.data);
             self.judge(verdict);
         }
-        let is_slow = self.now < self.pods[&number].executor_slow_until;
-        let at = self.soon(Duration::from_millis(if is_slow { 3_000 } else { 5 }));
-        self.agenda.add(
-            at,
-            Target::Replicator(number, Some(life)),
-            Happening::Executed(last),
-        );
     }
 
     /// What the read has to see is committed there: the client reads the last of it.
@@ -173,7 +195,7 @@ impl Cluster {
     fn replicator_stops(&mut self, number: NodeNumber, why: &str) {
         self.tell(|| format!("replicator {number} stops: {why}"));
         let disk = &self.pods[&number].replicator_disk;
-        if disk.has_failed || disk.is_damaged {
+        if disk.has_failed || disk.is_damaged() {
             self.count(Seen::ReplicatorStopped);
             self.kill_replicator(number, false);
             self.start_one_soon(number, Process::Replicator, Duration::from_secs(5));

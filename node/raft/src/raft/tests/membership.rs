@@ -291,6 +291,23 @@ fn what_would_lose_quorum_is_refused_unless_forced() {
     assert!(cluster.answers[&1].is_ok(), "one voter is a quorum of one");
 }
 
+/// The leader stepped down for want of a majority, and there was no way back: the new voter had not been told that it is one,
+/// and only a leader would have told it.
+#[test]
+fn nobody_is_forced_to_be_a_voter_that_a_majority_needs_and_has_never_answered() {
+    let mut cluster = Cluster::new(1);
+    let leader = cluster.elect();
+    cluster.change(leader, 1, &[AddLearner(listed(2))]);
+    let version = cluster.members[&leader].configuration().version;
+    cluster.change_from(leader, 2, version, &[Promote(id(2))], true);
+    let refusal = ChangeRefusal::WouldLoseQuorum {
+        responsive: 1,
+        voters: 2,
+    };
+    assert_eq!(cluster.changed[&2], Err(refusal));
+    assert_eq!(cluster.roster(leader), format!("voters {leader} and learners 2"));
+}
+
 #[test]
 fn s6_a_leader_that_removes_itself_leads_until_the_end_and_hands_over() {
     for change in [Remove, Demote] {

@@ -51,6 +51,8 @@ fn config(node: u32, voter: bool) -> NodeConfig {
             every_bytes: None,
         },
         lease_reads: true,
+        bounds: Bounds::default(),
+        planted: Planted::default(),
     }
 }
 
