@@ -303,6 +303,8 @@ impl Feed {
                 }
             }
             Ok(Some(action)) => {
+                // Read to compare places: it need not be what comes next.
+                self.read.clear();
                 let commit = view.committed();
                 self.state = match (action, view.snapshot) {
                     (StartAction::Restore(_), Some((at, contents))) => State::Restoring(Restoring {
@@ -665,6 +667,43 @@ mod tests {
             });
             assert_eq!(steps.first(), Some(&start), "{name}");
         }
+    }
+
+    /// What was read back to compare places was once taken for the beginning of what to feed, where the first place that was
+    /// compared is the operation with which feeding begins.
+    #[test]
+    fn what_was_read_to_compare_is_not_fed() {
+        let whole = log(5);
+        let mut settled = Log::new(Fold::default(), 1);
+        for index in 1..=whole.last().index {
+            settled.push(whole.entry(index).unwrap().clone());
+        }
+        settled.settle(settled.last().index);
+        settled.evict(settled.last().index);
+        let other = Place {
+            running_hash: 7,
+            ..place(&whole, 4)
+        };
+        let (mut feed, mut steps) = started(position(other, place(&whole, 3)), &settled, 5);
+        let mut fed = Vec::new();
+        while let Some(step) = steps.pop() {
+            match step {
+                Step::Read(first, last, _) => {
+                    assert!(steps.is_empty());
+                    feed.entries_read(whole.entries(first, last, 1 << 20).unwrap());
+                    steps = feed.poll(view(&settled, 5));
+                    steps.reverse();
+                }
+                Step::Say(ToReplicator::Feed { operations, .. }) => {
+                    fed.extend(operations.iter().map(|operation| operation.index));
+                }
+                Step::Say(ToReplicator::Start { action, .. }) => {
+                    assert_eq!(action, StartAction::CutTo(3));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(fed, [4, 5]);
     }
 
     #[test]
