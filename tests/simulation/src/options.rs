@@ -137,6 +137,11 @@ impl Options {
             faults: BTreeMap::new(),
             planted: Planted::default(),
         };
+        if options.bounds.append_bytes_max == 1 {
+            // Entries that overtake each other, which on a real connection they do not, are sent again and again: with
+            // many of them under way nothing else would happen any more.
+            options.bounds.in_flight_bytes_max = 1_000;
+        }
         // Time in the network has to leave some for elections.
         options.delay_max = options.delay_max.min(options.election_timeout / 10);
         if options.operation_bytes_max > 1_000 {
