@@ -465,11 +465,16 @@ impl Invariants {
         self.executions.get(&node).map_or(0, |seen| seen.last)
     }
 
-    /// A lease ends before anybody else can be elected (thesis 6.4.1): `holders` lead under one while another member becomes
-    /// leader.
-    pub fn elected_beside_leases(elected: NodeNumber, holders: &[NodeNumber]) -> Verdict {
-        demand(holders.is_empty(), "leases end before elections", || {
-            format!("node {elected} becomes leader while {holders:?} may read under their leases")
+    /// A lease ends before anybody can be elected to a later term (thesis 6.4.1): `holders` lead their terms under one while
+    /// another member becomes leader. One whose votes come late may still find that it was elected to an earlier term:
+    /// whoever voted for the lease's would take nothing from it.
+    pub fn elected_beside_leases(elected: (NodeNumber, Term), holders: &[(NodeNumber, Term)]) -> Verdict {
+        let (node, term) = elected;
+        let misled: Vec<_> = holders.iter().filter(|(_, led)| *led < term).collect();
+        demand(misled.is_empty(), "leases end before elections", || {
+            format!(
+                "node {node} becomes leader of term {term} while leases are held: (node, term) {misled:?}"
+            )
         })
     }
 
@@ -789,8 +794,9 @@ mod tests {
 
     #[test]
     fn a_leader_beside_a_lease() {
-        Invariants::elected_beside_leases(1, &[]).unwrap();
-        let bad = Invariants::elected_beside_leases(1, &[2]);
+        Invariants::elected_beside_leases((1, 5), &[]).unwrap();
+        Invariants::elected_beside_leases((1, 5), &[(2, 6)]).unwrap();
+        let bad = Invariants::elected_beside_leases((1, 5), &[(2, 6), (3, 4)]);
         assert_eq!(found(bad), "leases end before elections");
     }
 

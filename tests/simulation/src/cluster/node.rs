@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftlog_raft::Raft;
 use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use raftlog_raft::message::{Body, Message};
@@ -416,15 +417,17 @@ impl Cluster {
     }
 
     fn judge_leases(&mut self, elected: NodeNumber) {
-        let holds = |&number: &NodeNumber| {
-            let raft = self.pods[&number]
-                .node
-                .as_ref()
-                .and_then(|process| process.node.raft());
-            number != elected && raft.is_some_and(|raft| raft.has_lease(self.shown(number)))
+        let raft = |number| self.pods[&number].node.as_ref()?.node.raft();
+        let Some(term) = raft(elected).map(Raft::term) else {
+            return;
         };
-        let holders: Vec<NodeNumber> = self.numbers().filter(holds).collect();
-        self.judge(Invariants::elected_beside_leases(elected, &holders));
+        let lease = |number| {
+            let raft = raft(number).filter(|raft| raft.has_lease(self.shown(number)))?;
+            Some((number, raft.term()))
+        };
+        let others = self.numbers().filter(|&number| number != elected);
+        let holders: Vec<_> = others.filter_map(lease).collect();
+        self.judge(Invariants::elected_beside_leases((elected, term), &holders));
     }
 
     /// There is one cluster.
