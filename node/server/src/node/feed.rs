@@ -685,7 +685,7 @@ mod tests {
             ..place(&whole, 4)
         };
         let (mut feed, mut steps) = started(position(other, place(&whole, 3)), &settled, 5);
-        let mut fed = Vec::new();
+        let mut indexes = Vec::new();
         while let Some(step) = steps.pop() {
             match step {
                 Step::Read(first, last, _) => {
@@ -695,7 +695,7 @@ mod tests {
                     steps.reverse();
                 }
                 Step::Say(ToReplicator::Feed { operations, .. }) => {
-                    fed.extend(operations.iter().map(|operation| operation.index));
+                    indexes.extend(operations.iter().map(|operation| operation.index));
                 }
                 Step::Say(ToReplicator::Start { action, .. }) => {
                     assert_eq!(action, StartAction::CutTo(3));
@@ -703,7 +703,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(fed, [4, 5]);
+        assert_eq!(indexes, [4, 5]);
     }
 
     #[test]
