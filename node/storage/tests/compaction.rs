@@ -5,20 +5,21 @@
 //!
 //! `STORAGE_SEED=<seed> cargo test -p raftlog-storage --test compaction` replays one run; `STORAGE_RUNS=<n>` makes it that many.
 
+mod dying;
 mod numbered;
+mod seeded;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raftlog_storage::simulated::MemoryDisk;
-use raftlog_storage::{
-    Append, Disk, DiskError, DiskErrorKind, FileName, Op, OpId, Outcome, Recovery, Ticket, Visit, Wal,
-    WalEvent, WalOptions,
-};
+use raftlog_storage::{Append, Disk, FileName, Op, OpId, Recovery, Ticket, Visit, Wal, WalEvent, WalOptions};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use dying::Dying;
 use numbered::Numbered;
+use seeded::{Replay, seeds};
 
 const ROOMY: u64 = 1 << 30;
 const START: FileName = FileName::named("log-start");
@@ -84,29 +85,6 @@ fn open(disk: &mut dyn Disk) -> Result<Opened, String> {
         (first, recovery.last_index, recovery.compacted_through)
     );
     Ok(Opened { wal, recovery, sum })
-}
-
-/// A disk whose process dies at a given operation that changes something.
-struct Dying<'a> {
-    disk: &'a mut MemoryDisk,
-    changes_left: usize,
-    died_at: Option<Op>,
-}
-
-impl Disk for Dying<'_> {
-    fn execute(&mut self, op: &Op) -> Result<Outcome, DiskError> {
-        if !matches!(op, Op::Read { .. } | Op::List | Op::Volume) {
-            if self.changes_left == 0 {
-                self.died_at = Some(op.clone());
-                return Err(DiskError {
-                    kind: DiskErrorKind::Failed,
-                    message: "the process died".to_owned(),
-                });
-            }
-            self.changes_left -= 1;
-        }
-        self.disk.execute(op)
-    }
 }
 
 fn die_opening(disk: &mut MemoryDisk, random: &mut ChaCha8Rng) {
@@ -418,32 +396,6 @@ impl Run {
         self.persisted = kept;
         self.durable_through = through;
         self.calls.retain(|call| call.through <= through);
-    }
-}
-
-/// Says how to run a failing seed again.
-struct Replay(u64);
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "replay: STORAGE_SEED={} cargo test -p raftlog-storage --test compaction",
-                self.0
-            );
-        }
-    }
-}
-
-fn seeds(runs: u64) -> std::ops::Range<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    match number("STORAGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("STORAGE_RUNS").unwrap_or(runs),
     }
 }
 

@@ -5,20 +5,24 @@
 //!
 //! `STORAGE_SEED=<seed> cargo test -p raftlog-storage --test crash` replays one run; `STORAGE_RUNS=<n>` makes it that many.
 
+mod dying;
 mod numbered;
+mod seeded;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{
-    Append, BATCH_BYTES_MAX, Disk, DiskError, DiskErrorKind, Op, OpId, Outcome, Recovery, Ticket, Visit, Wal,
-    WalEvent, WalOptions,
+    Append, BATCH_BYTES_MAX, Disk, DiskErrorKind, Op, OpId, Recovery, Ticket, Visit, Wal, WalEvent,
+    WalOptions,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use dying::Dying;
 use numbered::Numbered;
+use seeded::{Replay, seeds};
 
 const OWNER: u64 = 0xabcd;
 const ROOMY: u64 = 1 << 30;
@@ -96,29 +100,6 @@ fn options() -> WalOptions {
         fill_ahead_bytes: 64 << 10,
         index_stride_bytes: 8 << 10,
         ..WalOptions::new(OWNER)
-    }
-}
-
-/// A disk whose process dies in the middle of opening: at a given operation that changes something.
-struct Dying<'a> {
-    disk: &'a mut MemoryDisk,
-    changes_left: usize,
-    died_at: Option<Op>,
-}
-
-impl Disk for Dying<'_> {
-    fn execute(&mut self, op: &Op) -> Result<Outcome, DiskError> {
-        if !matches!(op, Op::Read { .. } | Op::List | Op::Volume) {
-            if self.changes_left == 0 {
-                self.died_at = Some(op.clone());
-                return Err(DiskError {
-                    kind: DiskErrorKind::Failed,
-                    message: "the process died".to_owned(),
-                });
-            }
-            self.changes_left -= 1;
-        }
-        self.disk.execute(op)
     }
 }
 
@@ -397,32 +378,6 @@ impl Run {
         });
         let first = records.first_key_value().map_or(0, |(index, _)| *index);
         assert_eq!((recovery.first_index, recovery.last_index), (first, last));
-    }
-}
-
-/// Says how to run a failing seed again.
-struct Replay(u64);
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "replay: STORAGE_SEED={} cargo test -p raftlog-storage --test crash",
-                self.0
-            );
-        }
-    }
-}
-
-fn seeds(runs: u64) -> std::ops::Range<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    match number("STORAGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("STORAGE_RUNS").unwrap_or(runs),
     }
 }
 

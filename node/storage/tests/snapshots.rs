@@ -5,6 +5,9 @@
 //!
 //! `STORAGE_SEED=<seed> cargo test -p raftlog-storage --test snapshots` replays one run; `STORAGE_RUNS=<n>` makes it that many.
 
+mod dying;
+mod seeded;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -13,38 +16,18 @@ use raftlog_storage::snapshots::{
     CHUNK_BYTES, DATA_BYTES_MAX, Damage, METADATA_BYTES_MAX, Manifest, PENDING_BYTES_MAX, READS_MAX, Refused,
     SNAPSHOTS_MAX, SnapshotEvent, Snapshots, Whole,
 };
-use raftlog_storage::{Disk, DiskError, DiskErrorKind, FileDisk, FileName, Op, OpId, Outcome};
+use raftlog_storage::{Disk, DiskErrorKind, FileDisk, FileName, Op, OpId};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use dying::Dying;
+use seeded::{Replay, seeds};
 
 const ROOMY: u64 = 1 << 30;
 const INCOMING: FileName = FileName::named("snapshot-incoming");
 
 fn open(disk: &mut dyn Disk) -> Result<(Snapshots, Vec<Damage>), String> {
     Snapshots::open(disk).map_err(|error| error.to_string())
-}
-
-/// A disk whose process dies at a given operation that changes something.
-struct Dying<'a> {
-    disk: &'a mut MemoryDisk,
-    changes_left: usize,
-    died_at: Option<Op>,
-}
-
-impl Disk for Dying<'_> {
-    fn execute(&mut self, op: &Op) -> Result<Outcome, DiskError> {
-        if !matches!(op, Op::Read { .. } | Op::List | Op::Volume) {
-            if self.changes_left == 0 {
-                self.died_at = Some(op.clone());
-                return Err(DiskError {
-                    kind: DiskErrorKind::Failed,
-                    message: "the process died".to_owned(),
-                });
-            }
-            self.changes_left -= 1;
-        }
-        self.disk.execute(op)
-    }
 }
 
 fn die_opening(disk: &mut MemoryDisk, random: &mut ChaCha8Rng) {
@@ -385,32 +368,6 @@ impl Run {
         self.synced = at.unwrap_or(0);
         self.finished = false;
         self.incoming = Some(Made { announced, ..made });
-    }
-}
-
-/// Says how to run a failing seed again.
-struct Replay(u64);
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "replay: STORAGE_SEED={} cargo test -p raftlog-storage --test snapshots",
-                self.0
-            );
-        }
-    }
-}
-
-fn seeds(runs: u64) -> std::ops::Range<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    match number("STORAGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("STORAGE_RUNS").unwrap_or(runs),
     }
 }
 
