@@ -27,6 +27,23 @@ struct Alone {
 }
 
 impl Alone {
+    /// The voters of a cluster of three, of which this is the first.
+    fn one_of_three(&self) -> Vec<Member> {
+        (1..=3)
+            .map(|node| Member {
+                id: if node == 1 {
+                    self.node.member_id()
+                } else {
+                    MemberId::new(u64::from(node)).unwrap()
+                },
+                node,
+                peer_address: format!("node{node}:5001"),
+                client_address: format!("node{node}:5001"),
+                voter: true,
+            })
+            .collect()
+    }
+
     fn start(disk: MemoryDisk) -> Self {
         Self::start_with(disk, BTreeMap::from([(1, "node1:5001".to_owned())]))
     }
@@ -155,19 +172,7 @@ fn an_identity_that_finds_no_room_at_formation_is_stored_later() {
 #[test]
 fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
     let mut alone = Alone::start_with(MemoryDisk::new(1 << 30), BTreeMap::new());
-    let members: Vec<Member> = (1..=3)
-        .map(|node| Member {
-            id: if node == 1 {
-                alone.node.member_id()
-            } else {
-                MemberId::new(u64::from(node)).unwrap()
-            },
-            node,
-            peer_address: format!("node{node}:5001"),
-            client_address: format!("node{node}:5001"),
-            voter: true,
-        })
-        .collect();
+    let members = alone.one_of_three();
     let (to, from) = (alone.node.member_id(), members[1].id);
     let entry = Fold::new(Configuration::new(0, members.clone())).next_entry(1, 1, Payload::Noop);
     let append = || AppendEntries {

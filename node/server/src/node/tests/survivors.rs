@@ -17,19 +17,7 @@ struct OneOfThree {
 impl OneOfThree {
     fn formed() -> Self {
         let mut alone = Alone::start_with(MemoryDisk::new(1 << 30), BTreeMap::new());
-        let members: Vec<Member> = (1..=3)
-            .map(|node| Member {
-                id: if node == 1 {
-                    alone.node.member_id()
-                } else {
-                    MemberId::new(u64::from(node)).unwrap()
-                },
-                node,
-                peer_address: format!("node{node}:5001"),
-                client_address: format!("node{node}:5001"),
-                voter: true,
-            })
-            .collect();
+        let members = alone.one_of_three();
         let (leader, fold) = (members[1].id, Fold::new(Configuration::new(0, members.clone())));
         let bootstrap = Input::Bootstrap {
             id: 1,
