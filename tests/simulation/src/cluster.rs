@@ -248,7 +248,8 @@ impl Cluster {
                 self.everybody_wishes();
             }
             Happening::MendLeader(cut) if cut == self.leader_cut => self.leader_is_back(),
-            Happening::Mend(directions) => self.network.mend(&directions),
+            // What had been cut by then is whole already; what is cut now stays so.
+            Happening::Mend(directions) if !self.has_healed() => self.network.mend(&directions),
             Happening::Heal => self.heal(),
             _ => {}
         }

@@ -141,6 +141,8 @@ impl Options {
             // Entries that overtake each other, which on a real connection they do not, are sent again and again: with
             // many of them under way nothing else would happen any more.
             options.bounds.in_flight_bytes_max = 1_000;
+            // Read back one by one from a slow disk, a few thousand entries take minutes.
+            options.disk_max = options.disk_max.min(Duration::from_millis(5));
         }
         // Time in the network has to leave some for elections.
         options.delay_max = options.delay_max.min(options.election_timeout / 10);
