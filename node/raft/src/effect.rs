@@ -8,7 +8,7 @@ use crate::entry::{Entry, HardState, Operation};
 use crate::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use crate::membership::Configuration;
 use crate::membership::change::ChangeRefusal;
-use crate::message::Message;
+use crate::message::{Comparison, Message};
 
 /// Numbers a request of the embedding program; answers carry it back.
 pub type RequestId = u64;
@@ -114,6 +114,13 @@ pub enum Effect {
         last: LogIndex,
         /// about so many bytes.
         bytes_max: usize,
+    },
+    /// Read the entry of that position back; then report its running hash by [`crate::Raft::hash_read`].
+    ReadHash {
+        /// Who compares.
+        member: MemberId,
+        /// What it has there.
+        theirs: Comparison,
     },
     /// That follower lacks entries that are in a snapshot only: send it the newest one, unless that is under way. Comes again
     /// after every heartbeat until the follower has what it lacks.

@@ -391,6 +391,33 @@ impl Log {
     }
 }
 
+/// Damage, for tests.
+#[cfg(test)]
+impl Log {
+    /// A bit flips in what the log is believed to add up to.
+    pub(crate) fn flip_hash(&mut self) {
+        self.fold.running_hash ^= 1 << 17;
+    }
+
+    /// A bit flips in the last entry's operation.
+    pub(crate) fn flip_data(&mut self) {
+        use crate::entry::Payload;
+        let entry = self.recent.back_mut().expect("there is one");
+        let Payload::Operation(operation) = &mut entry.payload else {
+            panic!("the last entry is no operation");
+        };
+        let mut data = operation.data.to_vec();
+        data[0] ^= 1;
+        operation.data = data.into();
+    }
+
+    /// All that is settled is on disk only.
+    pub(crate) fn forget_recent(&mut self) {
+        self.recent_bytes_max = 0;
+        self.evict(self.settled);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -36,6 +36,19 @@ pub enum Body {
     AppendEntriesResponse(AppendEntriesResponse),
     /// Leadership transfer (thesis 3.10): campaign at once.
     TimeoutNow,
+    /// The sender doubts, as somebody's running hash is not its own: what is the receiver's?
+    Compare(Comparison),
+    /// The answer to [`Body::Compare`], of who holds the same entry.
+    Compared(Comparison),
+}
+
+/// What a member's log adds up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comparison {
+    /// Up to and with the entry there, which it holds.
+    pub position: LogPosition,
+    /// [`crate::fold::running_hash`] there.
+    pub running_hash: u64,
 }
 
 /// A candidate's request.
@@ -63,6 +76,8 @@ pub struct LogPosition {
 pub struct AppendEntries {
     /// What comes right before `entries`.
     pub previous: LogPosition,
+    /// The leader's running hash there, where its memory tells it.
+    pub previous_hash: Option<u64>,
     /// Consecutive.
     pub entries: Vec<Entry>,
     /// The leader's commit index.

@@ -77,6 +77,8 @@ bugs! {
         "a membership change begins before the one before is complete",
     ConfigurationNotRewound "configuration-not-rewound"
         "a configuration stays in force when its entry is dropped from the log",
+    HashNotCompared "hash-not-compared"
+        "a follower takes in what continues another log than its own",
     FsyncSkipped "fsync-skipped"
         "a write to the log counts before it is synced",
     NoSyncAfterRecovery "no-sync-after-recovery"

@@ -1,5 +1,6 @@
 //! One member's consensus: messages, proposals, time and "persisted up to" go in, effects come out.
 
+mod doubt;
 mod election;
 mod follower;
 mod leader;
@@ -31,6 +32,7 @@ use crate::message::{Body, Full, Message};
 use crate::planted::Bug;
 use crate::time::Time;
 
+use doubt::Doubt;
 use election::Ballot;
 use follower::Following;
 use leader::Leading;
@@ -70,6 +72,10 @@ pub struct Raft {
     suspect: bool,
     /// Why a leader's entries were refused, until some are taken in again or nothing that is committed is missing.
     refused: Option<String>,
+    /// Whether this member or another is damaged, while that is being found out.
+    doubt: Option<Doubt>,
+    /// This member is.
+    damaged: Option<String>,
     /// Streams of submissions: the term in which each began, or `None` once one of its proposals was refused.
     streams: BTreeMap<StreamId, Option<Term>>,
     /// This member's own ReadIndex requests under way to the leader.
@@ -149,6 +155,8 @@ impl Raft {
             stalled_since: None,
             suspect: false,
             refused: None,
+            doubt: None,
+            damaged: None,
             streams: BTreeMap::new(),
             reads: BTreeMap::new(),
             read_counts: ReadCounts::default(),
@@ -334,6 +342,8 @@ impl Raft {
                 }
             }
             Body::TimeoutNow => self.told_to_take_over(now, from, term),
+            Body::Compare(theirs) => self.asked_to_compare(now, from, theirs),
+            Body::Compared(theirs) => self.compared(from, theirs),
         }
     }
 

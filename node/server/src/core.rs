@@ -75,6 +75,8 @@ pub(crate) struct Core {
     snapshot_responses: Responses<v1::InstallSnapshotResponse>,
     /// The unary call that waits for this node's vote; keyed by candidate and pre-vote.
     votes: BTreeMap<(MemberId, bool), oneshot::Sender<v1::RequestVoteResponse>>,
+    /// The unary call that waits for this node's running hash, by who compares.
+    comparisons: BTreeMap<MemberId, oneshot::Sender<v1::CompareHashResponse>>,
     replicator: Option<mpsc::Sender<ToReplicator>>,
     stop_reason: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Core {
             responses: Responses::default(),
             snapshot_responses: Responses::default(),
             votes: BTreeMap::new(),
+            comparisons: BTreeMap::new(),
             replicator: None,
             stop_reason: None,
         }
@@ -254,6 +257,11 @@ impl Core {
                 }
                 self.node.handle(now, Input::Message(message));
             }
+            Command::CompareHash { message, answer } => {
+                self.comparisons.retain(|_, waiting| !waiting.is_closed());
+                self.comparisons.insert(message.from, answer);
+                self.node.handle(now, Input::Message(message));
+            }
             Command::ListensForResponses { member, responses } => self.responses.listens(member, responses),
             Command::ListensForSnapshotResponses { member, responses } => {
                 self.snapshot_responses.listens(member, responses);
@@ -409,6 +417,15 @@ impl Core {
                 }
             }
             Body::AppendEntriesResponse(response) => self.respond(cluster, (from, to, term), response),
+            Body::Compare(own) => {
+                let request = wire::compare_hash_to_wire(cluster, (from, to), own);
+                self.tell_peer(to, Outgoing::CompareHash(request));
+            }
+            Body::Compared(own) => {
+                if let Some(answer) = self.comparisons.remove(&to) {
+                    let _ = answer.send(wire::compared_to_wire(cluster, (from, to), own));
+                }
+            }
         }
     }
 

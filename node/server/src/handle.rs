@@ -60,6 +60,10 @@ pub(crate) enum Command {
         message: Message,
         answer: oneshot::Sender<v1::RequestVoteResponse>,
     },
+    CompareHash {
+        message: Message,
+        answer: oneshot::Sender<v1::CompareHashResponse>,
+    },
     /// A leader's stream is open here; what is said to that member goes there.
     ListensForResponses {
         member: MemberId,

@@ -38,6 +38,7 @@ pub(crate) enum Outgoing {
     AppendEntries(v1::AppendEntriesRequest),
     RequestVote(v1::RequestVoteRequest),
     TimeoutNow(v1::TimeoutNowRequest),
+    CompareHash(v1::CompareHashRequest),
     InstallSnapshot(v1::InstallSnapshotRequest),
 }
 
@@ -229,6 +230,9 @@ impl Link {
                 Some(Outgoing::RequestVote(request)) if calls.len() < CALLS_MAX => {
                     calls.spawn(request_vote(client.clone(), request, self.patience));
                 }
+                Some(Outgoing::CompareHash(request)) if calls.len() < CALLS_MAX => {
+                    calls.spawn(compare_hash(client.clone(), request, self.patience));
+                }
                 Some(Outgoing::TimeoutNow(request)) if calls.len() < CALLS_MAX => {
                     calls.spawn(timeout_now(client.clone(), request, self.patience));
                 }
@@ -370,6 +374,27 @@ async fn timeout_now(
         Ok(Err(status)) => unanswered(&status),
         _ => Ok(Vec::new()),
     }
+}
+
+async fn compare_hash(
+    mut client: RaftClient<Channel>,
+    request: v1::CompareHashRequest,
+    patience: Duration,
+) -> Call {
+    let asked = request.header.unwrap_or_default();
+    let response = match tokio::time::timeout(patience, client.compare_hash(request)).await {
+        // Who does not hold that entry says nothing.
+        Err(_) => return Ok(Vec::new()),
+        Ok(Err(status)) => return unanswered(&status),
+        Ok(Ok(response)) => response.into_inner(),
+    };
+    let own = MemberId::new(asked.from_member);
+    let checked = own.and_then(|own| {
+        let from = header::check(response.header.as_ref(), ClusterId::new(asked.cluster_id), own).ok()?;
+        (from.get() == asked.to_member).then(|| wire::compared_from_wire(from, own, &response))
+    });
+    let compared = checked.ok_or("a hash of another member or cluster")?;
+    Ok(vec![Input::Message(compared.map_err(|error| error.to_string())?)])
 }
 
 /// A status that the other side gave is its answer; one without is a broken connection.

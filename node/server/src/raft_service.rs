@@ -238,4 +238,21 @@ impl Raft for RaftService {
         self.core.input(Input::Message(message)).await;
         Ok(Response::new(v1::TimeoutNowResponse {}))
     }
+
+    async fn compare_hash(
+        &self,
+        request: Request<v1::CompareHashRequest>,
+    ) -> Result<Response<v1::CompareHashResponse>, Status> {
+        let request = request.into_inner();
+        let (from, to) = self.check(request.header.as_ref())?;
+        let message =
+            wire::compare_hash_from_wire(from, to, &request).map_err(|error| self.malformed(error))?;
+        let (answer, compared) = oneshot::channel();
+        self.core.command(Command::CompareHash { message, answer }).await;
+        // Who does not hold that entry says nothing, and the caller's patience ends.
+        let compared = compared
+            .await
+            .map_err(|_| Status::aborted("a later request took this one's place"))?;
+        Ok(Response::new(compared))
+    }
 }

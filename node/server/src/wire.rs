@@ -13,6 +13,7 @@ pub(crate) use member::{
 };
 pub(crate) use raft::{
     append_entries_from_wire, append_entries_to_wire, append_response_from_wire, append_response_to_wire,
+    compare_hash_from_wire, compare_hash_to_wire, compared_from_wire, compared_to_wire,
     request_vote_from_wire, request_vote_to_wire, timeout_now_from_wire, timeout_now_to_wire, vote_from_wire,
     vote_to_wire,
 };

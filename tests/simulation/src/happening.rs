@@ -230,5 +230,8 @@ fn hash_body(body: &Body, trace: &mut impl Hasher) {
             (response.round, response.matched, response.received).hash(trace);
         }
         Body::TimeoutNow => {}
+        Body::Compare(comparison) | Body::Compared(comparison) => {
+            (comparison.position.index, comparison.running_hash).hash(trace);
+        }
     }
 }

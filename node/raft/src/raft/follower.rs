@@ -5,7 +5,7 @@ use crate::config::ELECTION_TIMEOUT_MAX;
 use crate::effect::Notice;
 use crate::entry::Entry;
 use crate::ids::{LogIndex, MemberId, Term};
-use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict};
+use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, LogPosition};
 use crate::planted::Bug;
 use crate::time::Time;
 
@@ -50,6 +50,7 @@ impl Raft {
         self.follow(now, from, &request);
         let AppendEntries {
             previous,
+            previous_hash,
             entries,
             commit,
             round,
@@ -73,8 +74,11 @@ impl Raft {
             );
             return;
         }
+        if let Err(why) = self.check_hash(previous, previous_hash) {
+            return self.refuse(now, from, previous.index, why);
+        }
         let brought_entries = !entries.is_empty();
-        let Some(verified) = self.take_in(from, previous.index, entries) else {
+        let Some(verified) = self.take_in(now, from, previous.index, entries) else {
             return;
         };
         if brought_entries || commit <= verified {
@@ -145,12 +149,19 @@ impl Raft {
 
     /// Appends what is new of the entries after `previous`; answers how far the logs are equal now, or `None` where the
     /// entries cannot be what a leader sent.
-    fn take_in(&mut self, from: MemberId, previous: LogIndex, entries: Vec<Entry>) -> Option<LogIndex> {
+    fn take_in(
+        &mut self,
+        now: Time,
+        from: MemberId,
+        previous: LogIndex,
+        entries: Vec<Entry>,
+    ) -> Option<LogIndex> {
         let mut verified = previous;
         for entry in entries {
-            let index = entry.log_index;
+            let (index, term) = (entry.log_index, entry.term);
             if let Err(why) = self.take_in_one(verified, entry) {
-                self.refuse(from, why);
+                let holds_it = self.log.term_at(index) == Some(term);
+                self.refuse(now, from, if holds_it { index } else { verified }, why);
                 return None;
             }
             verified = index;
@@ -158,8 +169,23 @@ impl Raft {
         Some(verified)
     }
 
-    /// The leader tries again and again: that is told once.
-    fn refuse(&mut self, from: MemberId, why: String) {
+    /// Where this member holds the entry that a leader speaks of, both have the same running hash there.
+    fn check_hash(&self, position: LogPosition, theirs: Option<u64>) -> Result<(), String> {
+        let LogPosition { index, term } = position;
+        let holds_it = self.log.term_at(index) == Some(term) && !self.has(Bug::HashNotCompared);
+        let own = self.log.running_hash_at(index).filter(|_| holds_it);
+        match own.zip(theirs) {
+            Some((own, theirs)) if own != theirs => Err(format!(
+                "entry {index} has running hash {theirs:016x} there and {own:016x} here"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The leader tries again and again: that is told once. Up to `index` this member holds what may differ: the others are asked
+    /// which of the two is damaged.
+    fn refuse(&mut self, now: Time, from: MemberId, index: LogIndex, why: String) {
+        self.doubt(now, index);
         if self.refused.as_ref() != Some(&why) {
             let (node, leader) = (self.me(), self.node_of(from));
             self.notice(Notice::EntriesRefused {
@@ -186,7 +212,7 @@ impl Raft {
         }
         let held = self.log.term_at(index);
         if held == Some(term) {
-            return Ok(());
+            return self.check_hash(LogPosition { index, term }, Some(entry.running_hash));
         }
         if index <= self.commit {
             return Err(format!("it would change the committed entry {index}"));
@@ -197,9 +223,12 @@ impl Raft {
         if held.is_some() {
             self.truncate(index);
         }
-        self.log
-            .append(entry.clone())
-            .map_err(|mismatch| mismatch.to_string())?;
+        if self.has(Bug::HashNotCompared) {
+            self.log.push(entry.clone());
+        } else {
+            let appended = self.log.append(entry.clone());
+            appended.map_err(|mismatch| mismatch.to_string())?;
+        }
         self.entries.push(entry);
         Ok(())
     }
@@ -210,6 +239,7 @@ impl Raft {
             .first()
             .map_or(self.log.last().index, |entry| entry.log_index - 1);
         self.log.truncate(from);
+        self.forget_doubt(from);
         self.durability.truncate(from);
         self.entries.retain(|entry| entry.log_index < from);
         if from <= on_disk_or_under_way {

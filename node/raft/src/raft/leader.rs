@@ -389,6 +389,7 @@ impl Raft {
         let wants_answer = !entries.is_empty() || ordered != Ordered::Nothing;
         let request = AppendEntries {
             previous,
+            previous_hash: self.log.running_hash_at(before),
             entries,
             commit,
             round: if wants_answer { round } else { 0 },

@@ -117,6 +117,7 @@ impl Raft {
         self.durability.is_in_snapshot(position.index);
         self.commit = position.index;
         self.refused = None;
+        self.doubt = None;
         // The state goes behind the new beginning of the log on disk.
         self.hard_state_changed = true;
     }

@@ -1,5 +1,6 @@
 //! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
+mod doubt;
 mod leases;
 mod membership;
 mod snapshot;
@@ -103,6 +104,8 @@ struct Cluster {
     snapshots_ordered: Vec<(u64, u64)>,
     notices: Vec<Notice>,
     sent: Vec<Message>,
+    /// Who found itself damaged, and what it said.
+    stopped: BTreeMap<u64, String>,
 }
 
 impl Cluster {
@@ -128,6 +131,7 @@ impl Cluster {
             snapshots_ordered: Vec::new(),
             notices: Vec::new(),
             sent: Vec::new(),
+            stopped: BTreeMap::new(),
         };
         for n in 1..=voters {
             let mut config = Config::new(id(n));
@@ -181,9 +185,15 @@ impl Cluster {
         self.members.get_mut(&n).unwrap()
     }
 
-    /// Carries out what a member wants done.
+    /// Carries out what a member wants done. One that is damaged ends.
     fn flush(&mut self, n: u64) {
         let now = self.now;
+        if let Some(why) = self.raft(n).damaged() {
+            let why = why.to_owned();
+            self.stopped.insert(n, why);
+            self.members.remove(&n);
+            return;
+        }
         for effect in self.raft(n).flush(now) {
             match effect {
                 Effect::Persist(persist) => {
@@ -216,6 +226,13 @@ impl Cluster {
                         .cloned()
                         .collect();
                     self.raft(n).entries_read(now, member, entries);
+                    self.flush(n);
+                }
+                Effect::ReadHash { member, theirs } => {
+                    let entries = &self.disks[&n].entries;
+                    let entry = entries.iter().find(|e| e.log_index == theirs.position.index);
+                    let own = entry.unwrap().running_hash;
+                    self.raft(n).hash_read(now, member, theirs, own);
                     self.flush(n);
                 }
                 Effect::SendSnapshot { member } => self.snapshots_ordered.push((n, member.get())),
@@ -260,7 +277,7 @@ impl Cluster {
             self.now = self.now.max(due);
             for n in self.members.keys().copied().collect::<Vec<_>>() {
                 let now = self.now;
-                if self.raft(n).deadline() <= now {
+                if self.members.get(&n).is_some_and(|raft| raft.deadline() <= now) {
                     self.raft(n).tick(now);
                     self.flush(n);
                 }
@@ -1081,6 +1098,7 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
             heartbeat: false,
             minimum_election_timeout: Duration::ZERO,
             read_answers: Vec::new(),
+            previous_hash: None,
         };
         let now = cluster.now;
         let message = Message {
@@ -1110,6 +1128,7 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
             heartbeat: true,
             minimum_election_timeout: Duration::ZERO,
             read_answers: Vec::new(),
+            previous_hash: None,
         };
         Message {
             from: id(leader),
@@ -1154,6 +1173,7 @@ fn what_a_leader_before_was_refused_for_does_not_concern_a_new_leader() {
         heartbeat: false,
         minimum_election_timeout: Duration::ZERO,
         read_answers: Vec::new(),
+        previous_hash: None,
     };
     for body in [Body::AppendEntries(request), Body::TimeoutNow] {
         assert_eq!(
@@ -1302,6 +1322,7 @@ fn no_stated_minimum_silences_a_voter_for_ever() {
         heartbeat: false,
         minimum_election_timeout: Duration::MAX,
         read_answers: Vec::new(),
+        previous_hash: None,
     };
     let message = Message {
         from: id(leader),

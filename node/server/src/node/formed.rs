@@ -10,6 +10,7 @@ use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
+use raftlog_raft::message::Comparison;
 use raftlog_raft::planted::Bug;
 use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
@@ -74,6 +75,8 @@ enum Reader {
     Member(MemberId),
     Feed,
     Taking,
+    /// Another member compares what it has with what is here.
+    Comparison(MemberId, Comparison),
 }
 
 /// What comes with a log.
@@ -252,6 +255,11 @@ impl Formed {
             Some((_, Reader::Member(member))) => self.raft.entries_read(now, member, entries),
             Some((_, Reader::Feed)) => self.feed.entries_read(entries),
             Some((_, Reader::Taking)) => self.taking.entries_read(&entries),
+            Some((_, Reader::Comparison(member, theirs))) => {
+                if let Some(entry) = entries.first() {
+                    self.raft.hash_read(now, member, theirs, entry.running_hash);
+                }
+            }
             None => {}
         }
     }
@@ -264,6 +272,9 @@ impl Formed {
         outputs: &mut Vec<Output>,
     ) -> Result<(), String> {
         loop {
+            if let Some(why) = self.raft.damaged() {
+                return Err(why.to_owned());
+            }
             let mut answered = false;
             for effect in self.raft.flush(now) {
                 answered |= self.carry_out(now, effect, store, outputs);
@@ -316,6 +327,10 @@ impl Formed {
                 bytes_max,
             } => {
                 return self.read(now, Reader::Member(member), first, last, bytes_max, store);
+            }
+            Effect::ReadHash { member, theirs } => {
+                let index = theirs.position.index;
+                return self.read(now, Reader::Comparison(member, theirs), index, index, 1, store);
             }
             Effect::SendSnapshot { member } => self.order_snapshot(member, store, outputs),
             Effect::Notice(notice) => outputs.push(Output::Notice(Notice::Consensus(notice))),

@@ -183,6 +183,7 @@ fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
         heartbeat: false,
         minimum_election_timeout: Duration::from_millis(1_500),
         read_answers: Vec::new(),
+        previous_hash: None,
     };
     let hear = |alone: &mut Alone| {
         let body = Body::AppendEntries(append());
@@ -266,6 +267,7 @@ impl Added {
             heartbeat: false,
             minimum_election_timeout: Duration::from_millis(1_500),
             read_answers: Vec::new(),
+            previous_hash: None,
         };
         let message = Message {
             from: others()[0].id,

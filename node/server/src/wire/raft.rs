@@ -5,7 +5,8 @@ use std::time::Duration;
 use raftlog_proto::v1;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::message::{
-    AppendEntries, AppendEntriesResponse, Body, Conflict, Full, LogPosition, Message, ReadAnswer, RequestVote,
+    AppendEntries, AppendEntriesResponse, Body, Comparison, Conflict, Full, LogPosition, Message, ReadAnswer,
+    RequestVote,
 };
 
 use super::Malformed;
@@ -113,6 +114,70 @@ pub(crate) fn timeout_now_from_wire(
     })
 }
 
+/// The request for a [`Body::Compare`].
+pub(crate) fn compare_hash_to_wire(
+    cluster: ClusterId,
+    (from, to): (MemberId, MemberId),
+    own: Comparison,
+) -> v1::CompareHashRequest {
+    v1::CompareHashRequest {
+        header: Some(header(cluster, from, to)),
+        log_index: own.position.index,
+        log_term: own.position.term,
+        running_hash: own.running_hash,
+    }
+}
+
+/// The message in a request. It is of no term: what a member holds of an entry is the same in all of them.
+pub(crate) fn compare_hash_from_wire(
+    from: MemberId,
+    to: MemberId,
+    request: &v1::CompareHashRequest,
+) -> Result<Message, Malformed> {
+    let theirs = Comparison {
+        position: position(request.log_index, request.log_term)?,
+        running_hash: request.running_hash,
+    };
+    Ok(Message {
+        from,
+        to,
+        term: 0,
+        body: Body::Compare(theirs),
+    })
+}
+
+/// The response for a [`Body::Compared`].
+pub(crate) fn compared_to_wire(
+    cluster: ClusterId,
+    (from, to): (MemberId, MemberId),
+    own: Comparison,
+) -> v1::CompareHashResponse {
+    v1::CompareHashResponse {
+        header: Some(header(cluster, from, to)),
+        log_index: own.position.index,
+        log_term: own.position.term,
+        running_hash: own.running_hash,
+    }
+}
+
+/// The message in a response.
+pub(crate) fn compared_from_wire(
+    from: MemberId,
+    to: MemberId,
+    response: &v1::CompareHashResponse,
+) -> Result<Message, Malformed> {
+    let theirs = Comparison {
+        position: position(response.log_index, response.log_term)?,
+        running_hash: response.running_hash,
+    };
+    Ok(Message {
+        from,
+        to,
+        term: 0,
+        body: Body::Compared(theirs),
+    })
+}
+
 /// The request for a [`Body::AppendEntries`].
 pub(crate) fn append_entries_to_wire(
     cluster: ClusterId,
@@ -137,6 +202,7 @@ pub(crate) fn append_entries_to_wire(
         heartbeat: append.heartbeat,
         minimum_election_timeout_micros: u64::try_from(micros).unwrap_or(u64::MAX),
         bootstrap: Vec::new(),
+        previous_running_hash: append.previous_hash,
     }
 }
 
@@ -171,6 +237,7 @@ pub(crate) fn append_entries_from_wire(
     });
     let body = AppendEntries {
         previous,
+        previous_hash: request.previous_running_hash,
         entries,
         commit: request.commit_log_index,
         round: request.round,
@@ -331,36 +398,40 @@ mod tests {
             any::<u64>(),
         );
         let answers = proptest::collection::vec((any::<u64>(), proptest::option::of(any::<u64>())), 0..4);
-        (entries, numbers, answers, any::<bool>()).prop_map(|(entries, numbers, answers, heartbeat)| {
-            let (index, term, commit, round, micros) = numbers;
-            let previous = LogPosition {
-                index,
-                term: if index == 0 { 0 } else { term },
-            };
-            let entries =
-                entries
-                    .into_iter()
-                    .zip(index + 1..)
-                    .map(|((payload, operation, hash), log_index)| Entry {
-                        log_index,
-                        term,
-                        operation_index: operation,
-                        running_hash: hash,
-                        payload,
-                    });
-            AppendEntries {
-                previous,
-                entries: entries.collect(),
-                commit,
-                round,
-                heartbeat,
-                minimum_election_timeout: Duration::from_micros(micros),
-                read_answers: answers
-                    .into_iter()
-                    .map(|(id, index)| ReadAnswer { id, index })
-                    .collect(),
-            }
-        })
+        let rest = (any::<bool>(), proptest::option::of(any::<u64>()));
+        (entries, numbers, answers, rest).prop_map(
+            |(entries, numbers, answers, (heartbeat, previous_hash))| {
+                let (index, term, commit, round, micros) = numbers;
+                let previous = LogPosition {
+                    index,
+                    term: if index == 0 { 0 } else { term },
+                };
+                let entries =
+                    entries
+                        .into_iter()
+                        .zip(index + 1..)
+                        .map(|((payload, operation, hash), log_index)| Entry {
+                            log_index,
+                            term,
+                            operation_index: operation,
+                            running_hash: hash,
+                            payload,
+                        });
+                AppendEntries {
+                    previous,
+                    previous_hash,
+                    entries: entries.collect(),
+                    commit,
+                    round,
+                    heartbeat,
+                    minimum_election_timeout: Duration::from_micros(micros),
+                    read_answers: answers
+                        .into_iter()
+                        .map(|(id, index)| ReadAnswer { id, index })
+                        .collect(),
+                }
+            },
+        )
     }
 
     proptest! {
@@ -418,6 +489,22 @@ mod tests {
                 body
             }
         );
+        let comparison = Comparison {
+            position: last,
+            running_hash: u64::MAX - 5,
+        };
+        let message = |body| Message {
+            from,
+            to,
+            term: 0,
+            body,
+        };
+        let wire = compare_hash_to_wire(cluster, (from, to), comparison);
+        let read = compare_hash_from_wire(from, to, &wire);
+        assert_eq!(read, Ok(message(Body::Compare(comparison))));
+        let wire = compared_to_wire(cluster, (from, to), comparison);
+        let read = compared_from_wire(from, to, &wire);
+        assert_eq!(read, Ok(message(Body::Compared(comparison))));
         for conflict in [
             None,
             Some(Conflict {

@@ -5,10 +5,9 @@ use processes::cluster::{Cluster, Options};
 use processes::wait::eventually;
 use raftlog_raft::fold::running_hash;
 use raftlog_replicator::core::Operation;
-use raftlog_storage::identity::Identity;
-use raftlog_storage::{Append, Disk, FileDisk, Visit, Wal, WalOptions};
-use std::fs;
 use std::path::Path;
+
+use crate::forged;
 
 const OPERATIONS: u64 = 40;
 const FORGED: u64 = 17;
@@ -18,51 +17,19 @@ const PLACES: usize = 17;
 /// Has one operation in the log of a stopped replicator say something else. Everything after it goes on from that, and all
 /// checksums are right: the replicator itself cannot see that anything is wrong.
 fn forge(folder: &Path, index: u64) {
-    let mut disk = FileDisk::open(folder).expect("nobody else holds the folder");
-    let identity = Identity::load(&mut disk)
-        .expect("the identity can be read")
-        .expect("there is one");
-    let options = WalOptions::new(identity.member.get());
-    let (mut operations, mut state) = (Vec::<Operation>::new(), Bytes::new());
-    let opened = Wal::open(&mut disk, options, &mut |visit| {
-        match visit {
-            Visit::Truncate(from) => operations.retain(|operation| operation.index < from),
-            Visit::Record(operation) => operations.push(operation),
-            Visit::State(last) => state = last,
+    forged::rewrite(folder, |operations: &mut Vec<Operation>, state| {
+        let mut hash = 0;
+        for operation in operations.iter_mut() {
+            if operation.index == index {
+                operation.data = "forged".into();
+            }
+            hash = running_hash(hash, operation.index, operation.term, &operation.data);
+            operation.running_hash = hash;
         }
-        Ok(())
+        let committed = state.slice(PLACES..).get_u64_le();
+        assert!(committed >= index, "it is committed there");
+        *state = with_hashes_of(operations, state);
     });
-    opened.expect("the log is sound");
-    let mut hash = 0;
-    for operation in &mut operations {
-        if operation.index == index {
-            operation.data = "forged".into();
-        }
-        hash = running_hash(hash, operation.index, operation.term, &operation.data);
-        operation.running_hash = hash;
-    }
-    for file in fs::read_dir(folder).expect("the folder can be listed") {
-        let file = file.expect("the folder can be listed");
-        if file.file_name().to_string_lossy().starts_with("log-") {
-            fs::remove_file(file.path()).expect("a segment can be removed");
-        }
-    }
-    let (mut wal, _) = Wal::open(&mut disk, options, &mut |_| Ok(())).expect("an empty log can be opened");
-    assert!(
-        state.slice(PLACES..).get_u64_le() >= index,
-        "it is committed there"
-    );
-    let state = Some(with_hashes_of(&operations, &state));
-    wal.append(Append {
-        truncate_from: None,
-        records: operations,
-        state,
-    });
-    while let Some((id, op)) = wal.next_op() {
-        let done = disk.execute(&op);
-        wal.complete(id, done).expect("the disk works");
-    }
-    assert!(!wal.is_pending());
 }
 
 /// The replicator's state ends with places, each an index, a term and a running hash.

@@ -381,6 +381,7 @@ fn entries_that_are_in_a_snapshot_are_passed_over() {
         heartbeat: false,
         minimum_election_timeout: Duration::from_millis(1_500),
         read_answers: Vec::new(),
+        previous_hash: None,
     };
     let message = Message {
         from: id(2),

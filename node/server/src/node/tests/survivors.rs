@@ -52,6 +52,7 @@ impl OneOfThree {
             heartbeat: false,
             minimum_election_timeout: Duration::from_millis(1_500),
             read_answers: Vec::new(),
+            previous_hash: None,
         };
         let message = Message {
             from: self.leader,
