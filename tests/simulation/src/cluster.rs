@@ -1,6 +1,7 @@
 //! A run: the cluster, its clients, what may go wrong, and the loop that lets it all happen.
 
 mod clients;
+mod forgery;
 mod members;
 mod nemesis;
 mod node;
@@ -259,6 +260,7 @@ impl Cluster {
         !self.core.is_empty()
             && self.are_clients_done()
             && self.core.iter().all(|&number| self.has_caught_up(number))
+            && self.goes_on_forged().is_none()
     }
 
     fn has_caught_up(&self, number: NodeNumber) -> bool {
@@ -304,10 +306,12 @@ impl Cluster {
             .collect();
         let clients: Vec<usize> = self.clients.iter().map(|client| client.under_way.len()).collect();
         format!(
-            "{:?} after the last fault {} operations are committed; behind: {}; clients wait for {clients:?}",
+            "{:?} after the last fault {} operations are committed; behind: {}; clients wait for {clients:?}; forged and not \
+             stopped: {:?}",
             self.liveness_limit(),
             self.invariants.operations(),
-            behind.join(", ")
+            behind.join(", "),
+            self.goes_on_forged()
         )
     }
 

@@ -44,6 +44,8 @@ pub enum Fault {
     Membership,
     /// The log of a node is gone, its identity is not. Only a minority is hit, ever.
     LogLoss,
+    /// The log of a node says something else than was written, and all checksums are right. Only a minority is hit, ever.
+    Forgery,
 }
 
 impl Fault {
@@ -69,6 +71,7 @@ impl Fault {
         Self::FreshLeader,
         Self::Membership,
         Self::LogLoss,
+        Self::Forgery,
     ];
 
     /// As options name it.
@@ -94,6 +97,7 @@ impl Fault {
             Self::FreshLeader => "fresh-leader",
             Self::Membership => "membership",
             Self::LogLoss => "log-loss",
+            Self::Forgery => "forgery",
         }
     }
 

@@ -94,6 +94,7 @@ impl Options {
         "fresh-leader",
         "membership",
         "log-loss",
+        "forgery",
         "lost",
         "duplicated",
         "late",

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use raftlog_raft::ids::MemberId;
+use raftlog_raft::ids::{LogIndex, MemberId};
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Operation, Replicator, StreamId};
 use raftlog_server::node::{FromReplicator, Node, ReadCounts, ToReplicator};
@@ -34,6 +34,10 @@ pub(crate) struct Pod {
     pub(crate) member: Option<MemberId>,
     /// Its node has belonged to the cluster, under this or an earlier identity.
     pub(crate) has_formed: bool,
+    /// With the next start of its node its log is another one.
+    pub(crate) is_to_be_forged: bool,
+    /// Its node's log was forged: up to this entry.
+    pub(crate) forged: Option<LogIndex>,
     /// It is not to be started again.
     pub(crate) is_given_up: bool,
 }
@@ -76,6 +80,8 @@ impl Pod {
             executor_slow_until: Time(0),
             member: None,
             has_formed: false,
+            is_to_be_forged: false,
+            forged: None,
             is_given_up: false,
         }
     }

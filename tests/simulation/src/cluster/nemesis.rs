@@ -72,6 +72,8 @@ impl Cluster {
                 self.count(Seen::WriteFailed);
                 self.a_disk(number).fail_next();
             }
+            // What its replicator lacks, it would get from a forged log; and that must not be mended by less than a majority.
+            Fault::Rot | Fault::Wipe if self.pods[&number].forged.is_some() => {}
             Fault::Rot => self.rot(number),
             Fault::Wipe => self.wipe(number),
             Fault::SlowExecutor => {
@@ -80,6 +82,7 @@ impl Cluster {
             }
             Fault::Transfer => self.transfer(number),
             Fault::LogLoss => self.lose_log(number),
+            Fault::Forgery => self.begin_forgery(number),
             Fault::Membership => self.change_membership(),
             // It comes about by elections.
             Fault::FreshLeader => {}
@@ -362,6 +365,7 @@ impl Cluster {
         let pod = self.pod(number);
         let member = pod.member;
         pod.node_disk.wipe();
+        pod.forged = None;
         self.lost.extend(member);
     }
 

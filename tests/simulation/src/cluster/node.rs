@@ -300,6 +300,7 @@ impl Cluster {
             } else {
                 Seen::VoteRefused
             }),
+            Body::Compared(_) => self.count(Seen::Compared),
             Body::AppendEntriesResponse(response) if response.conflict.is_some() => {
                 self.count(Seen::Conflicted);
             }
@@ -361,6 +362,9 @@ impl Cluster {
                 let target = Target::Node(number, Some(pod.node_life));
                 self.agenda.add(at, target, Happening::Said);
             }
+            ToReplicator::Close { .. } if self.pods[&number].forged.is_some() => {
+                return self.close_stream(number);
+            }
             ToReplicator::Close { why } => {
                 let what = format!("node {number} closes the stream to its replicator: {why}");
                 return self.judge(violation("node and replicator belong together", what));
@@ -409,7 +413,9 @@ impl Cluster {
                 self.count(Seen::MadeWayForDisk);
             }
             Notice::Consensus(ConsensusNotice::DiskStalled { .. }) => self.count(Seen::StallNoticed),
-            Notice::Consensus(ConsensusNotice::EntriesRefused { .. }) => {
+            Notice::Consensus(ConsensusNotice::EntriesRefused { .. })
+                if self.pods[&number].forged.is_none() =>
+            {
                 self.judge(violation("log matching", notice.to_string()));
             }
             _ => {}
@@ -446,9 +452,14 @@ impl Cluster {
         }
     }
 
-    /// A node ends itself only when a disk has failed it.
+    /// A node ends itself only when a disk has failed it, or its log differs from the others'.
     fn node_stops(&mut self, number: NodeNumber, why: &str) {
         self.tell(|| format!("node {number} stops: {why}"));
+        if self.pods[&number].forged.is_some() && why.contains("raftctl member replace") {
+            self.count(Seen::MinorityStopped);
+            self.kill_node(number, false);
+            return self.give_up_folder(number);
+        }
         let disk = &self.pods[&number].node_disk;
         if disk.has_failed || disk.is_damaged() {
             self.count(Seen::NodeStopped);

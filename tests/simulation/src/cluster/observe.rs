@@ -19,6 +19,9 @@ const UNDER_WAY_MAX: u64 = 64;
 impl Cluster {
     /// Looks at a node after something happened to it.
     pub(super) fn observe(&mut self, number: NodeNumber) {
+        if self.observe_forged(number) {
+            return;
+        }
         let Some(process) = self.pods.get(&number).and_then(|pod| pod.node.as_ref()) else {
             return;
         };

@@ -49,10 +49,12 @@ impl Cluster {
         if self.pods[&number].node.is_some() || self.pods[&number].is_given_up {
             return;
         }
+        self.forge(number);
         let config = self.node_config(number);
         let random = ChaCha8Rng::from_rng(&mut self.random);
         let pod = self.pod(number);
         let damage = pod.node_disk.damage;
+        let forged = pod.forged.is_some();
         match Node::open(config, &mut pod.node_disk.content, now, random) {
             Ok(node) => {
                 if node.was_removed() {
@@ -88,11 +90,14 @@ impl Cluster {
                     Damage::Evident => suspect,
                     Damage::LooksUnwritten => true,
                 };
-                self.node_came_back(number, is_aware);
+                if self.pods[&number].forged.is_none() {
+                    self.node_came_back(number, is_aware);
+                }
                 self.settle(number);
                 self.crash_again(number);
             }
-            Err(error) if damage > Damage::None => self.node_refused(number, &error.to_string()),
+            // A forged log may contradict a snapshot beside it.
+            Err(error) if damage > Damage::None || forged => self.node_refused(number, &error.to_string()),
             Err(error) => self.could_not_start(number, Process::Node, &error.to_string()),
         }
     }
@@ -148,10 +153,14 @@ impl Cluster {
         self.judge(verdict);
     }
 
-    /// A damaged folder: somebody replaces it by an empty one, or lets it be.
     fn node_refused(&mut self, number: NodeNumber, why: &str) {
         self.count(Seen::NodeRefused);
         self.tell(|| format!("node {number} refuses its folder: {why}"));
+        self.give_up_folder(number);
+    }
+
+    /// A damaged folder: somebody replaces it by an empty one, or lets it be.
+    pub(super) fn give_up_folder(&mut self, number: NodeNumber) {
         if self.random.random_bool(0.5) && !self.has_healed() {
             self.wipe_node(number);
             self.start_one_soon(number, Process::Node, Duration::from_secs(30));
