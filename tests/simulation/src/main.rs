@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use raftlog_raft::planted::Bug;
 use simulation::coverage::Seen;
 use simulation::invariants::Violation;
-use simulation::{Summary, Variation, run_seed, run_seeds};
+use simulation::{Options, Summary, Variation, run_seed, run_seeds};
 
 /// Simulates whole clusters under faults, and judges what they do.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ struct Flags {
     /// Run this one alone, and tell everything that happens.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Tell what the nodes say to each other, too.
+    #[arg(long, requires = "seed")]
+    messages: bool,
     /// Leave these faults out of the runs.
     #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
     without: Vec<String>,
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
     }
     match (variation(&flags), flags.seed) {
         (Ok(variation), Some(seed)) if flags.minimize => minimize(&variation, seed),
-        (Ok(variation), Some(seed)) => one(&variation, seed),
+        (Ok(variation), Some(seed)) => one(&variation, seed, flags.messages),
         (Ok(variation), None) => many(&flags, &variation),
         (Err(why), _) => {
             eprintln!("{why}");
@@ -101,8 +104,11 @@ fn minimize(variation: &Variation, seed: u64) -> ExitCode {
     )
 }
 
-fn one(variation: &Variation, seed: u64) -> ExitCode {
-    let options = variation.options(seed);
+fn one(variation: &Variation, seed: u64, tells_messages: bool) -> ExitCode {
+    let options = Options {
+        tells_messages,
+        ..variation.options(seed)
+    };
     println!("{options}");
     let result = run_seed(&options, true).map(|outcome| {
         print!("{}", outcome.coverage.table());

@@ -69,6 +69,8 @@ pub struct Options {
     pub faults: BTreeMap<Fault, Duration>,
     /// A bug that the simulator is to find.
     pub planted: Planted,
+    /// What nodes say to each other is part of what happens, for whoever reads it.
+    pub tells_messages: bool,
 }
 
 impl Options {
@@ -137,6 +139,7 @@ impl Options {
             replicator_bytes_max: bytes(one_of(&[16 << 20, 16 << 20, 2_000])),
             faults: BTreeMap::new(),
             planted: Planted::default(),
+            tells_messages: false,
         };
         if options.bounds.append_bytes_max == 1 {
             // Entries that overtake each other, which on a real connection they do not, are sent again and again: with
@@ -251,6 +254,7 @@ impl fmt::Display for Options {
             replicator_bytes_max,
             faults,
             planted: _,
+            tells_messages: _,
         } = self;
         write!(
             f,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use raftlog_proto::v1::operation_log_client::OperationLogClient;
@@ -50,6 +50,7 @@ impl Lines {
 /// One process; killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
+    reader: Option<JoinHandle<()>>,
     pub(crate) lines: Lines,
     pub(crate) clients: SocketAddr,
     pub(crate) http: SocketAddr,
@@ -90,9 +91,15 @@ impl Program {
         let lines = Lines::default();
         let (held_up, reads) = channel();
         let (stdout, seen) = (child.stdout.take().unwrap(), lines.clone());
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines() {
-                seen.push(line.unwrap());
+        let reader = thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            let mut line = String::new();
+            while stdout.read_line(&mut line).unwrap() > 0 {
+                // Of a last line that a kill cut short nothing is known.
+                if let Some(whole) = line.strip_suffix('\n') {
+                    seen.push(whole.to_owned());
+                }
+                line.clear();
                 // Fails once the sender is gone.
                 let _ = reads.recv();
             }
@@ -111,6 +118,7 @@ impl Program {
         (
             Self {
                 child,
+                reader: Some(reader),
                 lines,
                 clients,
                 http,
@@ -121,7 +129,7 @@ impl Program {
 
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.wait();
         self.lines.all()
     }
 
@@ -135,12 +143,16 @@ impl Program {
                 .unwrap()
                 .success()
         );
-        self.child.wait().unwrap()
+        self.wait()
     }
 
-    /// How it ends by itself.
+    /// How it ends by itself; all that it said is in [`Program::lines`] then.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let status = self.child.wait().unwrap();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 
     pub(crate) async fn operation_log(&self) -> OperationLogClient<Channel> {

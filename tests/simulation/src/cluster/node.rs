@@ -5,7 +5,7 @@ use std::time::Duration;
 use raftlog_raft::Raft;
 use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
-use raftlog_raft::message::{Body, Message};
+use raftlog_raft::message::{AppendEntries, Body, Message};
 use raftlog_raft::time::Time;
 use raftlog_server::node::{
     FromReplicator, Input, Notice, Output, PeerReport, Proposal, RequestId, StartAction, ToReplicator,
@@ -223,6 +223,16 @@ impl Cluster {
 
     fn send(&mut self, from: NodeNumber, message: &Message) {
         self.count_message(message);
+        if self.options.tells_messages {
+            let to = self.members.get(&message.to).copied().unwrap_or_default();
+            self.tell(|| {
+                format!(
+                    "{from} -> {to} in term {}: {}",
+                    message.term,
+                    brief(&message.body)
+                )
+            });
+        }
         self.send_on_link(from, message.to, |epoch, cluster| Happening::Message {
             from,
             epoch,
@@ -470,4 +480,17 @@ impl Cluster {
             self.judge(violation("nothing stops without a cause", what));
         }
     }
+}
+
+/// What a message says, but for what its entries hold.
+fn brief(body: &Body) -> String {
+    let Body::AppendEntries(request) = body else {
+        return format!("{body:?}");
+    };
+    let entries = request.entries.len();
+    let bare = AppendEntries {
+        entries: Vec::new(),
+        ..request.clone()
+    };
+    format!("{entries} entries with {bare:?}")
 }
