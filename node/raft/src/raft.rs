@@ -272,7 +272,7 @@ impl Raft {
                 .heartbeat_due
                 .min(self.quorum_deadline())
                 .min(self.disk_behind_deadline()),
-            _ if self.may_vote() => self.election_deadline,
+            _ if self.may_campaign() => self.election_deadline,
             _ => Time::NEVER,
         };
         let transfer = self
@@ -302,7 +302,7 @@ impl Raft {
                 }
             }
             _ => {
-                if now >= self.election_deadline && self.may_vote() {
+                if now >= self.election_deadline && self.may_campaign() {
                     self.campaign(now);
                 }
             }
@@ -510,8 +510,11 @@ impl Raft {
         self.configuration().is_voter(self.config.id)
     }
 
-    fn may_vote(&self) -> bool {
-        self.is_voter() && !self.suspect
+    /// A voter may, and a member that leaves until that is committed: it may be the only one that has the configuration
+    /// without it, and then nobody else can be elected (thesis 4.2.2).
+    fn may_campaign(&self) -> bool {
+        let is_needed = self.is_voter() || self.committed_configuration().is_voter(self.config.id);
+        is_needed && !self.suspect
     }
 
     fn leading(&self) -> Option<&Leading> {

@@ -135,7 +135,8 @@ impl Raft {
     /// The leader says: campaign now.
     pub(super) fn told_to_take_over(&mut self, now: Time, from: MemberId, term: Term) {
         let by_leader = term == self.term && self.leader == Some(from);
-        if by_leader && matches!(self.role, Role::Follower(_)) && self.may_vote() && !self.disk_stalled() {
+        if by_leader && matches!(self.role, Role::Follower(_)) && self.may_campaign() && !self.disk_stalled()
+        {
             self.elect(now, ElectedBy::Transfer);
         }
     }

@@ -102,13 +102,7 @@ fn s6_whoever_leads_next_leaves_a_committed_joint_configuration() {
     let leader = cluster.elect();
     cluster.add_learner(leader, 4);
     // All receive the joint configuration, and nobody what comes after it.
-    cluster.lost = |message| match &message.body {
-        Body::AppendEntries(request) => request.entries.iter().any(|entry| match &entry.payload {
-            Payload::Configuration(configuration) => !configuration.is_joint(),
-            _ => false,
-        }),
-        _ => false,
-    };
+    cluster.lost = carries_the_last_configuration;
     cluster.change(leader, 1, &[Promote(id(4))]);
     let joint = cluster.followers(leader)[0];
     assert!(cluster.members[&joint].configuration().is_joint());
@@ -340,6 +334,38 @@ fn s6_a_removed_leader_that_can_hand_over_to_nobody_steps_down() {
     cluster.run(Duration::from_millis(1_500));
     assert_eq!(cluster.leader(), None);
     assert_ne!(cluster.elect(), leader);
+}
+
+/// The leader that was to leave alone had the last configuration. It did not campaign for want of a vote in it, and voted for
+/// nobody who lacked it: the cluster never led again (seed 3221 of the simulator).
+#[test]
+fn t4_2_2_who_leaves_campaigns_until_that_is_committed() {
+    let mut cluster = Cluster::new(2);
+    let leader = cluster.elect();
+    let stays = cluster.followers(leader)[0];
+    cluster.lost = carries_the_last_configuration;
+    cluster.change(leader, 1, &[Remove(id(leader))]);
+    assert_eq!(cluster.roster(leader), format!("voters {stays}"));
+    assert!(cluster.members[&stays].configuration().is_joint());
+    cluster.cut_off.insert(leader);
+    cluster.run(4 * SECOND);
+    assert_eq!(cluster.leader(), None);
+    cluster.lost = |_| false;
+    cluster.cut_off.clear();
+    cluster.run(20 * SECOND);
+    assert_eq!(cluster.leader(), Some(stays));
+    let committed = cluster.members[&stays].committed_configuration();
+    assert_eq!(committed.member(id(leader)), None);
+}
+
+fn carries_the_last_configuration(message: &Message) -> bool {
+    match &message.body {
+        Body::AppendEntries(request) => request.entries.iter().any(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => !configuration.is_joint(),
+            _ => false,
+        }),
+        _ => false,
+    }
 }
 
 #[test]
