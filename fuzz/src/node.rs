@@ -96,6 +96,7 @@ fn config() -> NodeConfig {
         peer_address: address(MEMBER_ME),
         client_address: address(MEMBER_ME),
         initial_peers: BTreeMap::new(),
+        was_removed: false,
         election_timeout_min: Duration::from_millis(1_500),
         election_timeout_max: Duration::from_secs(3),
         heartbeat_interval: Duration::from_secs(1),

@@ -33,6 +33,17 @@ pub(crate) fn resume(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether data of a removed member are beside those in the folder.
+pub(crate) fn holds_removed(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && entry.file_name().to_string_lossy().starts_with(DONE) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn complete(folder: &Path, under_way: &Path) -> io::Result<PathBuf> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -77,6 +88,7 @@ mod tests {
                 fs::write(folder.join(name), name).unwrap();
             }
             fs::create_dir(folder.join("lost+found")).unwrap();
+            assert!(!holds_removed(folder).unwrap());
             if interrupted {
                 let under_way = folder.join("removing-00000000000000ab");
                 fs::create_dir(&under_way).unwrap();
@@ -86,6 +98,7 @@ mod tests {
                 resume(folder).unwrap();
                 assert_eq!(move_aside(folder, member).unwrap(), folder.join(aside));
             }
+            assert!(holds_removed(folder).unwrap());
             assert_eq!(names(folder), [LOCK_FILE, "lost+found", aside]);
             assert_eq!(names(&folder.join(aside)), ["identity", "log-1"]);
         }

@@ -132,6 +132,7 @@ pub(crate) mod tests {
             disks: crate::node::Disks::default(),
             kept: crate::node::Kept::default(),
             waiting_for: None,
+            was_removed: false,
             reads: ReadCounts::default(),
             memory_bytes: 0,
             disk_bytes: 0,

@@ -108,6 +108,7 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
             peer_address: config.peer_address.clone(),
             client_address: config.client_address.clone(),
             initial_peers: config.peers.clone(),
+            was_removed: false,
             election_timeout_min: config.election_timeout_min,
             election_timeout_max: config.election_timeout_max,
             heartbeat_interval: config.heartbeat_interval,
@@ -134,7 +135,13 @@ fn open_folder(folder: &Path, config: &NodeConfig) -> Result<(Node, FileDisk), S
     let lock = || FileDisk::open(folder).map_err(|error| error.to_string());
     let open_in = |mut disk: FileDisk| {
         let random = ChaCha8Rng::from_rng(&mut rand::rng());
-        let node = Node::open(config.clone(), &mut disk, clock::now(), random);
+        let was_removed = aside::holds_removed(folder)
+            .map_err(|error| format!("cannot list {}: {error}", folder.display()))?;
+        let config = NodeConfig {
+            was_removed,
+            ..config.clone()
+        };
+        let node = Node::open(config, &mut disk, clock::now(), random);
         node.map(|node| (node, disk)).map_err(|error| error.to_string())
     };
     let disk = lock()?;

@@ -38,6 +38,8 @@ pub(crate) struct Pod {
     pub(crate) is_to_be_forged: bool,
     /// Its node's log was forged: up to this entry.
     pub(crate) forged: Option<LogIndex>,
+    /// The member that its node was and that was removed from the cluster: its data lie beside.
+    pub(crate) removed: Option<MemberId>,
     /// It is not to be started again.
     pub(crate) is_given_up: bool,
 }
@@ -82,6 +84,7 @@ impl Pod {
             has_formed: false,
             is_to_be_forged: false,
             forged: None,
+            removed: None,
             is_given_up: false,
         }
     }

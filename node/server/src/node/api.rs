@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub client_address: String,
     /// Peer addresses of the initial voters, itself included; empty where the node waits to be bootstrapped or added.
     pub initial_peers: BTreeMap<NodeNumber, String>,
+    /// A member that had this data folder was removed from its cluster: this node forms no other one, whatever its peers say.
+    pub was_removed: bool,
     /// MIN of the election timeout: stickiness and leases.
     pub election_timeout_min: Duration,
     /// MAX of the election timeout: check-quorum, readiness, "the leader is gone".
@@ -172,6 +174,8 @@ pub enum PeerReport {
         /// The address it advertises to clients.
         client_address: String,
     },
+    /// It belongs to none, as it was removed from one: nobody forms another one with it.
+    WasRemoved,
     /// It belongs to one.
     Formed {
         /// Which.
@@ -603,6 +607,8 @@ pub struct Status {
     pub kept: Kept,
     /// Why the node can't take part in full, for people: who is missing at formation, what a repair waits for.
     pub waiting_for: Option<String>,
+    /// It belongs to no cluster, as it was removed from one, and forms no other one.
+    pub was_removed: bool,
     /// Reads that it has answered while it led.
     pub reads: ReadCounts,
     /// Bytes of the log's entries kept in memory.

@@ -23,6 +23,8 @@ pub(super) struct Formation {
     peers: BTreeMap<NodeNumber, String>,
     /// Without initial peers, somebody else forms the cluster.
     by_itself: bool,
+    /// What was removed from a cluster does not become another one with others that were.
+    was_removed: bool,
     /// What was said in the current round of questions.
     reports: BTreeMap<NodeNumber, PeerReport>,
     /// What was said in the one before, for people.
@@ -51,11 +53,17 @@ impl Formation {
             me,
             peers,
             by_itself,
+            was_removed: false,
             reports: BTreeMap::new(),
             last_reports: BTreeMap::new(),
             due: now,
             ask_every: ASK_EVERY_MIN,
         }
+    }
+
+    /// A member with this data folder was removed: it forms no cluster.
+    pub(super) fn forms_none(&mut self) {
+        self.was_removed = true;
     }
 
     /// When [`Formation::ask`] is due.
@@ -118,7 +126,7 @@ impl Formation {
             }
         }
         let lowest = self.peers.keys().all(|&node| self.me.node < node);
-        if lowest && self.by_itself {
+        if lowest && self.by_itself && !self.was_removed {
             Decision::Form(members)
         } else {
             Decision::Wait
@@ -138,6 +146,7 @@ impl Formation {
         };
         let mut missing = Vec::new();
         let mut doubled = Vec::new();
+        let mut removed = Vec::new();
         let mut seen: Vec<(NodeNumber, MemberId)> = vec![(self.me.node, self.me.id)];
         for (&node, address) in &self.peers {
             match reports.get(&node) {
@@ -154,8 +163,20 @@ impl Formation {
                     }
                     seen.push((node, *member_id));
                 }
+                Some(PeerReport::WasRemoved) => removed.push(format!("Node {node}")),
                 _ => missing.push(format!("Node {node} at {address}")),
             }
+        }
+        if self.was_removed {
+            return "belongs to no cluster: it was removed from one, as the folder removed-... beside its data tells, so it forms \
+                    none with its peers; it waits to be added as a new member"
+                .to_owned();
+        }
+        if !removed.is_empty() {
+            return format!(
+                "belongs to no cluster, and forms none with who was removed from one: {}; it waits to be added as a new member",
+                removed.join(", ")
+            );
         }
         if !doubled.is_empty() {
             return format!(
@@ -330,6 +351,28 @@ mod tests {
         for (name, node, reports, decision) in cases {
             assert_eq!(formation(node, &reports).decide(), decision, "{name}");
         }
+    }
+
+    #[test]
+    fn nobody_forms_a_cluster_with_who_was_removed_from_one() {
+        let others = [(2, unformed(2)), (3, unformed(3))];
+        let mut lowest = formation(1, &others);
+        assert!(matches!(lowest.decide(), Decision::Form(_)));
+        lowest.forms_none();
+        assert_eq!(lowest.decide(), Decision::Wait);
+        let said = lowest.waiting_for();
+        assert!(
+            said.contains("removed-") && said.contains("waits to be added"),
+            "{said}"
+        );
+        let beside = formation(1, &[(2, unformed(2)), (3, PeerReport::WasRemoved)]);
+        assert_eq!(beside.decide(), Decision::Wait);
+        let said = beside.waiting_for();
+        assert!(said.contains("removed from one: Node 3"), "{said}");
+        // What it was removed from, or another, may list it again.
+        let mut added_again = formation(1, &[(2, added()), (3, PeerReport::WasRemoved)]);
+        added_again.forms_none();
+        assert!(matches!(added_again.decide(), Decision::Join(..)));
     }
 
     #[test]

@@ -144,7 +144,10 @@ impl Node {
             State::Formed(Box::new(formed))
         } else {
             let me = own_member(&config, identity.member);
-            let formation = Formation::new(me, config.initial_peers.clone(), now);
+            let mut formation = Formation::new(me, config.initial_peers.clone(), now);
+            if config.was_removed {
+                formation.forms_none();
+            }
             State::Unformed(Box::new(Unformed {
                 formation,
                 joining: None,
@@ -572,6 +575,7 @@ impl Node {
             },
             kept: Kept::default(),
             waiting_for: None,
+            was_removed: false,
             reads: ReadCounts::default(),
             memory_bytes: 0,
             disk_bytes: self.store.wal.disk_bytes(),
@@ -579,7 +583,10 @@ impl Node {
             pending_bytes: u64::try_from(self.store.wal.pending_bytes()).unwrap_or(u64::MAX),
         };
         match &self.state {
-            State::Unformed(unformed) => status.waiting_for = Some(unformed.formation.waiting_for()),
+            State::Unformed(unformed) => {
+                status.waiting_for = Some(unformed.formation.waiting_for());
+                status.was_removed = self.config.was_removed;
+            }
             State::Formed(formed) => formed.describe(now, &self.store, &mut status),
         }
         status

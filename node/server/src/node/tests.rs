@@ -63,6 +63,7 @@ impl Alone {
             peer_address: address.clone(),
             client_address: address,
             initial_peers,
+            was_removed: false,
             election_timeout_min: Duration::from_millis(1_500),
             election_timeout_max: Duration::from_secs(3),
             heartbeat_interval: Duration::from_secs(1),

@@ -60,6 +60,7 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         client_address: config.client_address.clone(),
         disk_stalled: status.disks.stalled,
         commit_hash: status.commit_hash,
+        was_removed: status.was_removed,
     }
 }
 
@@ -78,6 +79,9 @@ fn role_to_wire(role: Role) -> v1::Role {
 pub(crate) fn peer_report(status: v1::NodeStatus) -> Result<PeerReport, Malformed> {
     let member_id = MemberId::new(status.member_id).ok_or(Malformed("status: member_id"))?;
     let Some(cluster_id) = ClusterId::new(status.cluster_id) else {
+        if status.was_removed {
+            return Ok(PeerReport::WasRemoved);
+        }
         return Ok(PeerReport::Unformed {
             member_id,
             peer_address: status.peer_address,
@@ -111,6 +115,11 @@ mod tests {
             client_address: "c:1".into(),
         };
         assert_eq!(peer_report(unformed.clone()), Ok(expected));
+        let removed = v1::NodeStatus {
+            was_removed: true,
+            ..unformed.clone()
+        };
+        assert_eq!(peer_report(removed), Ok(PeerReport::WasRemoved));
         let member = v1::Member {
             member_id: 7,
             node: 1,

@@ -95,6 +95,45 @@ async fn members_come_and_go_under_load() {
     cluster.wait_until_these_are_ready(&[first]).await;
 }
 
+/// A node that was removed and starts again finds none of its first peers in a cluster: it is the only one of them. It must not
+/// become a second cluster beside the one that goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_removed_forms_no_second_cluster() {
+    let mut cluster = Cluster::start(Options::quick().of(1)).await;
+    let second = cluster.start_another();
+    let address = |node, cluster: &Cluster| format!("127.0.0.1:{}", cluster.port(node));
+    let add = ["member", "add", &address(second, &cluster)].map(str::to_owned);
+    let add: Vec<&str> = add.iter().map(String::as_str).collect();
+    cluster.raftctl(&add).await.expect(0, &[]);
+    cluster.wait_until_these_are_ready(&[second]).await;
+    eventually("the second node to have caught up", async || {
+        let promoted = cluster.raftctl(&["member", "promote", "2"]).await;
+        let refused = promoted.code != 0;
+        if refused {
+            Err(promoted.stderr.join(" "))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    cluster.raftctl(&["member", "remove", "1"]).await.expect(0, &[]);
+    cluster
+        .wait_until_unready(1, &["was removed from the cluster"])
+        .await;
+    for _ in 0..2 {
+        cluster.node(1).terminate().await;
+        cluster.node(1).start();
+        cluster
+            .wait_until_unready(1, &["it was removed from one", "waits to be added"])
+            .await;
+    }
+    let before = cluster.status(second).await.expect("it runs").cluster_id;
+    let again = address(1, &cluster);
+    cluster.raftctl(&["member", "add", &again]).await.expect(0, &[]);
+    cluster.wait_until_these_are_ready(&[1]).await;
+    assert_eq!(cluster.status(1).await.expect("it runs").cluster_id, before);
+}
+
 /// What could not work is refused, in one line and with a code.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_lose_quorum_is_refused() {

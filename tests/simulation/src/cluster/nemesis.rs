@@ -366,6 +366,7 @@ impl Cluster {
         let member = pod.member;
         pod.node_disk.wipe();
         pod.forged = None;
+        pod.removed = None;
         self.lost.extend(member);
     }
 

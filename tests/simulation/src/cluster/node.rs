@@ -335,6 +335,7 @@ impl Cluster {
                     .collect(),
                 bootstrap: bootstrap.members().to_vec(),
             },
+            _ if status.was_removed => PeerReport::WasRemoved,
             _ => PeerReport::Unformed {
                 member_id: status.member_id,
                 peer_address: address(number),

@@ -120,6 +120,7 @@ impl Cluster {
             peer_address: address(number),
             client_address: address(number),
             initial_peers: peers.map(|number| (number, address(number))).collect(),
+            was_removed: self.pods[&number].removed.is_some(),
             election_timeout_min: timeout,
             election_timeout_max: if self.options.narrow_timeouts {
                 timeout * 5 / 4

@@ -42,6 +42,7 @@ fn config(node: u32, voter: bool) -> NodeConfig {
         peer_address: address.clone(),
         client_address: address,
         initial_peers,
+        was_removed: false,
         election_timeout_min: Duration::from_millis(1_500),
         election_timeout_max: Duration::from_secs(3),
         heartbeat_interval: Duration::from_secs(1),
