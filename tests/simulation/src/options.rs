@@ -18,6 +18,7 @@ const DRIFT_MILLIONTHS_MAX: u64 = 52_000;
 
 /// The options of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
     /// Everything that is left to chance during the run.
     pub seed: u64,
