@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::feature::Supports;
 use crate::ids::{MemberId, NodeNumber};
 use crate::planted::Planted;
 
@@ -42,6 +43,8 @@ pub struct Config {
     /// Whether it answers reads by its lease while it leads and has one. Without, each read takes a round to a majority, and
     /// no read relies on clocks.
     pub lease_reads: bool,
+    /// The feature levels that it supports; programs leave it as it is.
+    pub supports: Supports,
     /// A bug, in tests of the simulator.
     pub planted: Planted,
 }
@@ -61,6 +64,7 @@ impl Config {
             recent_bytes_max: 8 << 20,
             reads_max: 10_000,
             lease_reads: true,
+            supports: Supports::default(),
             planted: Planted::default(),
         }
     }

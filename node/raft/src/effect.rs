@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::durability::Ticket;
 use crate::entry::{Entry, HardState, Operation};
+use crate::feature::{FeatureLevel, Supports};
 use crate::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use crate::membership::Configuration;
 use crate::membership::change::ChangeRefusal;
@@ -252,6 +253,24 @@ pub enum Notice {
         /// Who belongs to the cluster.
         members: Roster,
     },
+    /// All members support a higher feature level, and a leader appends it.
+    RaisesFeatureLevel {
+        /// Node number.
+        node: NodeNumber,
+        /// In force until then.
+        from: FeatureLevel,
+        /// In force behind that entry.
+        to: FeatureLevel,
+    },
+    /// The leader is at a feature level that this member does not support.
+    LeftBehind {
+        /// Node number.
+        node: NodeNumber,
+        /// The leader's.
+        level: FeatureLevel,
+        /// What this member supports.
+        supports: Supports,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -333,6 +352,20 @@ impl fmt::Display for Notice {
                     f,
                     "Leader Node {node} committed configuration {version}: {members}"
                 )
+            }
+            Self::RaisesFeatureLevel { node, from, to } => {
+                write!(
+                    f,
+                    "Leader Node {node} raises the cluster's feature level from {from} to {to}, as every member supports it"
+                )
+            }
+            Self::LeftBehind {
+                node,
+                level,
+                supports,
+            } => {
+                let why = supports.check(*level).err().unwrap_or_default();
+                write!(f, "Node {node} cannot follow any more: {why}")
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
 
+use crate::feature::FeatureLevel;
 use crate::ids::{ClusterId, LogIndex, MemberId, OperationIndex, Term};
 use crate::membership::{Configuration, Member, OldVoter};
 
@@ -53,6 +54,8 @@ pub enum Payload {
         /// Who is left; never joint.
         configuration: Configuration,
     },
+    /// Every member supports that level, which is higher than the one before: its rules hold for the entries behind this one.
+    FeatureLevel(FeatureLevel),
 }
 
 /// Opaque bytes from a client.
@@ -103,6 +106,9 @@ pub enum DecodeError {
     /// A field has a value that it must not have.
     #[error("bad {0}")]
     Field(&'static str),
+    /// It has the form of a level whose rules this version does not know.
+    #[error("of feature level {0}, which this version does not know")]
+    FeatureLevel(FeatureLevel),
 }
 
 const KIND_NOOP: u8 = 1;
@@ -113,6 +119,7 @@ const KIND_EXECUTION_PROGRESS: u8 = 5;
 /// Its own kind, so that a version that knows no joint configurations refuses one rather than reads half of it.
 const KIND_JOINT_CONFIGURATION: u8 = 6;
 const KIND_RECOVERED: u8 = 7;
+const KIND_FEATURE_LEVEL: u8 = 8;
 
 impl Entry {
     /// Bytes that this entry holds in memory, about; what bounds of bytes count.
@@ -170,6 +177,10 @@ impl Entry {
                 out.put_u64_le(parent.get());
                 encode_configuration(configuration, out);
             }
+            Payload::FeatureLevel(level) => {
+                out.put_u8(KIND_FEATURE_LEVEL);
+                out.put_u8(level.get());
+            }
         }
     }
 
@@ -193,6 +204,9 @@ impl Entry {
                 parent: ClusterId::new(get_u64(from)?).ok_or(DecodeError::Field("parent"))?,
                 configuration: decode_configuration(from)?,
             },
+            KIND_FEATURE_LEVEL => Payload::FeatureLevel(
+                FeatureLevel::new(get_u8(from)?).ok_or(DecodeError::Field("feature level"))?,
+            ),
             kind => return Err(DecodeError::Kind(kind)),
         };
         if from.has_remaining() {
@@ -396,6 +410,7 @@ mod tests {
             Payload::Configuration(joint(4, member)),
             Payload::SessionOpened,
             Payload::ExecutionProgress { executed_through: 9 },
+            Payload::FeatureLevel(FeatureLevel::REHEARSED),
         ]
         .into_iter()
         .map(|payload| Entry {

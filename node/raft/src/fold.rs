@@ -11,6 +11,7 @@ use crate::entry::{
     DecodeError, Entry, Payload, decode_configuration, decode_joint_configuration, encode_configuration,
     encode_old_voters, get_flag, get_u8, get_u64,
 };
+use crate::feature::FeatureLevel;
 use crate::ids::{ClusterId, LogIndex, OperationIndex, Term};
 use crate::membership::Configuration;
 use crate::session::{self, Sessions};
@@ -25,9 +26,6 @@ pub fn running_hash(previous: u64, index: OperationIndex, term: Term, data: &[u8
     hash.digest()
 }
 
-/// Version of the form that a fold has in snapshots.
-const FOLD_VERSION: u8 = 1;
-
 /// The cluster that this one was recovered from, and the last operation that both have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
@@ -39,7 +37,7 @@ pub struct Parent {
     pub running_hash: u64,
 }
 
-/// {last operation index, sessions, membership, running hash} of a log prefix.
+/// {last operation index, sessions, membership, running hash, feature level} of a log prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fold {
     /// Operations in the prefix.
@@ -54,6 +52,11 @@ pub struct Fold {
     pub executed_through: OperationIndex,
     /// Set once the cluster was recovered from another one.
     pub parent: Option<Parent>,
+    /// Whose rules hold for what comes behind the prefix. A rule that is newer than the first level asks for it.
+    pub feature_level: FeatureLevel,
+    /// The one rule of [`FeatureLevel::REHEARSED`], which no program supports: the entries that this level held for are
+    /// counted. It differs where a member changed its rules at another place than others did.
+    pub rehearsed: u64,
 }
 
 /// How far a fold was encoded, piece by piece. It must not change meanwhile.
@@ -78,6 +81,8 @@ pub struct Undo {
     operation_index: OperationIndex,
     running_hash: u64,
     executed_through: OperationIndex,
+    feature_level: FeatureLevel,
+    rehearsed: u64,
     configuration: Option<Configuration>,
     session: Option<session::Undo>,
     /// What a recovery put an end to.
@@ -90,6 +95,11 @@ impl Undo {
         self.configuration.as_ref()
     }
 
+    /// The feature level before the entry.
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.feature_level
+    }
+
     /// The configuration stays as it is: a bug.
     pub(crate) fn forget_configuration(&mut self) {
         self.configuration = None;
@@ -98,6 +108,11 @@ impl Undo {
     /// The session stays as it is: a bug.
     pub(crate) fn forget_session(&mut self) {
         self.session = None;
+    }
+
+    /// The feature level stays as it is in that fold: a bug.
+    pub(crate) fn keep_feature_level(&mut self, of: &Fold) {
+        self.feature_level = of.feature_level;
     }
 }
 
@@ -131,6 +146,16 @@ pub enum Mismatch {
         at: LogIndex,
         /// What it says.
         found: LogIndex,
+    },
+    /// A feature level is only ever raised.
+    #[error("entry {at} changes the feature level from {from} to {to}")]
+    FeatureLevel {
+        /// Log index of the entry.
+        at: LogIndex,
+        /// In force before it.
+        from: FeatureLevel,
+        /// What it says.
+        to: FeatureLevel,
     },
 }
 
@@ -177,6 +202,10 @@ impl Fold {
             Payload::Configuration(c) | Payload::Recovered { configuration: c, .. } if c.version != at => {
                 Err(Mismatch::ConfigurationVersion { at, found: c.version })
             }
+            &Payload::FeatureLevel(to) if to <= self.feature_level => {
+                let from = self.feature_level;
+                Err(Mismatch::FeatureLevel { at, from, to })
+            }
             _ => Ok(()),
         }
     }
@@ -200,10 +229,15 @@ impl Fold {
             operation_index: self.operation_index,
             running_hash: self.running_hash,
             executed_through: self.executed_through,
+            feature_level: self.feature_level,
+            rehearsed: self.rehearsed,
             configuration: None,
             session: None,
             recovered: None,
         };
+        if self.feature_level >= FeatureLevel::REHEARSED {
+            self.rehearsed += 1;
+        }
         match &entry.payload {
             Payload::Noop => {}
             Payload::Operation(operation) => {
@@ -236,6 +270,7 @@ impl Fold {
                 let sessions = std::mem::replace(&mut self.sessions, none);
                 undo.recovered = Some(Box::new((sessions, self.parent.replace(parent))));
             }
+            Payload::FeatureLevel(level) => self.feature_level = *level,
         }
         self.operation_index = entry.operation_index;
         self.running_hash = entry.running_hash;
@@ -254,15 +289,17 @@ impl Fold {
         }
     }
 
-    /// Appends the form in a snapshot: little-endian, `version u8, operation_index u64, running_hash u64, executed_through u64`,
+    /// Appends the form in a snapshot: little-endian, `feature_level u8, operation_index u64, running_hash u64, executed_through u64`,
     /// whether the configuration is joint (u8: 0 or 1), the configuration as in its entry, the parent (`cluster u64`, 0: none; else
-    /// `operation_index u64, running_hash u64`), the sessions.
+    /// `operation_index u64, running_hash u64`), the sessions. So each level has a form of its own, which begins with that level:
+    /// one that needs more adds it here, and who does not support that level never has to read it. The rehearsed one adds
+    /// `rehearsed u64` in front of the sessions.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.encode_piece(&mut Encoded::default(), usize::MAX, out);
     }
 
     fn encode_beginning(&self, out: &mut Vec<u8>) {
-        out.put_u8(FOLD_VERSION);
+        out.put_u8(self.feature_level.get());
         out.put_u64_le(self.operation_index);
         out.put_u64_le(self.running_hash);
         out.put_u64_le(self.executed_through);
@@ -280,6 +317,9 @@ impl Fold {
                 out.put_u64_le(parent.running_hash);
             }
         }
+        if self.feature_level >= FeatureLevel::REHEARSED {
+            out.put_u64_le(self.rehearsed);
+        }
         self.sessions.encode_beginning(out);
     }
 
@@ -287,8 +327,9 @@ impl Fold {
     /// for granted.
     pub fn decode(mut from: Bytes, at: LogIndex) -> Result<Self, DecodeError> {
         let from = &mut from;
-        if get_u8(from)? != FOLD_VERSION {
-            return Err(DecodeError::Field("version of a fold"));
+        let feature_level = FeatureLevel::new(get_u8(from)?).ok_or(DecodeError::Field("feature level"))?;
+        if feature_level > FeatureLevel::REHEARSED {
+            return Err(DecodeError::FeatureLevel(feature_level));
         }
         let operation_index = get_u64(from)?;
         let running_hash = get_u64(from)?;
@@ -315,6 +356,11 @@ impl Fold {
         if parent.is_some_and(|parent| parent.operation_index > operation_index) {
             return Err(DecodeError::Field("parent"));
         }
+        let rehearsed = if feature_level >= FeatureLevel::REHEARSED {
+            get_u64(from)?
+        } else {
+            0
+        };
         let sessions = Sessions::decode(from, at, operation_index)?;
         if from.has_remaining() {
             return Err(DecodeError::Long(from.remaining()));
@@ -326,6 +372,8 @@ impl Fold {
             sessions,
             executed_through,
             parent,
+            feature_level,
+            rehearsed,
         })
     }
 
@@ -334,6 +382,8 @@ impl Fold {
         self.operation_index = undo.operation_index;
         self.running_hash = undo.running_hash;
         self.executed_through = undo.executed_through;
+        self.feature_level = undo.feature_level;
+        self.rehearsed = undo.rehearsed;
         if let Some(configuration) = undo.configuration {
             self.configuration = configuration;
         }
@@ -563,7 +613,8 @@ mod tests {
         };
         let last_use = sessions + 4 + 4 + 2 + "~1.1".len();
         for (place, value, why) in [
-            (0, &[2][..], "bad version of a fold"),
+            (0, &[0][..], "bad feature level"),
+            (0, &[9], "of feature level 9, which this version does not know"),
             (1, &[9], "bad operation index"),
             (sessions, &[0, 0, 0, 0], "bad limit of sessions"),
             (sessions, &[255; 4], "bad limit of sessions"),

@@ -35,6 +35,7 @@ pub mod config;
 pub mod durability;
 pub mod effect;
 pub mod entry;
+pub mod feature;
 pub mod fold;
 pub mod ids;
 pub mod log;

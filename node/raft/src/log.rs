@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::entry::Entry;
+use crate::feature::FeatureLevel;
 use crate::fold::{Fold, Mismatch, Undo};
 use crate::ids::{LogIndex, OperationIndex, Term};
 use crate::membership::Configuration;
@@ -118,6 +119,17 @@ impl Log {
         configuration
     }
 
+    /// The feature level of the committed prefix.
+    pub fn settled_feature_level(&self) -> FeatureLevel {
+        let first = self.undo.front();
+        first.map_or(self.fold.feature_level, Undo::feature_level)
+    }
+
+    /// Follows the rules of that level from here on, whatever the log says: a bug.
+    pub(crate) fn adopt(&mut self, level: FeatureLevel) {
+        self.fold.feature_level = self.fold.feature_level.max(level);
+    }
+
     /// Committed as far as here.
     pub fn settled(&self) -> LogIndex {
         self.settled
@@ -186,6 +198,9 @@ impl Log {
             }
             if self.planted.has(Bug::ConfigurationNotRewound) {
                 undo.forget_configuration();
+            }
+            if self.planted.has(Bug::LevelNotRewound) {
+                undo.keep_feature_level(&self.fold);
             }
             self.fold.revert(undo);
             self.recent_bytes -= entry.weight();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::entry::Entry;
+use crate::feature::{FeatureLevel, Supports};
 use crate::ids::{LogIndex, MemberId, OperationIndex, Term};
 
 /// One message.
@@ -14,6 +15,8 @@ pub struct Message {
     pub to: MemberId,
     /// The sender's term; in a pre-vote and its grant the term asked for.
     pub term: Term,
+    /// The feature level of what the sender knows to be committed: the rules by which it speaks.
+    pub level: FeatureLevel,
     /// What it says.
     pub body: Body,
 }
@@ -117,6 +120,8 @@ pub struct AppendEntriesResponse {
     pub read_requests: Vec<u64>,
     /// What the follower has no room on: soon it may be able to take no more.
     pub full: Full,
+    /// The feature levels that the follower supports.
+    pub supports: Supports,
 }
 
 /// What there is no room on.

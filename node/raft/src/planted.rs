@@ -79,6 +79,12 @@ bugs! {
         "a configuration stays in force when its entry is dropped from the log",
     HashNotCompared "hash-not-compared"
         "a follower takes in what continues another log than its own",
+    LevelRaisedEarly "level-raised-early"
+        "a leader raises the feature level as soon as it supports a higher one itself",
+    LevelAtOnce "level-at-once"
+        "a member follows the rules of its leader's feature level before it comes to the entry that raises it",
+    LevelNotRewound "level-not-rewound"
+        "a feature level stays in force when its entry is dropped from the log",
     FsyncSkipped "fsync-skipped"
         "a write to the log counts before it is synced",
     NoSyncAfterRecovery "no-sync-after-recovery"

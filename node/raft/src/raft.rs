@@ -2,6 +2,7 @@
 
 mod doubt;
 mod election;
+mod feature_level;
 mod follower;
 mod leader;
 mod lease;
@@ -25,6 +26,7 @@ use crate::config::{Config, ELECTION_TIMEOUT_MAX};
 use crate::durability::{Durability, Ticket};
 use crate::effect::{Effect, ElectedBy, Notice, Persist, Refusal, RequestId, StreamId};
 use crate::entry::{Entry, HardState};
+use crate::feature::FeatureLevel;
 use crate::ids::{LogIndex, MemberId, NodeNumber, Term};
 use crate::log::Log;
 use crate::membership::Configuration;
@@ -76,6 +78,8 @@ pub struct Raft {
     doubt: Option<Doubt>,
     /// This member is.
     damaged: Option<String>,
+    /// A level that this member does not support, and by whose rules others speak.
+    left_behind_by: Option<FeatureLevel>,
     /// Streams of submissions: the term in which each began, or `None` once one of its proposals was refused.
     streams: BTreeMap<StreamId, Option<Term>>,
     /// This member's own ReadIndex requests under way to the leader.
@@ -157,6 +161,7 @@ impl Raft {
             refused: None,
             doubt: None,
             damaged: None,
+            left_behind_by: None,
             streams: BTreeMap::new(),
             reads: BTreeMap::new(),
             read_counts: ReadCounts::default(),
@@ -327,9 +332,18 @@ impl Raft {
             message.to, self.config.id,
             "messages for others are refused where they come in"
         );
-        let Message { from, term, body, .. } = message;
-        if term > TERM_MAX {
+        let Message {
+            from,
+            term,
+            level,
+            body,
+            ..
+        } = message;
+        if term > TERM_MAX || !self.understands(level, &body) {
             return;
+        }
+        if self.has(Bug::LevelAtOnce) {
+            self.log.adopt(level);
         }
         match body {
             Body::RequestVote(request) => self.vote_requested(now, from, term, request),
@@ -471,24 +485,24 @@ impl Raft {
     }
 
     fn send(&mut self, to: MemberId, term: Term, body: Body) {
-        let message = Message {
-            from: self.config.id,
-            to,
-            term,
-            body,
-        };
+        let message = self.message_to(to, term, body);
         self.effects.push(Effect::Send(message));
     }
 
     /// Sends once what this flush persists is on disk.
     fn send_persisted(&mut self, to: MemberId, body: Body) {
-        let message = Message {
+        let message = self.message_to(to, self.term, body);
+        self.after.push_back((self.durability.next(), message));
+    }
+
+    fn message_to(&self, to: MemberId, term: Term, body: Body) -> Message {
+        Message {
             from: self.config.id,
             to,
-            term: self.term,
+            term,
+            level: self.committed_feature_level(),
             body,
-        };
-        self.after.push_back((self.durability.next(), message));
+        }
     }
 
     /// The configuration whose majorities elect and commit.

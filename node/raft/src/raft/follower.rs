@@ -84,6 +84,9 @@ impl Raft {
         if brought_entries || commit <= verified {
             self.refused = None;
         }
+        if brought_entries {
+            self.left_behind_by = None;
+        }
         if self.has(Bug::TailCutWithoutConflict) && (self.commit..self.log.last().index).contains(&verified) {
             self.truncate(verified + 1);
         }
@@ -120,6 +123,7 @@ impl Raft {
         if self.leader != Some(leader) {
             // What was refused was another leader's.
             self.refused = None;
+            self.left_behind_by = None;
             self.become_follower(Some(leader));
             self.notice(Notice::Follows {
                 node: self.me(),
@@ -276,6 +280,7 @@ impl Raft {
             conflict,
             read_requests: Vec::new(),
             full: self.full,
+            supports: self.config.supports,
         }
     }
 

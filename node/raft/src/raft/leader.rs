@@ -297,6 +297,7 @@ impl Raft {
         }
         self.start_waiting_reads(now);
         self.advance_membership(now, before);
+        self.raise_feature_level();
     }
 
     /// Sends each follower whatever is due: entries, a moved commit index, a heartbeat, answers to reads.
@@ -460,6 +461,7 @@ impl Raft {
             conflict,
             read_requests,
             full,
+            supports,
         } = response;
         let last = self.log.last().index;
         let from_receipt = self.has(Bug::LeaseFromReceipt);
@@ -476,6 +478,7 @@ impl Raft {
         // Rounds are numbered by the time at which they are sent.
         let counts_from = if from_receipt && round > 0 { now.0 } else { round };
         progress.answered(counts_from, now);
+        progress.supports = Some(supports);
         if full.refusal().is_some() {
             leading.without_room.insert(from, full);
         } else {
@@ -505,6 +508,7 @@ impl Raft {
         self.advance_commit(now);
         self.confirm_reads();
         self.advance_transfer();
+        self.raise_feature_level();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::feature::Supports;
 use crate::ids::{LogIndex, OperationIndex};
 use crate::message::ReadAnswer;
 use crate::time::Time;
@@ -14,6 +15,8 @@ pub struct Progress {
     pub matched: LogIndex,
     /// Send time of the latest round that it answered.
     pub acknowledged_at: Time,
+    /// The feature levels that it supports, once it has told this leader.
+    pub supports: Option<Supports>,
     /// Where the next entries to send begin.
     pub(super) next: LogIndex,
     /// Whether the logs are known to agree before `next`, so that batches may follow one another unanswered.
@@ -73,6 +76,7 @@ impl Progress {
         Self {
             matched: 0,
             acknowledged_at: now,
+            supports: None,
             next: last + 1,
             pipelining: true,
             acknowledged_round: 0,

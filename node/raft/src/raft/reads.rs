@@ -79,6 +79,7 @@ impl Raft {
                     conflict: None,
                     read_requests: vec![id],
                     full: self.full,
+                    supports: self.config.supports,
                 };
                 self.send(leader, self.term, Body::AppendEntriesResponse(response));
             }

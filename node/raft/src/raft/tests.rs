@@ -1,6 +1,7 @@
 //! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
 mod doubt;
+mod feature_level;
 mod leases;
 mod membership;
 mod snapshot;
@@ -14,6 +15,7 @@ use rand::SeedableRng;
 use super::*;
 use crate::effect::{Committed, Proposal, Proposed, Refusal, TransferRefusal};
 use crate::entry::{Operation, Payload, SessionStamp};
+use crate::feature::Supports;
 use crate::fold::Fold;
 use crate::membership::Member;
 use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
@@ -375,6 +377,7 @@ fn s5_2_a_vote_is_given_once_a_term_also_across_a_restart() {
         from: id(from),
         to: id(3),
         term: 1,
+        level: FeatureLevel::FIRST,
         body: Body::RequestVote(RequestVote {
             pre_vote: false,
             transfer: true,
@@ -670,6 +673,7 @@ fn a_follower_that_lost_what_it_acknowledged_gets_it_back_and_votes_only_then() 
         from: id(leader),
         to: id(damaged),
         term,
+        level: FeatureLevel::FIRST,
         body: Body::RequestVote(request),
     };
     let now = cluster.now;
@@ -1105,6 +1109,7 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
             from: id(leader),
             to: id(follower),
             term,
+            level: FeatureLevel::FIRST,
             body: Body::AppendEntries(request),
         };
         cluster.raft(follower).message(now, message);
@@ -1134,6 +1139,7 @@ fn s5_3_what_no_leader_can_have_sent_is_refused() {
             from: id(leader),
             to: id(follower),
             term,
+            level: FeatureLevel::FIRST,
             body: Body::AppendEntries(request),
         }
     };
@@ -1184,6 +1190,7 @@ fn what_a_leader_before_was_refused_for_does_not_concern_a_new_leader() {
             from: id(leader),
             to: id(follower),
             term,
+            level: FeatureLevel::FIRST,
             body,
         };
         let now = cluster.now;
@@ -1216,6 +1223,7 @@ fn numbers_that_no_member_can_have_sent_harm_nobody() {
             conflict,
             read_requests: Vec::new(),
             full: Full::default(),
+            supports: Supports::default(),
         })
     };
     for (term, body) in [(term, response(Some(conflict))), (u64::MAX, response(None))] {
@@ -1223,6 +1231,7 @@ fn numbers_that_no_member_can_have_sent_harm_nobody() {
             from: id(follower),
             to: id(leader),
             term,
+            level: FeatureLevel::FIRST,
             body,
         };
         let now = cluster.now;
@@ -1259,6 +1268,7 @@ fn a_vote_is_of_its_own_term_though_the_log_is_of_a_later_one() {
             from: id(3),
             to: id(1),
             term: 2,
+            level: FeatureLevel::FIRST,
             body: Body::RequestVote(request),
         },
     );
@@ -1291,6 +1301,7 @@ fn a_restarted_voter_sticks_to_the_leader_it_may_have_had() {
             from: id(followers[1]),
             to: id(followers[0]),
             term,
+            level: FeatureLevel::FIRST,
             body: Body::RequestVote(request),
         };
         let now = cluster.now;
@@ -1328,6 +1339,7 @@ fn no_stated_minimum_silences_a_voter_for_ever() {
         from: id(leader),
         to: id(follower),
         term,
+        level: FeatureLevel::FIRST,
         body: Body::AppendEntries(request),
     };
     let now = cluster.now;

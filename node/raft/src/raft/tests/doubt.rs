@@ -257,6 +257,7 @@ fn doubts_are_asked_about_once_a_heartbeat() {
                 from: id(leader),
                 to: id(other),
                 term: 0,
+                level: FeatureLevel::FIRST,
                 body: Body::Compare(lie),
             },
         );

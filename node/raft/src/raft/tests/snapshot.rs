@@ -387,6 +387,7 @@ fn entries_that_are_in_a_snapshot_are_passed_over() {
         from: id(2),
         to: id(1),
         term: 3,
+        level: FeatureLevel::FIRST,
         body: Body::AppendEntries(request),
     };
     raft.message(Time(1), message);

@@ -141,6 +141,7 @@ fn a_member_whose_disk_stalls_stands_in_no_election() {
         from: id(leader),
         to: id(slow),
         term,
+        level: FeatureLevel::FIRST,
         body: Body::TimeoutNow,
     };
     cluster.raft(slow).message(now, take_over);
