@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::membership::Member;
+use raftlog_raft::feature::Supports;
 use raftlog_raft::planted::Planted;
 use raftlog_raft::time::Time;
 use raftlog_server::fuzzing::{self, PeerMessage};
@@ -105,6 +106,7 @@ fn config() -> NodeConfig {
             every_bytes: None,
         },
         lease_reads: true,
+        supports: Supports::default(),
         bounds: Bounds::default(),
         planted: Planted::default(),
     }

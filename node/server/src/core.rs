@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use raftlog_proto::v1;
-use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::ids::MemberId;
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::message::{AppendEntriesResponse, Body, Message};
 use raftlog_raft::time::Time;
@@ -28,7 +28,7 @@ use crate::node::{
 };
 use crate::peers::{Outgoing, Peers, Sent};
 use crate::responses::Responses;
-use crate::wire;
+use crate::wire::{self, Envelope};
 
 /// Inputs taken at once.
 const BATCH_INPUTS_MAX: usize = 1_024;
@@ -390,40 +390,53 @@ impl Core {
         let Some(cluster) = self.status.cluster_id else {
             return;
         };
-        let Message { from, to, term, body } = message;
+        let Message {
+            from,
+            to,
+            term,
+            level,
+            body,
+        } = message;
+        let envelope = Envelope {
+            cluster,
+            from,
+            to,
+            term,
+            level,
+        };
         let (own, who) = (self.status.node, lines::called(&self.status.configuration, to));
         match body {
             Body::RequestVote(vote) => {
                 lines::sends_request_vote(own, who);
-                let request = wire::request_vote_to_wire(cluster, (from, to, term), vote);
+                let request = wire::request_vote_to_wire(envelope, vote);
                 self.tell_peer(to, Outgoing::RequestVote(request));
             }
             Body::AppendEntries(append) => {
                 if append.heartbeat {
                     lines::sends_heartbeat(own, who);
                 }
-                let request = wire::append_entries_to_wire(cluster, (from, to, term), append);
+                let request = wire::append_entries_to_wire(envelope, append);
                 self.tell_peer(to, Outgoing::AppendEntries(request));
             }
             Body::TimeoutNow => {
-                let request = wire::timeout_now_to_wire(cluster, (from, to, term));
+                let request = wire::timeout_now_to_wire(envelope);
                 self.tell_peer(to, Outgoing::TimeoutNow(request));
             }
             Body::Vote { pre_vote, granted } => {
                 if let Some(answer) = self.votes.remove(&(to, pre_vote)) {
-                    let mut vote = wire::vote_to_wire(cluster, (from, to, term), pre_vote, granted);
+                    let mut vote = wire::vote_to_wire(envelope, pre_vote, granted);
                     vote.removed_by = self.removed_by(to);
                     let _ = answer.send(vote);
                 }
             }
-            Body::AppendEntriesResponse(response) => self.respond(cluster, (from, to, term), response),
+            Body::AppendEntriesResponse(response) => self.respond(envelope, response),
             Body::Compare(own) => {
-                let request = wire::compare_hash_to_wire(cluster, (from, to), own);
+                let request = wire::compare_hash_to_wire(envelope, own);
                 self.tell_peer(to, Outgoing::CompareHash(request));
             }
             Body::Compared(own) => {
                 if let Some(answer) = self.comparisons.remove(&to) {
-                    let _ = answer.send(wire::compared_to_wire(cluster, (from, to), own));
+                    let _ = answer.send(wire::compared_to_wire(envelope, own));
                 }
             }
         }
@@ -468,15 +481,10 @@ impl Core {
         }
     }
 
-    fn respond(
-        &mut self,
-        cluster: ClusterId,
-        (from, to, term): (MemberId, MemberId, u64),
-        response: AppendEntriesResponse,
-    ) {
-        let response = wire::append_response_to_wire(cluster, (from, to, term), response);
+    fn respond(&mut self, envelope: Envelope, response: AppendEntriesResponse) {
+        let response = wire::append_response_to_wire(envelope, response);
         // The leader that does not read asks again with its next heartbeat.
-        if !self.responses.say(to, response) {
+        if !self.responses.say(envelope.to, response) {
             self.edges.metrics.responses_dropped.inc();
         }
     }

@@ -36,7 +36,7 @@ pub fn peer_message(kind: PeerMessage, from: MemberId, to: MemberId, bytes: Byte
         }
         PeerMessage::Vote => {
             let response = v1::RequestVoteResponse::decode(bytes).ok()?;
-            Some(wire::vote_from_wire(from, to, &response))
+            wire::vote_from_wire(from, to, &response).ok()
         }
         PeerMessage::AppendEntries => {
             let request = v1::AppendEntriesRequest::decode(bytes).ok()?;

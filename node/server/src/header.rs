@@ -79,6 +79,7 @@ mod tests {
             cluster_id,
             from_member,
             to_member,
+            feature_level: 0,
         };
         for (given, formed, expected) in [
             (Some(header(5, 1, 2)), true, Ok(MemberId::new(1).unwrap())),

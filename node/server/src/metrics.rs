@@ -44,6 +44,8 @@ pub(crate) struct AnsweredBy {
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     term: Level,
+    feature_level: Level,
+    feature_level_supported: Level,
     is_leader: Level,
     has_live_leader: Level,
     replicator_connected: Level,
@@ -92,6 +94,8 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("raftlog_node");
         let metrics = Self {
             term: Level::default(),
+            feature_level: Level::default(),
+            feature_level_supported: Level::default(),
             is_leader: Level::default(),
             has_live_leader: Level::default(),
             replicator_connected: Level::default(),
@@ -143,6 +147,16 @@ impl Metrics {
     fn register_state(&self, registry: &mut Registry) {
         for (name, help, level) in [
             ("term", "Current term", &self.term),
+            (
+                "feature_level",
+                "The cluster's feature level, as far as this node knows it; 0 while unformed",
+                &self.feature_level,
+            ),
+            (
+                "feature_level_supported",
+                "The highest feature level that this node supports",
+                &self.feature_level_supported,
+            ),
             ("is_leader", "1 while this node leads", &self.is_leader),
             (
                 "has_live_leader",
@@ -330,6 +344,9 @@ impl Metrics {
     /// Sets the levels that a status tells, and counts what changed since the one before.
     pub(crate) fn observe_status(&self, before: &Status, now: &Status) {
         self.term.set(now.term);
+        let level = now.feature_level.map_or(0, |level| level.get().into());
+        self.feature_level.set(level);
+        self.feature_level_supported.set(now.supports.max().get().into());
         self.is_leader.set(u64::from(now.role == Role::Leader));
         self.has_live_leader.set(u64::from(now.leader_is_live));
         self.replicator_connected.set(u64::from(now.replicator.connected));

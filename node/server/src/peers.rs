@@ -357,6 +357,7 @@ async fn request_vote(
         (from.get() == asked.to_member).then(|| wire::vote_from_wire(from, own, &response))
     });
     let vote = checked.ok_or("a vote of another member or cluster")?;
+    let vote = vote.map_err(|error| error.to_string())?;
     let mut inputs = vec![Input::Message(vote)];
     if response.removed_by > 0 {
         let version = response.removed_by;

@@ -5,13 +5,16 @@
 //! (operation indexes), `commit_log_index`, `last_log_index`, `running_hash` (16 hex digits), `members` (a list of
 //! `{node, member_id, peer_address, client_address, voter}`), `old_voters` (while a joint configuration is in force, a list of
 //! `{member_id, leaves}`; else empty), `configuration_version`, `progress` (on the leader, a list of `{node, member_id,
-//! match_log_index, last_contact_milliseconds, in_flight_bytes, caught_up}`), `replicator` (`{name, connected, last_index,
+//! match_log_index, last_contact_milliseconds, in_flight_bytes, caught_up, feature_level_min, feature_level_max}`, of which
+//! the last two are `null` while it has not told), `replicator` (`{name, connected, last_index,
 //! commit_index, executed_index}`), `first_index` (in the log; earlier ones are in a snapshot), `snapshot_index`,
-//! `snapshot_bytes`, `ready`, `reason`, `disk_full`, `disk_stalled`, `log_full`, `version`.
+//! `snapshot_bytes`, `ready`, `reason`, `disk_full`, `disk_stalled`, `log_full`, `feature_level` (the cluster's, `null` while unformed),
+//! `feature_level_min` and `feature_level_max` (what this node supports), `version`.
 
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use raftlog_raft::feature::FeatureLevel;
 use raftlog_telemetry::http::{Answer, Probe};
 use serde_json::{Value, json};
 
@@ -69,6 +72,8 @@ fn to_json(status: &Status, replicator: &str, ready: &Answer) -> Value {
             "last_contact_milliseconds": u64::try_from(member.last_contact.as_millis()).unwrap_or(u64::MAX),
             "in_flight_bytes": member.in_flight_bytes,
             "caught_up": member.caught_up,
+            "feature_level_min": member.supports.map(|supports| supports.min().get()),
+            "feature_level_max": member.supports.map(|supports| supports.max().get()),
         })
     });
     let old_voters = status.configuration.old_voters().iter().map(|voter| {
@@ -117,6 +122,9 @@ fn to_json(status: &Status, replicator: &str, ready: &Answer) -> Value {
         "log_full": status.kept.log_full,
         "disk_full": status.disks.full,
         "disk_stalled": status.disks.stalled,
+        "feature_level": status.feature_level.map(FeatureLevel::get),
+        "feature_level_min": status.supports.min().get(),
+        "feature_level_max": status.supports.max().get(),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }

@@ -64,10 +64,13 @@ impl RaftService {
         if let Some(cluster_id) = header::inviting_cluster(request.header.as_ref(), own.member_id) {
             let bootstrap =
                 wire::members_from_wire(request.bootstrap.clone()).map_err(|error| self.malformed(error))?;
+            let level =
+                wire::level_from_wire(request.header.as_ref()).map_err(|error| self.malformed(error))?;
             self.core
                 .input(Input::Invited {
                     cluster_id,
                     bootstrap,
+                    level,
                 })
                 .await;
         }

@@ -91,6 +91,7 @@ fn no_leader(status: &Status) -> String {
 pub(crate) mod tests {
     use std::sync::Arc;
 
+    use raftlog_raft::feature::{FeatureLevel, Supports};
     use raftlog_raft::ids::{ClusterId, MemberId};
 
     use super::*;
@@ -116,6 +117,8 @@ pub(crate) mod tests {
             last_log_index: 8,
             running_hash: 9,
             commit_hash: Some(8),
+            feature_level: Some(FeatureLevel::FIRST),
+            supports: Supports::default(),
             configuration: Arc::default(),
             parent: None,
             bootstrap: None,

@@ -75,6 +75,7 @@ fn is_urgent(before: &v1::NodeStatus, now: &v1::NodeStatus) -> bool {
             status.ready,
             status.disk_full,
             status.disk_stalled,
+            status.feature_level,
         )
     };
     let connected = |status: &v1::NodeStatus| {

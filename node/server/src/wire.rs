@@ -12,10 +12,10 @@ pub(crate) use member::{
     changes_from_wire, configuration_to_wire, leader_to_wire, members_from_wire, members_to_wire,
 };
 pub(crate) use raft::{
-    append_entries_from_wire, append_entries_to_wire, append_response_from_wire, append_response_to_wire,
-    compare_hash_from_wire, compare_hash_to_wire, compared_from_wire, compared_to_wire,
-    request_vote_from_wire, request_vote_to_wire, timeout_now_from_wire, timeout_now_to_wire, vote_from_wire,
-    vote_to_wire,
+    Envelope, append_entries_from_wire, append_entries_to_wire, append_response_from_wire,
+    append_response_to_wire, compare_hash_from_wire, compare_hash_to_wire, compared_from_wire,
+    compared_to_wire, level_from_wire, request_vote_from_wire, request_vote_to_wire, timeout_now_from_wire,
+    timeout_now_to_wire, vote_from_wire, vote_to_wire,
 };
 pub(crate) use replicator::{End, from_replicator, hello, to_replicator};
 pub(crate) use snapshot::{

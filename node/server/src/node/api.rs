@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
@@ -42,6 +43,8 @@ pub struct NodeConfig {
     pub heartbeat_interval: Duration,
     /// Whether it answers reads by its lease while it leads.
     pub lease_reads: bool,
+    /// The feature levels that it supports: those of this version, in programs.
+    pub supports: Supports,
     /// What it keeps and sends at most.
     pub bounds: Bounds,
     /// A bug, in tests of the simulator.
@@ -127,6 +130,8 @@ pub enum Input {
         cluster_id: ClusterId,
         /// Its first members.
         bootstrap: Vec<Member>,
+        /// Its feature level.
+        level: FeatureLevel,
     },
     /// A voter says that its committed configuration of that version does not list this member.
     Removed {
@@ -587,6 +592,10 @@ pub struct Status {
     pub running_hash: u64,
     /// At `commit_index`, where that is in memory.
     pub commit_hash: Option<u64>,
+    /// The cluster's feature level, as far as it is known to be committed; absent while unformed.
+    pub feature_level: Option<FeatureLevel>,
+    /// What this version supports.
+    pub supports: Supports,
     /// The configuration in force; empty while unformed.
     pub configuration: Arc<Configuration>,
     /// The cluster that this one was recovered from, if it was.
@@ -672,6 +681,8 @@ pub struct MemberProgress {
     pub in_flight_bytes: u64,
     /// It answers, and holds all but what has just come: fit to be promoted.
     pub caught_up: bool,
+    /// The feature levels that it supports, once it has told this leader.
+    pub supports: Option<Supports>,
 }
 
 /// What a node knows of its replicator.

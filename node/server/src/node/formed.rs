@@ -639,6 +639,7 @@ impl Formed {
             RoleName::Learner => Role::Learner,
         };
         status.term = raft.term();
+        status.feature_level = Some(raft.committed_feature_level());
         status.leader = self.leader();
         status.leader_is_live = raft.has_live_leader(now);
         status.commit_index = log.operation_index_at(raft.commit());
@@ -674,6 +675,10 @@ impl Formed {
 
     /// What keeps this member from taking part in full, for people.
     fn problem(&self) -> Option<String> {
+        let supports = self.raft.config().supports;
+        if let Some(Err(why)) = self.raft.left_behind_by().map(|level| supports.check(level)) {
+            return Some(format!("cannot follow its leader: {why}"));
+        }
         if let Some(why) = self.raft.refused() {
             return Some(format!(
                 "refuses the entries of its leader: {why}: one of the two is damaged; compare the replicas by \
@@ -715,6 +720,7 @@ impl Formed {
             last_contact: now - progress.acknowledged_at,
             in_flight_bytes: u64::try_from(progress.in_flight_bytes()).unwrap_or(u64::MAX),
             caught_up: self.raft.keeps_up(now, member_id),
+            supports: progress.supports,
         };
         self.raft.progress().map(of).collect()
     }

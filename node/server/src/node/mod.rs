@@ -103,12 +103,12 @@ impl Node {
             Identity::new(Program::Node, config.node, member)
         });
         let room = Room::new(config.snapshots, volume_bytes(disk)?);
-        let (store, recovered) = recovery::recover(
-            disk,
-            &identity,
-            (config.bounds.recent_bytes_max, config.planted),
-            &room,
-        )?;
+        let settings = recovery::Settings {
+            recent_bytes_max: config.bounds.recent_bytes_max,
+            supports: config.supports,
+            planted: config.planted,
+        };
+        let (store, recovered) = recovery::recover(disk, &identity, settings, &room)?;
         let mut outputs = Vec::new();
         if found.is_none() {
             disk.execute(&identity.store())?;
@@ -151,6 +151,7 @@ impl Node {
             State::Unformed(Box::new(Unformed {
                 formation,
                 joining: None,
+                declined: None,
                 retry_full_disk: Time::NEVER,
                 identity_waits: false,
             }))
@@ -268,12 +269,18 @@ impl Node {
             Input::Invited {
                 cluster_id: cluster,
                 bootstrap: members,
-            } if unformed.joining.is_none() && !members.is_empty() => self.join(Joining {
-                cluster,
-                members,
-                forms: false,
-                asked_by: Vec::new(),
-            }),
+                level,
+            } if unformed.joining.is_none() && !members.is_empty() => {
+                match self.config.supports.check(level) {
+                    Ok(()) => self.join(Joining {
+                        cluster,
+                        members,
+                        forms: false,
+                        asked_by: Vec::new(),
+                    }),
+                    Err(why) => self.decline(cluster, &why),
+                }
+            }
             Input::ReadIndex { id } => self.outputs.push(Output::ReadReady {
                 id,
                 result: Err(no_leader),
@@ -404,6 +411,19 @@ impl Node {
     fn stop(&mut self, why: String) {
         self.stopped = true;
         self.outputs.push(Output::Stop(why));
+    }
+
+    /// The leader invites again and again: that is told once.
+    fn decline(&mut self, cluster: ClusterId, why: &str) {
+        let State::Unformed(unformed) = &mut self.state else {
+            return;
+        };
+        let why = format!("cannot join cluster {cluster}: {why}");
+        if unformed.declined.as_ref() != Some(&why) {
+            let (node, what) = (self.config.node, why.clone());
+            self.outputs.push(Output::Notice(Notice::Plain { node, what }));
+            unformed.declined = Some(why);
+        }
     }
 
     fn decide(&mut self) {
@@ -562,6 +582,8 @@ impl Node {
             last_log_index: 0,
             running_hash: 0,
             commit_hash: None,
+            feature_level: None,
+            supports: self.config.supports,
             configuration: Arc::default(),
             parent: None,
             bootstrap: None,
@@ -584,7 +606,7 @@ impl Node {
         };
         match &self.state {
             State::Unformed(unformed) => {
-                status.waiting_for = Some(unformed.formation.waiting_for());
+                status.waiting_for = Some(unformed.waiting_for());
                 status.was_removed = self.config.was_removed;
             }
             State::Formed(formed) => formed.describe(now, &self.store, &mut status),
@@ -623,6 +645,7 @@ fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
         election_timeout_max: config.election_timeout_max,
         heartbeat_interval: config.heartbeat_interval,
         lease_reads: config.lease_reads,
+        supports: config.supports,
         recent_bytes_max,
         append_bytes_max,
         in_flight_bytes_max,

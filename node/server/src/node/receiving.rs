@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use raftlog_raft::durability::Ticket;
+use raftlog_raft::feature::Supports;
 use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::MemberId;
 use raftlog_raft::time::Time;
@@ -11,7 +12,7 @@ use raftlog_raft::{Raft, RoleName};
 use raftlog_storage::snapshots::{Manifest, Refused, SnapshotEvent, Snapshots};
 
 use super::install_snapshot::{InstallSnapshot, SnapshotAnswer, SnapshotId, SnapshotPart};
-use super::snapshot::{self, Contents};
+use super::snapshot::{self, Contents, NoFold};
 
 /// Numbers of reads of this part have this bit.
 const READS: u64 = 1 << 61;
@@ -209,7 +210,7 @@ impl Receiving {
                 self.abandon(snapshots)
             }
             Stage::MakingWay(ticket) if raft.is_persisted(ticket) => self.save(raft, snapshots),
-            Stage::ReadingFold { reading: false, .. } => self.read_fold(snapshots),
+            Stage::ReadingFold { reading: false, .. } => self.read_fold(snapshots, raft.config().supports),
             _ => None,
         }
     }
@@ -265,7 +266,7 @@ impl Receiving {
     }
 
     /// Reads on, until the fold is whole.
-    fn read_fold(&mut self, snapshots: &mut Snapshots) -> Option<Step> {
+    fn read_fold(&mut self, snapshots: &mut Snapshots, supports: Supports) -> Option<Step> {
         let incoming = self.incoming.as_mut()?;
         let Stage::ReadingFold { bytes, reading } = &mut incoming.stage else {
             return None;
@@ -287,12 +288,13 @@ impl Receiving {
                 Err(why) => Some(unreadable(snapshots, manifest, &why.to_string())),
             };
         }
-        match snapshot::decode_fold(manifest, std::mem::take(bytes).freeze()) {
+        match snapshot::decode_fold(manifest, std::mem::take(bytes).freeze(), supports) {
             Ok(fold) => {
                 let Incoming { from, manifest, .. } = self.incoming.take()?;
                 Some(Step::Install(from, manifest, Box::new(fold)))
             }
-            Err(why) => Some(unreadable(snapshots, manifest, &why)),
+            Err(NoFold::Damaged(why)) => Some(unreadable(snapshots, manifest, &why)),
+            Err(NoFold::Unsupported(why)) => Some(Step::Stop(why)),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! log had come to the base's own entry.
 
 use raftlog_raft::entry::{Entry, HardState, Payload};
+use raftlog_raft::feature::Supports;
 use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::MemberId;
 use raftlog_raft::log::Log;
@@ -17,6 +18,7 @@ use raftlog_storage::identity::Identity;
 use raftlog_storage::snapshots::{Damage, Snapshots};
 use raftlog_storage::{Append, Disk, OpenError, Visit, Wal, WalOptions};
 
+use super::api::Bounds;
 use super::room::Room;
 use super::snapshot;
 use super::store::Store;
@@ -41,15 +43,36 @@ pub(super) struct Recovered {
     pub(super) damages: Vec<Damage>,
 }
 
-/// Reads snapshots and log of that identity, and has the log go on where it is to. `keeps`: bytes of settled entries in memory,
-/// and a bug in tests.
+/// What a member is told about reading its disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// Bytes of settled entries that stay in memory.
+    pub(super) recent_bytes_max: usize,
+    /// Feature levels: a folder of another one is left as it is.
+    pub(super) supports: Supports,
+    /// A bug, in tests.
+    pub(super) planted: Planted,
+}
+
+impl Default for Settings {
+    /// Those of a program.
+    fn default() -> Self {
+        Self {
+            recent_bytes_max: Bounds::default().recent_bytes_max,
+            supports: Supports::default(),
+            planted: Planted::default(),
+        }
+    }
+}
+
+/// Reads snapshots and log of that identity, and has the log go on where it is to.
 pub(super) fn recover(
     disk: &mut dyn Disk,
     identity: &Identity,
-    keeps: (usize, Planted),
+    settings: Settings,
     room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
-    let (mut store, mut recovered) = read(disk, identity, keeps, room)?;
+    let (mut store, mut recovered) = read(disk, identity, settings, room)?;
     begin_new_cluster(disk, identity, &mut store, &mut recovered)?;
     let configuration = &recovered.log.fold().configuration;
     let alone = configuration.is_voter(identity.member) && configuration.voters().count() == 1;
@@ -68,13 +91,18 @@ pub(super) fn recover(
 pub(super) fn read(
     disk: &mut dyn Disk,
     identity: &Identity,
-    (recent_bytes_max, planted): (usize, Planted),
+    settings: Settings,
     room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
+    let Settings {
+        recent_bytes_max,
+        supports,
+        planted,
+    } = settings;
     let (folder, owner) = (disk.folder(), identity.log_owner().get());
     let (snapshots, damages) = Snapshots::open(disk)?;
     let compacted = Wal::<Entry>::compacted_through_of(disk, owner)?;
-    let (base, fold) = find_base(disk, &snapshots, compacted, &damages)?.unwrap_or_else(|| {
+    let (base, fold) = find_base(disk, &snapshots, compacted, &damages, supports)?.unwrap_or_else(|| {
         let bootstrap = Configuration::new(0, identity.bootstrap.clone());
         (LogPosition::default(), Fold::new(bootstrap))
     });
@@ -85,7 +113,13 @@ pub(super) fn read(
         planted,
         ..WalOptions::new(owner)
     };
-    let (wal, recovery) = Wal::open(disk, options, &mut |visit| replay.take_in(visit))?;
+    let opened = Wal::open(disk, options, &mut |visit| replay.take_in(visit));
+    // What comes behind the entry that raised the level may make no sense to this version, and is no damage.
+    let level = replay.log.fold().feature_level;
+    supports
+        .check(level)
+        .map_err(|why| snapshot::unsupported(&folder, &why))?;
+    let (wal, recovery) = opened?;
     if !planted.has(Bug::LogDeletedIdentityKept) {
         Identity::check_log(Some(identity), &recovery, &folder)?;
     }
@@ -102,7 +136,7 @@ pub(super) fn read(
         give_up_other_past(disk, &mut store, base)?
     };
     let (mut log, mut base_fold, mut weights) = (replay.log, fold, replay.weights);
-    if let Some((position, fold)) = find_later_base(disk, &store.snapshots, &mut log)? {
+    if let Some((position, fold)) = find_later_base(disk, &store.snapshots, &mut log, supports)? {
         tickets = tickets.max(give_up_other_past(disk, &mut store, position)?);
         log = Log::over(position, fold.clone(), recent_bytes_max);
         base_fold = fold;
@@ -183,6 +217,7 @@ fn find_base(
     snapshots: &Snapshots,
     compacted: u64,
     damages: &[Damage],
+    supports: Supports,
 ) -> Result<Option<(LogPosition, Fold)>, OpenError> {
     let mut why = damages
         .iter()
@@ -197,7 +232,7 @@ fn find_base(
         .manifests()
         .filter(|manifest| manifest.index >= compacted)
     {
-        match snapshot::read_fold(snapshots, disk, manifest) {
+        match snapshot::read_fold(snapshots, disk, manifest, supports) {
             Ok(fold) => return Ok(Some((snapshot::position(manifest), fold))),
             Err(OpenError::Corrupt {
                 file,
@@ -229,6 +264,7 @@ fn find_later_base(
     disk: &mut dyn Disk,
     snapshots: &Snapshots,
     log: &mut Log,
+    supports: Supports,
 ) -> Result<Option<(LogPosition, Fold)>, OpenError> {
     let Some(newest) = snapshots.newest() else {
         return Ok(None);
@@ -237,7 +273,7 @@ fn find_later_base(
         log.settle(newest.index.max(log.settled()));
         return Ok(None);
     }
-    let fold = snapshot::read_fold(snapshots, disk, newest)?;
+    let fold = snapshot::read_fold(snapshots, disk, newest, supports)?;
     Ok(Some((snapshot::position(newest), fold)))
 }
 

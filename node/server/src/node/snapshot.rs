@@ -5,6 +5,8 @@
 //! length of the state u64`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use raftlog_raft::entry::DecodeError;
+use raftlog_raft::feature::Supports;
 use raftlog_raft::fold::Fold;
 use raftlog_raft::log::Base;
 use raftlog_raft::message::LogPosition;
@@ -86,15 +88,45 @@ pub(super) fn base(manifest: &Manifest) -> Result<Base, String> {
     })
 }
 
+/// Why a snapshot's fold is of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoFold {
+    /// It cannot be one of this snapshot.
+    Damaged(String),
+    /// It is of a feature level that this version does not support; what to do.
+    Unsupported(String),
+}
+
+impl From<String> for NoFold {
+    fn from(problem: String) -> Self {
+        Self::Damaged(problem)
+    }
+}
+
+/// The error of a folder whose feature level is not supported.
+pub(super) fn unsupported(folder: &str, why: &str) -> OpenError {
+    OpenError::Identity(format!("cannot use data folder {folder}: {why}"))
+}
+
 /// The fold of a snapshot, of which `bytes` are all that comes behind the state.
-pub(super) fn decode_fold(manifest: &Manifest, bytes: Bytes) -> Result<Fold, String> {
+pub(super) fn decode_fold(manifest: &Manifest, bytes: Bytes, supports: Supports) -> Result<Fold, NoFold> {
     let place = Contents::of(manifest)?.place;
-    let fold = Fold::decode(bytes, manifest.index).map_err(|error| format!("its fold is {error}"))?;
+    let supported = |level| supports.check(level).map_err(NoFold::Unsupported);
+    let fold = match Fold::decode(bytes, manifest.index) {
+        Ok(fold) => fold,
+        Err(error) => {
+            if let DecodeError::FeatureLevel(level) = error {
+                supported(level)?;
+            }
+            return Err(NoFold::Damaged(format!("its fold is {error}")));
+        }
+    };
+    supported(fold.feature_level)?;
     if (fold.operation_index, fold.running_hash) != (place.index, place.running_hash) {
-        return Err(format!(
+        return Err(NoFold::Damaged(format!(
             "its fold is at operation {} with running hash {:016x}, its metadata at operation {} with {:016x}",
             fold.operation_index, fold.running_hash, place.index, place.running_hash
-        ));
+        )));
     }
     Ok(fold)
 }
@@ -104,6 +136,7 @@ pub(super) fn read_fold(
     snapshots: &Snapshots,
     disk: &mut dyn Disk,
     manifest: &Manifest,
+    supports: Supports,
 ) -> Result<Fold, OpenError> {
     let corrupt = |problem| OpenError::Corrupt {
         file: snapshots.file(manifest.index),
@@ -118,7 +151,10 @@ pub(super) fn read_fold(
         offset += data.len() as u64;
         bytes.extend_from_slice(&data);
     }
-    decode_fold(manifest, bytes.freeze()).map_err(corrupt)
+    decode_fold(manifest, bytes.freeze(), supports).map_err(|error| match error {
+        NoFold::Damaged(problem) => corrupt(problem),
+        NoFold::Unsupported(why) => unsupported(&disk.folder(), &why),
+    })
 }
 
 #[cfg(test)]
@@ -211,7 +247,7 @@ mod tests {
                 state_bytes: 0,
             };
             let manifest = manifest(contents, bytes.len() as u64);
-            let decoded = decode_fold(&manifest, bytes.clone().into());
+            let decoded = decode_fold(&manifest, bytes.clone().into(), Supports::default());
             assert_eq!(decoded.is_ok(), fine, "{index}");
         }
     }

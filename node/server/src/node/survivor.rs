@@ -9,11 +9,10 @@ use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::LogPosition;
-use raftlog_raft::planted::Planted;
 use raftlog_storage::identity::{Identity, Program, RecoveredFrom};
 use raftlog_storage::{Disk, OpenError};
 
-use super::api::{Bounds, SnapshotPolicy};
+use super::api::SnapshotPolicy;
 use super::room::Room;
 use super::{recovery, volume_bytes};
 
@@ -56,12 +55,7 @@ impl Survivor {
         let cluster = cluster
             .ok_or_else(|| refused("belongs to no cluster: nothing is lost with it, start it empty"))?;
         let room = room(disk)?;
-        let (_, found) = recovery::read(
-            disk,
-            &identity,
-            (Bounds::default().recent_bytes_max, Planted::default()),
-            &room,
-        )?;
+        let (_, found) = recovery::read(disk, &identity, recovery::Settings::default(), &room)?;
         let fold = found.log.fold();
         if left_alone(&identity, fold, found.log.last().index + 1).is_none() {
             return Err(refused(
@@ -128,12 +122,7 @@ impl Survivor {
 
 fn complete(disk: &mut dyn Disk, identity: &Identity) -> Result<(), OpenError> {
     let room = room(disk)?;
-    recovery::recover(
-        disk,
-        identity,
-        (Bounds::default().recent_bytes_max, Planted::default()),
-        &room,
-    )?;
+    recovery::recover(disk, identity, recovery::Settings::default(), &room)?;
     Ok(())
 }
 

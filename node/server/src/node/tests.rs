@@ -3,10 +3,12 @@
 mod snapshots;
 mod survivors;
 mod transfer;
+mod versions;
 
 use std::collections::BTreeMap;
 
 use raftlog_raft::entry::Payload;
+use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::message::{AppendEntries, Body, LogPosition, Message};
 use raftlog_raft::planted::Planted;
 use raftlog_storage::simulated::MemoryDisk;
@@ -53,9 +55,18 @@ impl Alone {
     }
 
     fn open(
+        disk: MemoryDisk,
+        initial_peers: BTreeMap<u32, String>,
+        snapshots: SnapshotPolicy,
+    ) -> Result<Self, OpenError> {
+        Self::open_version(disk, initial_peers, snapshots, Supports::default())
+    }
+
+    fn open_version(
         mut disk: MemoryDisk,
         initial_peers: BTreeMap<u32, String>,
         snapshots: SnapshotPolicy,
+        supports: Supports,
     ) -> Result<Self, OpenError> {
         let address = "node1:5001".to_owned();
         let config = NodeConfig {
@@ -69,6 +80,7 @@ impl Alone {
             heartbeat_interval: Duration::from_secs(1),
             snapshots,
             lease_reads: true,
+            supports,
             bounds: Bounds::default(),
             planted: Planted::default(),
         };
@@ -192,6 +204,7 @@ fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
             from,
             to,
             term: 1,
+            level: FeatureLevel::FIRST,
             body,
         };
         alone.node.handle(alone.now, Input::Message(message));
@@ -246,6 +259,7 @@ impl Added {
         let invitation = Input::Invited {
             cluster_id: ClusterId::new(9).unwrap(),
             bootstrap: others(),
+            level: FeatureLevel::FIRST,
         };
         alone.node.handle(alone.now, invitation);
         alone.run(Duration::from_millis(100));
@@ -274,6 +288,7 @@ impl Added {
             from: others()[0].id,
             to: self.alone.node.member_id(),
             term: 1,
+            level: FeatureLevel::FIRST,
             body: Body::AppendEntries(append),
         };
         self.alone.node.handle(self.alone.now, Input::Message(message));
@@ -324,6 +339,7 @@ fn a_node_that_belongs_to_a_cluster_heeds_no_other_invitation() {
     let invitation = Input::Invited {
         cluster_id: ClusterId::new(10).unwrap(),
         bootstrap: others(),
+        level: FeatureLevel::FIRST,
     };
     added.alone.node.handle(added.alone.now, invitation);
     added.alone.run(Duration::from_millis(100));

@@ -15,6 +15,8 @@ pub(super) struct Unformed {
     pub(super) formation: Formation,
     /// The place it is about to take.
     pub(super) joining: Option<Joining>,
+    /// Why it does not follow an invitation.
+    pub(super) declined: Option<String>,
     /// When a full disk is asked for room again.
     pub(super) retry_full_disk: Time,
     /// The log has its first batch, and the disk had no room for the identity.
@@ -40,6 +42,12 @@ impl Unformed {
         } else {
             self.formation.due()
         }
+    }
+
+    /// What keeps it from joining, for people.
+    pub(super) fn waiting_for(&self) -> String {
+        let declined = self.declined.clone();
+        declined.unwrap_or_else(|| self.formation.waiting_for())
     }
 
     /// Judges a bootstrap call; what was accepted before decides like what is on disk.

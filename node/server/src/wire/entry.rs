@@ -8,6 +8,7 @@ use raftlog_raft::ids::ClusterId;
 
 use super::Malformed;
 use super::member::{configuration_from_wire, configuration_to_wire};
+use super::raft::feature_level;
 
 pub(super) fn entry_to_wire(entry: Entry) -> v1::Entry {
     let kind = match entry.payload {
@@ -27,6 +28,9 @@ pub(super) fn entry_to_wire(entry: Entry) -> v1::Entry {
         } => Kind::Recovered(v1::Recovered {
             parent_cluster_id: parent.get(),
             configuration: Some(configuration_to_wire(&configuration)),
+        }),
+        Payload::FeatureLevel(level) => Kind::FeatureLevel(v1::FeatureLevel {
+            level: level.get().into(),
         }),
     };
     v1::Entry {
@@ -59,6 +63,7 @@ pub(super) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
                 .filter(|configuration| !configuration.is_joint())
                 .ok_or(Malformed("recovered: configuration"))?,
         },
+        Kind::FeatureLevel(raised) => Payload::FeatureLevel(feature_level(raised.level)?),
     };
     if entry.log_index == 0 {
         return Err(Malformed("entry: log_index"));

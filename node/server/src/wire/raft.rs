@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raftlog_proto::v1;
+use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::message::{
     AppendEntries, AppendEntriesResponse, Body, Comparison, Conflict, Full, LogPosition, Message, ReadAnswer,
@@ -15,23 +16,60 @@ use super::entry::{entry_from_wire, entry_to_wire};
 /// Most ReadIndex requests or answers in one message.
 const READS_MAX: usize = 4_096;
 
+/// What every message says beside its body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envelope {
+    pub(crate) cluster: ClusterId,
+    pub(crate) from: MemberId,
+    pub(crate) to: MemberId,
+    pub(crate) term: u64,
+    pub(crate) level: FeatureLevel,
+}
+
+impl Envelope {
+    fn header(self) -> v1::Header {
+        v1::Header {
+            feature_level: self.level.get().into(),
+            ..header(self.cluster, self.from, self.to)
+        }
+    }
+}
+
 pub(super) fn header(cluster: ClusterId, from: MemberId, to: MemberId) -> v1::Header {
     v1::Header {
         cluster_id: cluster.get(),
         from_member: from.get(),
         to_member: to.get(),
+        feature_level: 0,
     }
 }
 
+/// The level by whose rules the sender speaks.
+pub(crate) fn level_from_wire(header: Option<&v1::Header>) -> Result<FeatureLevel, Malformed> {
+    match header.map_or(0, |header| header.feature_level) {
+        0 => Ok(FeatureLevel::FIRST),
+        level => feature_level(level),
+    }
+}
+
+pub(super) fn feature_level(level: u32) -> Result<FeatureLevel, Malformed> {
+    let level = u8::try_from(level).ok().and_then(FeatureLevel::new);
+    level.ok_or(Malformed("feature_level"))
+}
+
+fn supports_from_wire(min: u32, max: u32) -> Result<Supports, Malformed> {
+    if (min, max) == (0, 0) {
+        return Ok(Supports::UNSTATED);
+    }
+    let supports = Supports::new(feature_level(min)?, feature_level(max)?);
+    supports.ok_or(Malformed("feature_level_max"))
+}
+
 /// The request for a [`Body::RequestVote`].
-pub(crate) fn request_vote_to_wire(
-    cluster: ClusterId,
-    (from, to, term): (MemberId, MemberId, u64),
-    vote: RequestVote,
-) -> v1::RequestVoteRequest {
+pub(crate) fn request_vote_to_wire(envelope: Envelope, vote: RequestVote) -> v1::RequestVoteRequest {
     v1::RequestVoteRequest {
-        header: Some(header(cluster, from, to)),
-        term,
+        header: Some(envelope.header()),
+        term: envelope.term,
         last_log_index: vote.last.index,
         last_log_term: vote.last.term,
         pre_vote: vote.pre_vote,
@@ -55,20 +93,16 @@ pub(crate) fn request_vote_from_wire(
         from,
         to,
         term: term(request.term)?,
+        level: level_from_wire(request.header.as_ref())?,
         body: Body::RequestVote(body),
     })
 }
 
 /// The response for a [`Body::Vote`].
-pub(crate) fn vote_to_wire(
-    cluster: ClusterId,
-    (from, to, term): (MemberId, MemberId, u64),
-    pre_vote: bool,
-    granted: bool,
-) -> v1::RequestVoteResponse {
+pub(crate) fn vote_to_wire(envelope: Envelope, pre_vote: bool, granted: bool) -> v1::RequestVoteResponse {
     v1::RequestVoteResponse {
-        header: Some(header(cluster, from, to)),
-        term,
+        header: Some(envelope.header()),
+        term: envelope.term,
         granted,
         pre_vote,
         removed_by: 0,
@@ -76,27 +110,29 @@ pub(crate) fn vote_to_wire(
 }
 
 /// The message in a response.
-pub(crate) fn vote_from_wire(from: MemberId, to: MemberId, response: &v1::RequestVoteResponse) -> Message {
+pub(crate) fn vote_from_wire(
+    from: MemberId,
+    to: MemberId,
+    response: &v1::RequestVoteResponse,
+) -> Result<Message, Malformed> {
     let body = Body::Vote {
         pre_vote: response.pre_vote,
         granted: response.granted,
     };
-    Message {
+    Ok(Message {
         from,
         to,
         term: response.term,
+        level: level_from_wire(response.header.as_ref())?,
         body,
-    }
+    })
 }
 
 /// The request for a [`Body::TimeoutNow`].
-pub(crate) fn timeout_now_to_wire(
-    cluster: ClusterId,
-    (from, to, term): (MemberId, MemberId, u64),
-) -> v1::TimeoutNowRequest {
+pub(crate) fn timeout_now_to_wire(envelope: Envelope) -> v1::TimeoutNowRequest {
     v1::TimeoutNowRequest {
-        header: Some(header(cluster, from, to)),
-        term,
+        header: Some(envelope.header()),
+        term: envelope.term,
     }
 }
 
@@ -110,18 +146,15 @@ pub(crate) fn timeout_now_from_wire(
         from,
         to,
         term: term(request.term)?,
+        level: level_from_wire(request.header.as_ref())?,
         body: Body::TimeoutNow,
     })
 }
 
 /// The request for a [`Body::Compare`].
-pub(crate) fn compare_hash_to_wire(
-    cluster: ClusterId,
-    (from, to): (MemberId, MemberId),
-    own: Comparison,
-) -> v1::CompareHashRequest {
+pub(crate) fn compare_hash_to_wire(envelope: Envelope, own: Comparison) -> v1::CompareHashRequest {
     v1::CompareHashRequest {
-        header: Some(header(cluster, from, to)),
+        header: Some(envelope.header()),
         log_index: own.position.index,
         log_term: own.position.term,
         running_hash: own.running_hash,
@@ -142,18 +175,15 @@ pub(crate) fn compare_hash_from_wire(
         from,
         to,
         term: 0,
+        level: level_from_wire(request.header.as_ref())?,
         body: Body::Compare(theirs),
     })
 }
 
 /// The response for a [`Body::Compared`].
-pub(crate) fn compared_to_wire(
-    cluster: ClusterId,
-    (from, to): (MemberId, MemberId),
-    own: Comparison,
-) -> v1::CompareHashResponse {
+pub(crate) fn compared_to_wire(envelope: Envelope, own: Comparison) -> v1::CompareHashResponse {
     v1::CompareHashResponse {
-        header: Some(header(cluster, from, to)),
+        header: Some(envelope.header()),
         log_index: own.position.index,
         log_term: own.position.term,
         running_hash: own.running_hash,
@@ -174,16 +204,13 @@ pub(crate) fn compared_from_wire(
         from,
         to,
         term: 0,
+        level: level_from_wire(response.header.as_ref())?,
         body: Body::Compared(theirs),
     })
 }
 
 /// The request for a [`Body::AppendEntries`].
-pub(crate) fn append_entries_to_wire(
-    cluster: ClusterId,
-    (from, to, term): (MemberId, MemberId, u64),
-    append: AppendEntries,
-) -> v1::AppendEntriesRequest {
+pub(crate) fn append_entries_to_wire(envelope: Envelope, append: AppendEntries) -> v1::AppendEntriesRequest {
     let micros = append.minimum_election_timeout.as_micros();
     let read_answers = append.read_answers.iter().map(|answer| v1::ReadAnswer {
         id: answer.id,
@@ -191,8 +218,8 @@ pub(crate) fn append_entries_to_wire(
         refused: answer.index.is_none(),
     });
     v1::AppendEntriesRequest {
-        header: Some(header(cluster, from, to)),
-        term,
+        header: Some(envelope.header()),
+        term: envelope.term,
         previous_log_index: append.previous.index,
         previous_log_term: append.previous.term,
         read_answers: read_answers.collect(),
@@ -216,6 +243,7 @@ pub(crate) fn append_entries_from_wire(
         return Err(Malformed("read_answers: too many"));
     }
     let term = term(request.term)?;
+    let level = level_from_wire(request.header.as_ref())?;
     let previous = position(request.previous_log_index, request.previous_log_term)?;
     let mut entries = Vec::with_capacity(request.entries.len());
     let (mut index, mut entry_term) = (previous.index, previous.term);
@@ -249,14 +277,14 @@ pub(crate) fn append_entries_from_wire(
         from,
         to,
         term,
+        level,
         body: Body::AppendEntries(body),
     })
 }
 
 /// The response for a [`Body::AppendEntriesResponse`].
 pub(crate) fn append_response_to_wire(
-    cluster: ClusterId,
-    (from, to, term): (MemberId, MemberId, u64),
+    envelope: Envelope,
     response: AppendEntriesResponse,
 ) -> v1::AppendEntriesResponse {
     let conflict = response.conflict.map(|conflict| v1::Conflict {
@@ -265,8 +293,8 @@ pub(crate) fn append_response_to_wire(
         hint_term: conflict.hint.term,
     });
     v1::AppendEntriesResponse {
-        header: Some(header(cluster, from, to)),
-        term,
+        header: Some(envelope.header()),
+        term: envelope.term,
         round: response.round,
         match_log_index: response.matched,
         received_log_index: response.received,
@@ -274,6 +302,8 @@ pub(crate) fn append_response_to_wire(
         read_requests: response.read_requests,
         disk_full: response.full.disk,
         log_full: response.full.log,
+        feature_level_min: response.supports.min().get().into(),
+        feature_level_max: response.supports.max().get().into(),
     }
 }
 
@@ -296,6 +326,7 @@ pub(crate) fn append_response_from_wire(
             hint: position(conflict.hint_log_index, conflict.hint_term)?,
         }),
     };
+    let level = level_from_wire(response.header.as_ref())?;
     let body = AppendEntriesResponse {
         round: response.round,
         matched: response.match_log_index,
@@ -306,11 +337,13 @@ pub(crate) fn append_response_from_wire(
             disk: response.disk_full,
             log: response.log_full,
         },
+        supports: supports_from_wire(response.feature_level_min, response.feature_level_max)?,
     };
     Ok(Message {
         from,
         to,
         term: response.term,
+        level,
         body: Body::AppendEntriesResponse(body),
     })
 }
@@ -342,6 +375,19 @@ mod tests {
     use super::*;
 
     const TERM: u64 = 9;
+
+    const LEVEL: FeatureLevel = FeatureLevel::REHEARSED;
+
+    fn envelope() -> Envelope {
+        let (cluster, from, to) = ids();
+        Envelope {
+            cluster,
+            from,
+            to,
+            term: TERM,
+            level: LEVEL,
+        }
+    }
 
     fn ids() -> (ClusterId, MemberId, MemberId) {
         (
@@ -381,6 +427,7 @@ mod tests {
             (any::<u64>(), member()).prop_map(|(version, one)| {
                 Payload::Configuration(Configuration::new(version, vec![one]))
             }),
+            (1..=u8::MAX).prop_map(|level| Payload::FeatureLevel(FeatureLevel::new(level).unwrap())),
             (1..u64::MAX, any::<u64>(), member()).prop_map(|(parent, version, one)| Payload::Recovered {
                 parent: ClusterId::new(parent).unwrap(),
                 configuration: Configuration::new(version, vec![one]),
@@ -437,12 +484,12 @@ mod tests {
     proptest! {
         #[test]
         fn append_entries_survives_the_wire(append in append_entries()) {
-            let (cluster, from, to) = ids();
-            let bytes = append_entries_to_wire(cluster, (from, to, TERM), append.clone()).encode_to_vec();
+            let (_, from, to) = ids();
+            let bytes = append_entries_to_wire(envelope(), append.clone()).encode_to_vec();
             let wire = v1::AppendEntriesRequest::decode(bytes.as_slice()).unwrap();
             prop_assert_eq!(
                 append_entries_from_wire(from, to, wire),
-                Ok(Message { from, to, term: TERM, body: Body::AppendEntries(append) })
+                Ok(Message { from, to, term: TERM, level: LEVEL, body: Body::AppendEntries(append) })
             );
         }
 
@@ -460,7 +507,7 @@ mod tests {
 
     #[test]
     fn the_other_messages_survive_the_wire() {
-        let (cluster, from, to) = ids();
+        let (_, from, to) = ids();
         let last = LogPosition { index: 7, term: 2 };
         let vote = RequestVote {
             pre_vote: true,
@@ -471,23 +518,25 @@ mod tests {
             from,
             to,
             term: TERM,
+            level: LEVEL,
             body: Body::RequestVote(vote),
         };
-        let wire = request_vote_to_wire(cluster, (from, to, TERM), vote);
+        let wire = request_vote_to_wire(envelope(), vote);
         assert_eq!(request_vote_from_wire(from, to, &wire), Ok(message));
-        let wire = vote_to_wire(cluster, (from, to, TERM), true, true);
+        let wire = vote_to_wire(envelope(), true, true);
         let body = Body::Vote {
             pre_vote: true,
             granted: true,
         };
         assert_eq!(
             vote_from_wire(from, to, &wire),
-            Message {
+            Ok(Message {
                 from,
                 to,
                 term: TERM,
+                level: LEVEL,
                 body
-            }
+            })
         );
         let comparison = Comparison {
             position: last,
@@ -497,12 +546,13 @@ mod tests {
             from,
             to,
             term: 0,
+            level: LEVEL,
             body,
         };
-        let wire = compare_hash_to_wire(cluster, (from, to), comparison);
+        let wire = compare_hash_to_wire(envelope(), comparison);
         let read = compare_hash_from_wire(from, to, &wire);
         assert_eq!(read, Ok(message(Body::Compare(comparison))));
-        let wire = compared_to_wire(cluster, (from, to), comparison);
+        let wire = compared_to_wire(envelope(), comparison);
         let read = compared_from_wire(from, to, &wire);
         assert_eq!(read, Ok(message(Body::Compared(comparison))));
         for conflict in [
@@ -522,8 +572,9 @@ mod tests {
                     disk: conflict.is_some(),
                     log: conflict.is_none(),
                 },
+                supports: Supports::REHEARSAL,
             };
-            let wire = append_response_to_wire(cluster, (from, to, TERM), response.clone());
+            let wire = append_response_to_wire(envelope(), response.clone());
             let body = Body::AppendEntriesResponse(response);
             assert_eq!(
                 append_response_from_wire(from, to, wire),
@@ -531,6 +582,7 @@ mod tests {
                     from,
                     to,
                     term: TERM,
+                    level: LEVEL,
                     body
                 })
             );
@@ -620,5 +672,64 @@ mod tests {
             ..Default::default()
         };
         assert!(append_response_from_wire(from, to, response).is_err());
+    }
+
+    /// What an earlier version says has no levels in it, and what a later one adds is passed over.
+    #[test]
+    fn versions_understand_each_other() {
+        let (_, from, to) = ids();
+        let append = AppendEntries {
+            previous: LogPosition { index: 7, term: 2 },
+            previous_hash: None,
+            entries: Vec::new(),
+            commit: 3,
+            round: 4,
+            heartbeat: true,
+            minimum_election_timeout: Duration::from_secs(1),
+            read_answers: Vec::new(),
+        };
+        let mut later = append_entries_to_wire(envelope(), append.clone()).encode_to_vec();
+        // Field 500, a number: of a version that is to come.
+        later.extend([0xa0, 0x1f, 0x2a]);
+        let later = v1::AppendEntriesRequest::decode(later.as_slice()).unwrap();
+        let Ok(message) = append_entries_from_wire(from, to, later) else {
+            panic!("a field that is not known does no harm")
+        };
+        assert_eq!(
+            (message.level, message.body),
+            (LEVEL, Body::AppendEntries(append))
+        );
+        let earlier = v1::AppendEntriesResponse {
+            header: Some(header(ids().0, from, to)),
+            term: TERM,
+            ..Default::default()
+        };
+        let message = append_response_from_wire(from, to, earlier.clone()).unwrap();
+        let Body::AppendEntriesResponse(response) = message.body else {
+            panic!("a response")
+        };
+        assert_eq!(
+            (message.level, response.supports),
+            (FeatureLevel::FIRST, Supports::UNSTATED)
+        );
+        for (min, max) in [(0, 1), (2, 1), (1, 256)] {
+            let response = v1::AppendEntriesResponse {
+                feature_level_min: min,
+                feature_level_max: max,
+                ..earlier.clone()
+            };
+            let error = append_response_from_wire(from, to, response).unwrap_err();
+            assert!(
+                error.to_string().contains("feature_level"),
+                "{min} to {max}: {error}"
+            );
+        }
+        let unheard = v1::Entry {
+            log_index: 8,
+            term: 2,
+            kind: Some(v1::entry::Kind::FeatureLevel(v1::FeatureLevel { level: 0 })),
+            ..Default::default()
+        };
+        assert!(entry_from_wire(unheard).is_err());
     }
 }

@@ -19,6 +19,8 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         last_contact_milliseconds: u64::try_from(member.last_contact.as_millis()).unwrap_or(u64::MAX),
         in_flight_bytes: member.in_flight_bytes,
         caught_up: member.caught_up,
+        feature_level_min: member.supports.map_or(0, |supports| supports.min().get().into()),
+        feature_level_max: member.supports.map_or(0, |supports| supports.max().get().into()),
     });
     let replicator = v1::ReplicatorStatus {
         connected: status.replicator.connected,
@@ -61,6 +63,9 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         disk_stalled: status.disks.stalled,
         commit_hash: status.commit_hash,
         was_removed: status.was_removed,
+        feature_level: status.feature_level.map_or(0, |level| level.get().into()),
+        feature_level_min: status.supports.min().get().into(),
+        feature_level_max: status.supports.max().get().into(),
     }
 }
 

@@ -51,6 +51,7 @@ async fn messages_for_others_are_refused() {
             cluster_id,
             from_member: leader.member_id,
             to_member,
+            feature_level: 0,
         })
     };
     let table = [
@@ -174,6 +175,7 @@ async fn nonsense_from_the_leader_is_refused() {
         cluster_id: follower.cluster_id,
         from_member: leader.member_id,
         to_member: follower.member_id,
+        feature_level: 0,
     };
     let good = AppendEntriesRequest {
         header: Some(header),

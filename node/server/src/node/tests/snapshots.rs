@@ -167,6 +167,7 @@ struct Pod {
     replicator: Replicator,
     last_request: u64,
     policy: SnapshotPolicy,
+    supports: Supports,
 }
 
 impl Pod {
@@ -183,16 +184,22 @@ impl Pod {
             state_bytes,
             ..Replicator::default()
         };
-        Self::start(MemoryDisk::new(1 << 30), policy, replicator).unwrap()
+        Self::start(MemoryDisk::new(1 << 30), policy, replicator, Supports::default()).unwrap()
     }
 
-    fn start(disk: MemoryDisk, policy: SnapshotPolicy, replicator: Replicator) -> Result<Self, OpenError> {
+    fn start(
+        disk: MemoryDisk,
+        policy: SnapshotPolicy,
+        replicator: Replicator,
+        supports: Supports,
+    ) -> Result<Self, OpenError> {
         let peers = BTreeMap::from([(1, "node1:5001".to_owned())]);
         let mut pod = Self {
-            alone: Alone::open(disk, peers, policy)?,
+            alone: Alone::open_version(disk, peers, policy, supports)?,
             replicator,
             last_request: 0,
             policy,
+            supports,
         };
         pod.alone.run(Duration::from_secs(10));
         pod.connect();
@@ -201,7 +208,7 @@ impl Pod {
 
     /// Both processes die, and the node's disk loses what was not synced.
     fn restart(self) -> Result<Self, OpenError> {
-        Self::start(self.alone.disk, self.policy, self.replicator)
+        Self::start(self.alone.disk, self.policy, self.replicator, self.supports)
     }
 
     fn say(&mut self, said: FromReplicator) {
@@ -471,6 +478,25 @@ fn a_log_whose_beginning_no_snapshot_holds_is_refused() {
     assert!(
         missing.contains("is missing") && missing.contains("raftctl member replace"),
         "{missing}"
+    );
+}
+
+/// The entry that raised the level is in no log any more, and the snapshots say that it was there.
+#[test]
+fn snapshots_of_a_feature_level_that_is_not_supported_are_no_damage() {
+    let mut pod = Pod::new(10, 10);
+    pod.submit_many(5);
+    pod.supports = Supports::REHEARSAL;
+    let mut pod = pod.restart().unwrap();
+    pod.submit_many(50);
+    assert!(pod.status().kept.first_index > 30);
+    let mut pod = pod.restart().unwrap();
+    assert_eq!(pod.status().feature_level, Some(FeatureLevel::REHEARSED));
+    pod.supports = Supports::default();
+    let refused = pod.restart().err().unwrap().to_string();
+    assert!(
+        refused.contains("the cluster is at feature level 2") && !refused.contains("corrupt"),
+        "{refused}"
     );
 }
 

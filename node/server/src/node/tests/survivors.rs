@@ -58,6 +58,7 @@ impl OneOfThree {
             from: self.leader,
             to: self.alone.node.member_id(),
             term: 1,
+            level: FeatureLevel::FIRST,
             body: Body::AppendEntries(append),
         };
         self.alone.node.handle(self.alone.now, Input::Message(message));

@@ -52,6 +52,7 @@ fn config(node: u32, voter: bool) -> NodeConfig {
             every_bytes: None,
         },
         lease_reads: true,
+        supports: Supports::default(),
         bounds: Bounds::default(),
         planted: Planted::default(),
     }
@@ -126,6 +127,7 @@ impl Pair {
         let invitation = Input::Invited {
             cluster_id,
             bootstrap: bootstrap.members().to_vec(),
+            level: FeatureLevel::FIRST,
         };
         self.learner.node.handle(self.learner.now, invitation);
         self.learner.run(Duration::from_millis(100));
