@@ -8,6 +8,7 @@ use crate::{
     cluster_status::{self, NodeView, View},
     failure::Failure,
     output::{Output, table},
+    text,
 };
 
 #[derive(Serialize)]
@@ -54,6 +55,8 @@ fn render(nodes: &[NodeView]) -> String {
         "LAST",
         "PERSISTED",
         "EXECUTED",
+        "LEVEL",
+        "SUPPORTS",
         "READY",
         "REASON",
     ];
@@ -72,6 +75,8 @@ fn row(node: &NodeView, view: &View) -> Vec<String> {
         view.last_index.to_string(),
         view.persisted_index.to_string(),
         number(view.executed_index),
+        number(Some(view.feature_level.into()).filter(|&level| level > 0)),
+        text::levels(view.feature_level_min, view.feature_level_max),
         if view.ready { "yes" } else { "no" }.to_owned(),
         view.reason.clone(),
     ]
@@ -83,6 +88,8 @@ fn unreachable_row(node: &NodeView) -> Vec<String> {
         "-",
         &node.endpoint,
         "unreachable",
+        "-",
+        "-",
         "-",
         "-",
         "-",
@@ -115,10 +122,10 @@ mod tests {
     fn the_table_names_everyone() {
         let nodes = [healthy(1), healthy(2), unreachable(3)];
         let expected = "\
-NODE  ENDPOINT        ROLE         TERM  LEADER  COMMIT  LAST  PERSISTED  EXECUTED  READY  REASON
-1     127.0.0.1:5001  leader       3     1       10      10    10         9         yes    follows node 1
-2     127.0.0.1:5002  follower     3     1       10      10    10         9         yes    follows node 1
--     127.0.0.1:5003  unreachable  -     -       -       -     -          -         no     cannot connect: Connection refused (os error 111)";
+NODE  ENDPOINT        ROLE         TERM  LEADER  COMMIT  LAST  PERSISTED  EXECUTED  LEVEL  SUPPORTS  READY  REASON
+1     127.0.0.1:5001  leader       3     1       10      10    10         9         1      1-2       yes    follows node 1
+2     127.0.0.1:5002  follower     3     1       10      10    10         9         1      1-2       yes    follows node 1
+-     127.0.0.1:5003  unreachable  -     -       -       -     -          -         -      -         no     cannot connect: Connection refused (os error 111)";
         assert_eq!(render(&nodes), expected);
         assert_eq!(raw(&nodes), "1 leader\n2 follower");
     }

@@ -56,6 +56,15 @@ fn is_character_across_limit(operation: &[u8], at: usize) -> bool {
     at + length > PRINTED_BYTES_MAX && character.is_some_and(|bytes| std::str::from_utf8(bytes).is_ok())
 }
 
+/// Feature levels that a node supports, as `1` or `1-2`; `-` where it has not told.
+pub(crate) fn levels(min: u32, max: u32) -> String {
+    match (min, max) {
+        (0, _) | (_, 0) => "-".to_owned(),
+        (min, max) if min == max => min.to_string(),
+        (min, max) => format!("{min}-{max}"),
+    }
+}
+
 /// An ID as it is written outside the wire format: 16 hex digits; empty for 0, which stands for none.
 pub(crate) fn id(id: u64) -> String {
     if id == 0 {

@@ -20,6 +20,7 @@ struct Listing {
     voters: Vec<u32>,
     learners: Vec<u32>,
     quorum: usize,
+    feature_level: u32,
     members: Vec<Listed>,
 }
 
@@ -36,6 +37,9 @@ struct Listed {
     /// Since it last answered; none of the leader itself.
     last_contact_milliseconds: Option<u64>,
     caught_up: bool,
+    /// The feature levels that it supports; 0 while it has not told the leader.
+    feature_level_min: u32,
+    feature_level_max: u32,
 }
 
 /// Prints all members as the leader sees them.
@@ -54,6 +58,7 @@ pub(super) fn print(common: &Common, status: &NodeStatus) -> Result<(), Failure>
         voters,
         learners,
         quorum,
+        feature_level: status.feature_level,
         members: members(status, &configuration),
     };
     Output::stdout().whole(common.output, &members, || render(&members), || raw(&members))
@@ -73,6 +78,11 @@ fn view(status: &NodeStatus, configuration: &v1::Configuration, member: &v1::Mem
     let id = member.member_id;
     let progress = status.progress.iter().find(|progress| progress.member_id == id);
     let itself = id == status.member_id;
+    let (feature_level_min, feature_level_max) = match progress {
+        Some(progress) => (progress.feature_level_min, progress.feature_level_max),
+        None if itself => (status.feature_level_min, status.feature_level_max),
+        None => (0, 0),
+    };
     Listed {
         node: member.node,
         member_id: text::id(id),
@@ -86,6 +96,8 @@ fn view(status: &NodeStatus, configuration: &v1::Configuration, member: &v1::Mem
         },
         last_contact_milliseconds: progress.map(|progress| progress.last_contact_milliseconds),
         caught_up: itself || progress.is_some_and(|progress| progress.caught_up),
+        feature_level_min,
+        feature_level_max,
     }
 }
 
@@ -112,6 +124,7 @@ fn render(members: &Listing) -> String {
         "MATCH",
         "CONTACT",
         "CAUGHT-UP",
+        "SUPPORTS",
     ];
     let rows = members.members.iter().map(|member| {
         let contact = member.last_contact_milliseconds;
@@ -124,6 +137,7 @@ fn render(members: &Listing) -> String {
             member.match_log_index.to_string(),
             contact.map_or_else(|| "-".to_owned(), |contact| format!("{contact} ms")),
             if member.caught_up { "yes" } else { "no" }.to_owned(),
+            text::levels(member.feature_level_min, member.feature_level_max),
         ]
     });
     table(&titles, rows.collect())
@@ -156,11 +170,16 @@ mod tests {
             member_id,
             caught_up,
             match_log_index: member_id * 10,
+            feature_level_min: u32::from(caught_up),
+            feature_level_max: u32::from(caught_up) * 2,
             ..MemberProgress::default()
         };
         NodeStatus {
             member_id: 1,
             last_log_index: 100,
+            feature_level: 1,
+            feature_level_min: 1,
+            feature_level_max: 3,
             progress: vec![progress(2, true), progress(9, false)],
             configuration: Some(Configuration {
                 version: 4,
@@ -175,16 +194,19 @@ mod tests {
     fn members_are_what_the_leader_knows_of_them() {
         let status = status(Vec::new());
         let members = members(&status, &configuration_of(&status));
-        let told: Vec<(u32, &str, u64, bool)> = members
+        let told: Vec<(u32, &str, u64, bool, String)> = members
             .iter()
-            .map(|m| (m.node, m.role, m.match_log_index, m.caught_up))
+            .map(|m| {
+                let levels = text::levels(m.feature_level_min, m.feature_level_max);
+                (m.node, m.role, m.match_log_index, m.caught_up, levels)
+            })
             .collect();
         assert_eq!(
             told,
             [
-                (1, "leader", 100, true),
-                (2, "voter", 20, true),
-                (3, "learner", 90, false)
+                (1, "leader", 100, true, "1-3".to_owned()),
+                (2, "voter", 20, true, "1-2".to_owned()),
+                (3, "learner", 90, false, "-".to_owned())
             ]
         );
     }

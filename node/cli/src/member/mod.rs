@@ -12,8 +12,9 @@ use raftlog_proto::v1::{self, MembershipChange, NodeStatus, membership_change::C
 
 use crate::{
     args::{Common, MemberChange, MemberCommand},
-    failure::Failure,
+    failure::{Failure, REFUSED},
     output::Output,
+    text,
 };
 use cluster::{leader_status, status_of};
 pub(crate) use named::Named;
@@ -59,6 +60,25 @@ fn client(common: &Common, timeout: Duration) -> Result<Client, Failure> {
     Ok(Client::new(common.endpoints.to_vec(), options)?)
 }
 
+/// A node that does not support the cluster's feature level could never follow it.
+fn check_levels(cluster: u32, at: &Endpoint, node: &NodeStatus) -> Result<(), Failure> {
+    // Nodes that knew no levels yet say 0, and mean 1.
+    let level = cluster.max(1);
+    let (min, max) = (node.feature_level_min.max(1), node.feature_level_max.max(1));
+    if (min..=max).contains(&level) {
+        return Ok(());
+    }
+    Err(Failure::Exit {
+        code: REFUSED,
+        message: format!(
+            "node {} at {at} supports feature level {}, and the cluster is at {level}: start a version there that supports \
+             level {level}",
+            node.node,
+            text::levels(min, max)
+        ),
+    })
+}
+
 /// One command that changes the membership: what the leader said when it began, and until when it may take.
 struct Work<'a> {
     common: &'a Common,
@@ -99,6 +119,7 @@ impl<'a> Work<'a> {
                 status.node, status.cluster_id
             )));
         }
+        check_levels(self.status.feature_level, node, &status)?;
         Ok(v1::Member {
             member_id: status.member_id,
             node: status.node,
@@ -193,5 +214,42 @@ impl<'a> Work<'a> {
             }
             tokio::time::sleep(POLL_EVERY).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_could_not_follow_is_not_added() {
+        let at = Endpoint::parse("127.0.0.1:5006").unwrap();
+        let node = |min, max| NodeStatus {
+            node: 6,
+            feature_level_min: min,
+            feature_level_max: max,
+            ..NodeStatus::default()
+        };
+        for (cluster, min, max, good) in [
+            (0, 0, 0, true),
+            (1, 0, 0, true),
+            (1, 1, 2, true),
+            (2, 1, 2, true),
+            (2, 0, 0, false),
+            (2, 1, 1, false),
+            (1, 2, 3, false),
+        ] {
+            let checked = check_levels(cluster, &at, &node(min, max));
+            assert_eq!(checked.is_ok(), good, "{min} to {max} in a cluster at {cluster}");
+        }
+        let Err(Failure::Exit { code, message }) = check_levels(2, &at, &node(1, 1)) else {
+            panic!("it is refused")
+        };
+        assert_eq!(code, REFUSED);
+        assert_eq!(
+            message,
+            "node 6 at 127.0.0.1:5006 supports feature level 1, and the cluster is at 2: start a version there that supports \
+             level 2"
+        );
     }
 }
