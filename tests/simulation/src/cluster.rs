@@ -15,6 +15,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use raftlog_raft::RoleName;
+use raftlog_raft::feature::Supports;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::Member;
 use raftlog_raft::planted::Bug;
@@ -135,6 +136,9 @@ impl Cluster {
             let mut pod = Pod::new(clock, cluster.options.volume_bytes);
             if cluster.options.planted.has(Bug::FsyncSkipped) {
                 pod.node_disk.content.skip_sync();
+            }
+            if cluster.options.faults.contains_key(&Fault::Upgrade) && cluster.one_in(2) {
+                pod.supports = Supports::REHEARSAL;
             }
             cluster.pods.insert(number, pod);
             cluster.start_soon(number, Duration::from_millis(500));

@@ -46,6 +46,8 @@ pub enum Fault {
     LogLoss,
     /// The log of a node says something else than was written, and all checksums are right. Only a minority is hit, ever.
     Forgery,
+    /// A node is restarted as another version; with this fault there are two of them from the beginning.
+    Upgrade,
 }
 
 impl Fault {
@@ -72,6 +74,7 @@ impl Fault {
         Self::Membership,
         Self::LogLoss,
         Self::Forgery,
+        Self::Upgrade,
     ];
 
     /// As options name it.
@@ -98,6 +101,7 @@ impl Fault {
             Self::Membership => "membership",
             Self::LogLoss => "log-loss",
             Self::Forgery => "forgery",
+            Self::Upgrade => "upgrade",
         }
     }
 

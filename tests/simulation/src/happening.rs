@@ -65,6 +65,8 @@ pub(crate) enum Happening {
     Resume,
     /// A disk has room again.
     Room,
+    /// Somebody restarts the pod's node as the later version.
+    Upgrade,
     /// A client may want something.
     Wish(ClientNumber),
     /// A client hears what became of its request.
@@ -207,6 +209,7 @@ impl Entry {
             | Happening::PowerFails
             | Happening::Resume
             | Happening::Room
+            | Happening::Upgrade
             | Happening::Heal => {}
         }
     }

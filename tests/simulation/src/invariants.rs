@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::Configuration;
 
@@ -73,6 +74,10 @@ struct SeenLog {
     leads: Option<Term>,
     /// In force when it was last looked at.
     configuration: Option<Configuration>,
+    /// The place of which the fold was last looked at.
+    folded: Option<(LogIndex, Term)>,
+    /// The highest feature level that some version supports as which this member has run.
+    supports: Option<FeatureLevel>,
 }
 
 impl SeenLog {
@@ -84,6 +89,23 @@ impl SeenLog {
         let at = usize::try_from(index.checked_sub(1)?).ok()?;
         self.terms.get(at).copied()
     }
+}
+
+/// What a log adds up to, as far as it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenFold {
+    /// In force behind it.
+    pub feature_level: FeatureLevel,
+    /// Entries for which the rehearsed level held.
+    pub rehearsed: u64,
+    /// Operations.
+    pub operation_index: OperationIndex,
+    /// Over them.
+    pub running_hash: u64,
+    /// Of the configuration in force.
+    pub configuration: LogIndex,
+    /// Sessions that are remembered.
+    pub sessions: usize,
 }
 
 /// A committed entry, and the term of the member that was first to know.
@@ -109,6 +131,7 @@ struct SeenExecutions {
 pub struct Invariants {
     leaders: BTreeMap<Term, MemberId>,
     entries: BTreeMap<(LogIndex, Term), SeenEntry>,
+    folds: BTreeMap<(LogIndex, Term), SeenFold>,
     logs: BTreeMap<MemberId, SeenLog>,
     committed: Vec<Committed>,
     operations: Vec<SeenOperation>,
@@ -133,6 +156,55 @@ impl Invariants {
                 "{member} acts by configuration {version}; that is no such entry, and its log ends at {last}"
             )
         })
+    }
+
+    /// A member runs as a version that supports those levels.
+    pub fn runs_version(&mut self, member: MemberId, supports: Supports) {
+        let log = self.logs.entry(member).or_default();
+        log.supports = log.supports.max(Some(supports.max()));
+    }
+
+    /// A leader raises the feature level once every member has run as a version that supports it, learners and those that are
+    /// about to leave included.
+    pub fn raised(&self, leader: MemberId, level: FeatureLevel, configuration: &Configuration) -> Verdict {
+        let supports = |member| self.logs.get(&member)?.supports;
+        let mut members = configuration.members().iter().map(|member| member.id);
+        let short = members.find(|&member| supports(member) < Some(level));
+        demand(short.is_none(), "raised once all members support it", || {
+            format!("{leader} raises the feature level to {level}, which {short:?} has never supported")
+        })
+    }
+
+    /// The same log adds up to the same on all members, whatever their versions (a fold is a function of the log): rules change
+    /// at the same place everywhere. And no member follows rules that its version does not know.
+    pub fn folded(
+        &mut self,
+        member: MemberId,
+        (index, term): (LogIndex, Term),
+        supports: Supports,
+        fold: impl FnOnce() -> SeenFold,
+    ) -> Verdict {
+        let log = self.logs.entry(member).or_default();
+        if log.folded.replace((index, term)) == Some((index, term)) {
+            return Ok(());
+        }
+        let fold = fold();
+        let level = fold.feature_level;
+        demand(
+            level <= supports.max(),
+            "no rules that a version does not know",
+            || format!("{member} is at feature level {level} and supports {supports}"),
+        )?;
+        let first = self.folds.entry((index, term)).or_insert_with(|| fold.clone());
+        demand(*first == fold, "equal logs add up to the same", || {
+            format!("up to entry {index} of term {term} {member} has {fold:?}, another member {first:?}")
+        })
+    }
+
+    /// The feature level of the place of which a member's fold was last looked at.
+    pub fn known_level(&self, member: MemberId) -> Option<FeatureLevel> {
+        let place = self.logs.get(&member)?.folded?;
+        self.folds.get(&place).map(|fold| fold.feature_level)
     }
 
     /// That configuration is in force at a member.
@@ -300,6 +372,7 @@ impl Invariants {
     pub fn came_back(&mut self, member: MemberId, last: LogIndex, is_aware: bool) -> Verdict {
         let log = self.logs.entry(member).or_default();
         log.leads = None;
+        log.folded = None;
         let persisted = log.persisted;
         // What it knew to be committed and had not on disk is gone with its memory.
         log.commit = log.commit.min(persisted).min(last);
@@ -790,6 +863,53 @@ mod tests {
         let seen = cluster(&[1, 1, 1], 3);
         assert_eq!(found(seen.read(2, 1)), "linearizable reads");
         assert_eq!(found(seen.read(2, 3)), "linearizable reads");
+    }
+
+    #[test]
+    fn a_level_that_is_raised_too_early() {
+        let mut seen = Invariants::default();
+        for (id, supports) in [
+            (1, Supports::REHEARSAL),
+            (2, Supports::REHEARSAL),
+            (3, Supports::default()),
+        ] {
+            seen.runs_version(member(id), supports);
+        }
+        let raised = |seen: &Invariants| seen.raised(member(1), FeatureLevel::REHEARSED, &configuration());
+        assert_eq!(found(raised(&seen)), "raised once all members support it");
+        seen.runs_version(member(3), Supports::REHEARSAL);
+        seen.runs_version(member(3), Supports::default());
+        raised(&seen).unwrap();
+    }
+
+    #[test]
+    fn folds_of_equal_logs_that_differ() {
+        let fold = |level, rehearsed| {
+            move || SeenFold {
+                feature_level: level,
+                rehearsed,
+                operation_index: 1,
+                running_hash: 2,
+                configuration: 0,
+                sessions: 0,
+            }
+        };
+        let (first, later) = (FeatureLevel::FIRST, FeatureLevel::REHEARSED);
+        let mut seen = Invariants::default();
+        seen.folded(member(1), (5, 1), Supports::REHEARSAL, fold(later, 3))
+            .unwrap();
+        seen.folded(member(2), (5, 1), Supports::REHEARSAL, fold(later, 3))
+            .unwrap();
+        seen.folded(member(2), (5, 2), Supports::REHEARSAL, fold(first, 0))
+            .unwrap();
+        assert_eq!(seen.known_level(member(2)), Some(first));
+        for other in [fold(later, 2), fold(first, 0)] {
+            let differs = seen.folded(member(3), (5, 1), Supports::REHEARSAL, other);
+            assert_eq!(found(differs), "equal logs add up to the same");
+            seen.came_back(member(3), 0, true).unwrap();
+        }
+        let unknown = seen.folded(member(3), (5, 1), Supports::default(), fold(later, 3));
+        assert_eq!(found(unknown), "no rules that a version does not know");
     }
 
     #[test]

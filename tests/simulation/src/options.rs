@@ -98,6 +98,7 @@ impl Options {
         "membership",
         "log-loss",
         "forgery",
+        "upgrade",
         "lost",
         "duplicated",
         "late",

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use raftlog_raft::feature::Supports;
 use raftlog_raft::ids::{LogIndex, MemberId};
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Operation, Replicator, StreamId};
@@ -30,6 +31,8 @@ pub(crate) struct Pod {
     /// Until then it fails soon after each start.
     pub(crate) crash_loops_until: Time,
     pub(crate) executor_slow_until: Time,
+    /// The version that its node is started as.
+    pub(crate) supports: Supports,
     /// Its node's identity.
     pub(crate) member: Option<MemberId>,
     /// Its node has belonged to the cluster, under this or an earlier identity.
@@ -80,6 +83,7 @@ impl Pod {
             suspended: None,
             crash_loops_until: Time(0),
             executor_slow_until: Time(0),
+            supports: Supports::default(),
             member: None,
             has_formed: false,
             is_to_be_forged: false,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftlog_raft::feature::Supports;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_server::node::Input;
 use rand::RngExt;
@@ -84,6 +85,7 @@ impl Cluster {
             Fault::LogLoss => self.lose_log(number),
             Fault::Forgery => self.begin_forgery(number),
             Fault::Membership => self.change_membership(),
+            Fault::Upgrade => self.change_version(number),
             // It comes about by elections.
             Fault::FreshLeader => {}
         }
@@ -98,6 +100,7 @@ impl Cluster {
                     self.happen(entry);
                 }
             }
+            Happening::Upgrade => self.install(number, Supports::REHEARSAL),
             Happening::Room => {
                 let volume = self.options.volume_bytes;
                 let pod = self.pod(number);
@@ -106,6 +109,45 @@ impl Cluster {
             }
             _ => {}
         }
+    }
+
+    /// Upgrades go forward, but for some that somebody takes back.
+    fn change_version(&mut self, number: NodeNumber) {
+        let back = self.pods[&number].supports == Supports::REHEARSAL && self.one_in(4);
+        let supports = if back {
+            Supports::default()
+        } else {
+            Supports::REHEARSAL
+        };
+        self.install(number, supports);
+    }
+
+    /// Restarts a node as that version, unless it is one.
+    fn install(&mut self, number: NodeNumber, supports: Supports) {
+        if self.pods[&number].supports == supports {
+            return;
+        }
+        self.count(if supports == Supports::REHEARSAL {
+            Seen::Upgraded
+        } else {
+            Seen::RolledBack
+        });
+        self.tell(|| format!("node {number} is installed as a version that supports {supports}"));
+        self.kill_node(number, false);
+        self.pod(number).supports = supports;
+        self.start_one_soon(number, Process::Node, Duration::from_secs(1));
+    }
+
+    /// A node says that it is too old: whoever reads that installs the later version.
+    pub(super) fn upgrade_soon(&mut self, number: NodeNumber) {
+        let at = self.soon(Duration::from_secs(5));
+        self.agenda.add(at, Target::Pod(number), Happening::Upgrade);
+    }
+
+    /// The entry that raises the level is in this leader's log only.
+    pub(super) fn raised_level(&mut self, number: NodeNumber) {
+        self.count(Seen::LevelRaised);
+        self.began_to_lead(number);
     }
 
     fn a_disk(&mut self, number: NodeNumber) -> &mut crate::disk::QueuedDisk {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use raftlog_raft::Raft;
 use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
+use raftlog_raft::feature::FeatureLevel;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use raftlog_raft::message::{AppendEntries, Body, Message};
 use raftlog_raft::time::Time;
@@ -59,7 +60,7 @@ impl Cluster {
                     && node.member_id() == message.to
                     && matches!(message.body, Body::AppendEntries(_)) =>
             {
-                self.invite(number, cluster);
+                self.invite(number, cluster, message.level);
             }
             Happening::Removed(member, version) if node.member_id() == member => {
                 node.handle(now, Input::Removed { version });
@@ -108,7 +109,7 @@ impl Cluster {
     }
 
     /// A leader's first message says where the new member belongs.
-    fn invite(&mut self, number: NodeNumber, cluster_id: ClusterId) {
+    fn invite(&mut self, number: NodeNumber, cluster_id: ClusterId, level: FeatureLevel) {
         self.count(Seen::Invited);
         let (now, bootstrap) = (self.shown(number), self.bootstrap.clone());
         if let Some(process) = &mut self.pod(number).node {
@@ -117,6 +118,7 @@ impl Cluster {
                 Input::Invited {
                     cluster_id,
                     bootstrap,
+                    level,
                 },
             );
         }
@@ -424,6 +426,11 @@ impl Cluster {
                 self.count(Seen::MadeWayForDisk);
             }
             Notice::Consensus(ConsensusNotice::DiskStalled { .. }) => self.count(Seen::StallNoticed),
+            Notice::Consensus(ConsensusNotice::RaisesFeatureLevel { .. }) => self.raised_level(number),
+            Notice::Consensus(ConsensusNotice::LeftBehind { .. }) => {
+                self.count(Seen::LeftBehind);
+                self.upgrade_soon(number);
+            }
             Notice::Consensus(ConsensusNotice::EntriesRefused { .. })
                 if self.pods[&number].forged.is_none() =>
             {
@@ -463,7 +470,8 @@ impl Cluster {
         }
     }
 
-    /// A node ends itself only when a disk has failed it, or its log differs from the others'.
+    /// A node ends itself only when a disk has failed it, its log differs from the others', or it is of an earlier version than
+    /// what it is given.
     fn node_stops(&mut self, number: NodeNumber, why: &str) {
         self.tell(|| format!("node {number} stops: {why}"));
         if self.pods[&number].forged.is_some() && why.contains("raftctl member replace") {
@@ -476,6 +484,9 @@ impl Cluster {
             self.count(Seen::NodeStopped);
             self.kill_node(number, false);
             self.start_one_soon(number, Process::Node, Duration::from_secs(5));
+        } else if self.is_too_old(number, why) {
+            self.kill_node(number, false);
+            self.upgrade_soon(number);
         } else {
             let what = format!("node {number} stops: {why}");
             self.judge(violation("nothing stops without a cause", what));

@@ -1,6 +1,7 @@
 //! What is seen of a node after each step, as far as it is new: the invariants judge it.
 
 use raftlog_raft::entry::{Entry, Payload};
+use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber};
 use raftlog_raft::log::Log;
 use raftlog_raft::{Raft, RoleName};
@@ -9,7 +10,7 @@ use raftlog_server::node::Bounds;
 
 use super::Cluster;
 use crate::coverage::Seen;
-use crate::invariants::{Invariants, SeenEntry, SeenOperation, Verdict, bounded};
+use crate::invariants::{Invariants, SeenEntry, SeenFold, SeenOperation, Verdict, bounded};
 
 /// Bytes that a node may keep of its log in memory beyond what it was told: an operation or two.
 const MEMORY_BYTES_MORE: usize = 4 << 20;
@@ -29,8 +30,12 @@ impl Cluster {
             return;
         };
         let base = raft.log().base().position;
+        let (level_before, level) = (self.invariants.known_level(member), raft.feature_level());
         if base.index > 0 && self.invariants.known_term(member, base.index) != Some(base.term) {
             self.coverage.count(Seen::StartedFromSnapshot);
+            if level_before < Some(level) && level == raft.log().settled_feature_level() {
+                self.coverage.count(Seen::LevelFromSnapshot);
+            }
         }
         let before = self.invariants.known(member).0;
         let configuration = self.invariants.configuration(member);
@@ -51,6 +56,9 @@ impl Cluster {
         }
         if cut {
             self.count(Seen::LogTruncated);
+        }
+        if Some(level) < level_before {
+            self.count(Seen::LevelRewound);
         }
         self.count_reads(number);
     }
@@ -120,7 +128,16 @@ fn look(
     }
     for index in kept + 1..=log.last().index {
         seen.appended(member, &seen_entry(log, index))?;
+        if let Some(Payload::FeatureLevel(level)) = log.entry(index).map(|entry| &entry.payload)
+            && leads
+        {
+            seen.raised(member, *level, raft.configuration())?;
+        }
     }
+    let (last, supports) = (log.last(), raft.config().supports);
+    seen.folded(member, (last.index, last.term), supports, || {
+        seen_fold(log.fold())
+    })?;
     let version = raft.configuration().version;
     let brings_it = |entry: &Entry| matches!(entry.payload, Payload::Configuration(_));
     seen.configuration_of_log(member, version, log.entry(version).map(brings_it))?;
@@ -144,6 +161,17 @@ fn agreed(seen: &Invariants, member: MemberId, log: &Log) -> LogIndex {
         index -= 1;
     }
     index
+}
+
+fn seen_fold(fold: &Fold) -> SeenFold {
+    SeenFold {
+        feature_level: fold.feature_level,
+        rehearsed: fold.rehearsed,
+        operation_index: fold.operation_index,
+        running_hash: fold.running_hash,
+        configuration: fold.configuration.version,
+        sessions: fold.sessions.len(),
+    }
 }
 
 fn seen_entry(log: &Log, index: LogIndex) -> SeenEntry {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftlog_raft::feature::FeatureLevel;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Config as ReplicatorConfig, Event, Replicator, StreamId};
@@ -85,6 +86,8 @@ impl Cluster {
                     )
                 });
                 self.members.insert(member, number);
+                let supports = self.pods[&number].supports;
+                self.invariants.runs_version(member, supports);
                 let is_aware = match damage {
                     Damage::None => false,
                     Damage::Evident => suspect,
@@ -95,6 +98,10 @@ impl Cluster {
                 }
                 self.settle(number);
                 self.crash_again(number);
+            }
+            Err(error) if self.is_too_old(number, &error.to_string()) => {
+                self.tell(|| format!("node {number} refuses its folder: {error}"));
+                self.upgrade_soon(number);
             }
             // A forged log may contradict a snapshot beside it.
             Err(error) if damage > Damage::None || forged => self.node_refused(number, &error.to_string()),
@@ -133,9 +140,21 @@ impl Cluster {
                 every_bytes: None,
             },
             lease_reads: self.options.lease_reads,
+            supports: self.pods[&number].supports,
             bounds: self.options.bounds,
             planted: self.options.planted,
         }
+    }
+
+    /// Whether a node of the earlier version refuses for that reason what is of a later one.
+    pub(super) fn is_too_old(&mut self, number: NodeNumber, why: &str) -> bool {
+        let supports = self.pods[&number].supports;
+        let refusal = supports.check(FeatureLevel::REHEARSED).err();
+        let is_too_old = refusal.is_some_and(|refusal| why.contains(&refusal));
+        if is_too_old {
+            self.count(Seen::VersionRefused);
+        }
+        is_too_old
     }
 
     fn node_came_back(&mut self, number: NodeNumber, is_aware: bool) {
