@@ -122,6 +122,9 @@ pub struct AppendEntriesResponse {
     pub full: Full,
     /// The feature levels that the follower supports.
     pub supports: Supports,
+    /// Its log is about to be full, as its replicator does not execute: with a snapshot of the leader's that ends behind this entry
+    /// it could let go of some.
+    pub wants_snapshot: Option<LogIndex>,
 }
 
 /// What there is no room on.

@@ -68,6 +68,8 @@ pub struct Raft {
     heard_at: Option<Time>,
     election_deadline: Time,
     full: Full,
+    /// A snapshot that ends behind this entry would make room in the log.
+    wants_snapshot: Option<LogIndex>,
     /// Since when the disk has completed nothing, once that is longer than the minimum election timeout.
     stalled_since: Option<Time>,
     /// Acknowledged entries may be missing: no votes until a leader has brought them back.
@@ -156,6 +158,7 @@ impl Raft {
             heard_at: (term > 0 && !config.planted.has(Bug::VoteAfterRestart)).then_some(now),
             election_deadline: now,
             full: Full::default(),
+            wants_snapshot: None,
             stalled_since: None,
             suspect: false,
             refused: None,

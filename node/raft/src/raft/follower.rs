@@ -281,6 +281,7 @@ impl Raft {
             read_requests: Vec::new(),
             full: self.full,
             supports: self.config.supports,
+            wants_snapshot: self.wants_snapshot,
         }
     }
 

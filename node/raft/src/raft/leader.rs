@@ -462,6 +462,7 @@ impl Raft {
             read_requests,
             full,
             supports,
+            wants_snapshot,
         } = response;
         let last = self.log.last().index;
         let from_receipt = self.has(Bug::LeaseFromReceipt);
@@ -498,7 +499,10 @@ impl Raft {
             }
             None => progress.agreed(matched, received),
         }
-        if progress.order_snapshot() {
+        // What the leader's log begins behind is in its snapshots.
+        let base = self.log.base().position.index;
+        let wanted = wants_snapshot.is_some_and(|behind| behind < base) && progress.order_wanted_snapshot();
+        if progress.order_snapshot() || wanted {
             self.effects.push(Effect::SendSnapshot { member: from });
         }
         progress.track_catching_up(last, now, self.config.election_timeout_min);

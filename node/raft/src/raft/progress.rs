@@ -29,6 +29,8 @@ pub struct Progress {
     pub(super) ordered: Ordered,
     pub(super) read_answers: Vec<ReadAnswer>,
     snapshot: Lack,
+    /// Since the last heartbeat a snapshot was ordered for it that it lacks nothing of.
+    gets_wanted_snapshot: bool,
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
     catching_up: CatchingUp,
@@ -85,6 +87,7 @@ impl Progress {
             ordered: Ordered::Heartbeat,
             read_answers: Vec::new(),
             snapshot: Lack::Nothing,
+            gets_wanted_snapshot: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             catching_up: CatchingUp::default(),
@@ -141,6 +144,7 @@ impl Progress {
     /// The next flush sends what the clock demands.
     pub(super) fn order_heartbeat(&mut self) {
         self.ordered = Ordered::Heartbeat;
+        self.gets_wanted_snapshot = false;
         if self.snapshot == Lack::Ordered {
             self.snapshot = Lack::Snapshot;
         }
@@ -153,6 +157,11 @@ impl Progress {
             self.snapshot = Lack::Ordered;
         }
         due
+    }
+
+    /// Whether to send it a snapshot that it lacks nothing of, to make room in its log: once a heartbeat.
+    pub(super) fn order_wanted_snapshot(&mut self) -> bool {
+        !std::mem::replace(&mut self.gets_wanted_snapshot, true)
     }
 
     /// Entries up to `last` were sent.

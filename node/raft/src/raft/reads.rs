@@ -80,6 +80,7 @@ impl Raft {
                     read_requests: vec![id],
                     full: self.full,
                     supports: self.config.supports,
+                    wants_snapshot: self.wants_snapshot,
                 };
                 self.send(leader, self.term, Body::AppendEntriesResponse(response));
             }

@@ -5,7 +5,7 @@
 use super::{Raft, Role, TERM_MAX};
 use crate::durability::Ticket;
 use crate::fold::Fold;
-use crate::ids::Term;
+use crate::ids::{LogIndex, Term};
 use crate::log::Log;
 use crate::message::LogPosition;
 use crate::time::Time;
@@ -30,6 +30,18 @@ impl Raft {
         }
     }
 
+    /// The log is about to be full, as the own replicator does not execute, and a snapshot of the leader's that ends behind this
+    /// entry would make room in it; `None`: there is enough.
+    pub fn want_snapshot(&mut self, behind: Option<LogIndex>) {
+        self.wants_snapshot = behind;
+    }
+
+    /// Whether a leader's snapshot up to there is of use: it holds what is not known to be committed here, or makes room.
+    pub fn has_use_for_snapshot(&self, index: LogIndex) -> bool {
+        let makes_room = self.wants_snapshot.is_some_and(|behind| behind < index);
+        self.leading().is_none() && (index > self.commit || makes_room)
+    }
+
     /// A snapshot up to there has come from the leader and is about to be saved: what contradicts it gives way. It may
     /// be saved once the ticket is on disk, as a restart would find the snapshot and what contradicts it side by side;
     /// `None`: there is no use for it.
@@ -37,7 +49,7 @@ impl Raft {
     /// Only what contradicts it goes: entries before may have been counted on, and are nowhere else yet.
     pub fn make_way_for_snapshot(&mut self, now: Time, position: LogPosition) -> Option<Ticket> {
         self.expire(now);
-        if self.leading().is_some() || position.index <= self.commit {
+        if !self.has_use_for_snapshot(position.index) {
             return None;
         }
         let held = self.log.term_at(position.index);

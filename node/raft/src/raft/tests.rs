@@ -1224,6 +1224,7 @@ fn numbers_that_no_member_can_have_sent_harm_nobody() {
             read_requests: Vec::new(),
             full: Full::default(),
             supports: Supports::default(),
+            wants_snapshot: None,
         })
     };
     for (term, body) in [(term, response(Some(conflict))), (u64::MAX, response(None))] {

@@ -291,6 +291,7 @@ impl Formed {
             }
         }
         self.compact(store, outputs);
+        self.ask_for_snapshot(store);
         self.limit(now, outputs);
         if self.raft.configuration() != &*self.configuration {
             self.configuration = Arc::new(self.raft.configuration().clone());
@@ -504,6 +505,14 @@ impl Formed {
         if self.feed.executed().is_some() {
             self.say_kept(outputs);
         }
+    }
+
+    /// Where room is short though all that can be compacted is, as the replicator does not execute, a snapshot of the leader's
+    /// takes the place of log; the replicator is restored from it when it goes on.
+    fn ask_for_snapshot(&mut self, store: &Store) {
+        let newest = store.snapshots.newest().map_or(0, |newest| newest.index);
+        let behind = self.is_short_of_room().then_some(newest);
+        self.raft.want_snapshot(behind);
     }
 
     fn say_kept(&self, outputs: &mut Vec<Output>) {

@@ -121,7 +121,7 @@ impl Receiving {
         if raft.role() == RoleName::Leader {
             return refused("it leads itself".to_owned());
         }
-        if manifest.index <= raft.commit() {
+        if !raft.has_use_for_snapshot(manifest.index) {
             return Some(SnapshotAnswer::Installed);
         }
         if let Some(incoming) = &mut self.incoming
@@ -134,7 +134,7 @@ impl Receiving {
             incoming.from = from;
             return None;
         }
-        if let Err(why) = Contents::of(&manifest) {
+        if let Err(why) = Contents::of(&manifest).and_then(|contents| fits(&manifest, &contents, raft)) {
             return refused(why);
         }
         match snapshots.begin(manifest.clone(), true) {
@@ -205,10 +205,8 @@ impl Receiving {
     pub(super) fn poll(&mut self, raft: &Raft, snapshots: &mut Snapshots) -> Option<Step> {
         let incoming = self.incoming.as_ref()?;
         match incoming.stage {
-            // By now another leader may have sent the entries, or this member have become one.
-            Stage::Data if raft.role() == RoleName::Leader || incoming.manifest.index <= raft.commit() => {
-                self.abandon(snapshots)
-            }
+            // By now another leader may have sent the entries, or this member have become one, or its log have room again.
+            Stage::Data if !raft.has_use_for_snapshot(incoming.manifest.index) => self.abandon(snapshots),
             Stage::MakingWay(ticket) if raft.is_persisted(ticket) => self.save(raft, snapshots),
             Stage::ReadingFold { reading: false, .. } => self.read_fold(snapshots, raft.config().supports),
             _ => None,
@@ -218,7 +216,7 @@ impl Receiving {
     /// The log has given way on disk.
     fn save(&mut self, raft: &Raft, snapshots: &mut Snapshots) -> Option<Step> {
         let incoming = self.incoming.as_mut()?;
-        if raft.role() == RoleName::Leader || incoming.manifest.index <= raft.commit() {
+        if !raft.has_use_for_snapshot(incoming.manifest.index) {
             return self.abandon(snapshots);
         }
         if !incoming.is_coming_in(snapshots) {
@@ -297,6 +295,28 @@ impl Receiving {
             Err(NoFold::Unsupported(why)) => Some(Step::Stop(why)),
         }
     }
+}
+
+/// What is committed here is in a leader's snapshot in the same way: the log is to begin behind it.
+fn fits(manifest: &Manifest, contents: &Contents, raft: &Raft) -> Result<(), String> {
+    let (log, at, place) = (raft.log(), manifest.index, contents.place);
+    let (base, commit) = (log.base().position.index, raft.commit());
+    if at > commit {
+        return Ok(());
+    }
+    let differs = at <= base
+        || log.term_at(at) != Some(manifest.term)
+        || log.operation_index_at(at) != place.index
+        || log
+            .running_hash_at(at)
+            .is_some_and(|hash| hash != place.running_hash);
+    if differs {
+        return Err(format!(
+            "it ends with entry {at} of term {} and operation {}, running hash {:016x}, which is not what is committed here",
+            manifest.term, place.index, place.running_hash
+        ));
+    }
+    Ok(())
 }
 
 fn unreadable(snapshots: &Snapshots, manifest: &Manifest, why: &str) -> Step {

@@ -304,6 +304,7 @@ pub(crate) fn append_response_to_wire(
         log_full: response.full.log,
         feature_level_min: response.supports.min().get().into(),
         feature_level_max: response.supports.max().get().into(),
+        wants_snapshot_behind: response.wants_snapshot,
     }
 }
 
@@ -338,6 +339,7 @@ pub(crate) fn append_response_from_wire(
             log: response.log_full,
         },
         supports: supports_from_wire(response.feature_level_min, response.feature_level_max)?,
+        wants_snapshot: response.wants_snapshot_behind,
     };
     Ok(Message {
         from,
@@ -573,6 +575,7 @@ mod tests {
                     log: conflict.is_none(),
                 },
                 supports: Supports::REHEARSAL,
+                wants_snapshot: conflict.map(|conflict| conflict.previous),
             };
             let wire = append_response_to_wire(envelope(), response.clone());
             let body = Body::AppendEntriesResponse(response);

@@ -118,6 +118,67 @@ async fn more_is_written_than_a_disk_holds() {
     assert_bounded(&mut cluster);
 }
 
+/// One replicator stands still while more is written than its disk holds. Its node keeps its leader's snapshots in the place of
+/// its log, and the replicator is restored from one when it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_replicator_does_not_fill_its_nodes_disk() {
+    let test = "disk_use::a_stuck_replicator_does_not_fill_its_nodes_disk";
+    let mut volumes = BTreeMap::new();
+    for node in 1..=3 {
+        let Some(volume) = Volume::mount(test, VOLUME_MEBIBYTES) else {
+            return;
+        };
+        volumes.insert(node, volume);
+    }
+    let mut options = Options::quick().of(3);
+    let places = volumes
+        .iter()
+        .map(|(&node, volume)| (node, volume.path().to_owned()));
+    options.volumes = places.collect();
+    let often = ["--snapshot-every-operations", "1000000"];
+    options.node_flags.extend(often.map(str::to_owned));
+    let mut cluster = Cluster::start(options).await;
+    let leader = cluster.leader().await;
+    let stuck = cluster.others(&[leader])[0];
+    let first = cluster.raftctl_with(&["submit", "--stdin"], &lines(0)).await;
+    first.expect(0, &[]);
+    cluster.replicator(stuck).process().signal(Signal::STOP);
+    for piece in 1..PIECES {
+        let submitted = cluster.raftctl_with(&["submit", "--stdin"], &lines(piece)).await;
+        submitted.expect(0, &[]);
+        assert_bounded(&mut cluster);
+    }
+    let all = (PIECES * PIECE) as u64;
+    eventually("its node to hold all, and no more log than others", async || {
+        let status = cluster.status(stuck).await.map_err(|error| error.to_string())?;
+        if status.commit_index == all && status.first_index > all / 2 && !status.log_full {
+            Ok(())
+        } else {
+            Err(format!("{status:?}"))
+        }
+    })
+    .await;
+
+    cluster.replicator(stuck).process().signal(Signal::CONT);
+    eventually("its replicator to be restored and to go on", async || {
+        let status = cluster.status(stuck).await.map_err(|error| error.to_string())?;
+        let executed = status
+            .replicator
+            .map_or(0, |replicator| replicator.executed_index);
+        if executed == all {
+            Ok(())
+        } else {
+            Err(format!("{executed} of {all}"))
+        }
+    })
+    .await;
+    let one_more = cluster.raftctl(&["submit", "one more"]).await;
+    one_more.expect(0, &[]);
+    cluster.wait_until_ready().await;
+    cluster.raftctl(&["verify"]).await.expect(0, &[]);
+    assert_bounded(&mut cluster);
+}
+
 /// Replicators that stand still keep logs from being compacted: the leader refuses rather than to fill its disk, and goes on by
 /// itself when they do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

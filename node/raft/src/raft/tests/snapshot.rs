@@ -106,6 +106,47 @@ fn s7_a_snapshot_is_ordered_once_a_heartbeat_and_for_nobody_who_is_not_there() {
 }
 
 #[test]
+fn a_follower_whose_log_is_about_to_be_full_gets_a_snapshot_that_makes_room() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = cluster.followers(leader)[0];
+    for request in 1..=5 {
+        cluster.submit(leader, request);
+    }
+    cluster.run(Duration::from_secs(2));
+    let wants = |cluster: &mut Cluster, behind| {
+        cluster.snapshots_ordered.clear();
+        cluster.raft(follower).want_snapshot(behind);
+        cluster.run(Duration::from_secs(1));
+        for request in 1..=20 {
+            let now = cluster.now;
+            cluster.raft(leader).read_index(now, request + 1_000 * now.0);
+            cluster.flush(leader);
+            cluster.deliver();
+        }
+        cluster.snapshots_ordered.clone()
+    };
+    assert_eq!(wants(&mut cluster, Some(0)), [], "the leader has none");
+    let snapshot = cluster.compact(leader);
+    let (position, _) = snapshot;
+    assert_eq!(wants(&mut cluster, Some(position.index)), [], "it would not help");
+    assert_eq!(
+        wants(&mut cluster, Some(position.index - 1)),
+        [(leader, follower)]
+    );
+    cluster.submit(leader, 6);
+    assert_eq!(cluster.index_of(6), 6, "nothing waits for it");
+    let log = cluster.members[&follower].log().last();
+    assert_eq!(
+        cluster.install(follower, snapshot.clone()),
+        Some(Installed::Nothing)
+    );
+    assert_eq!(cluster.members[&follower].log().last(), log, "the log stays");
+    assert_eq!(wants(&mut cluster, None), []);
+    assert_eq!(cluster.install(follower, snapshot), None, "there is room");
+}
+
+#[test]
 fn s7_a_follower_goes_on_behind_the_snapshot_at_once() {
     let (mut cluster, leader, behind, snapshot) = left_behind();
     cluster.run(Duration::from_secs(1));

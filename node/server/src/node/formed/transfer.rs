@@ -179,6 +179,14 @@ impl Formed {
             );
             outputs.push(self.plain(what));
         }
+        if installed == Installed::Nothing && self.raft.has_use_for_snapshot(position.index) {
+            let node = self.node_of(leader);
+            let what = format!(
+                "keeps a snapshot {} of Leader {node} in the place of its log, as its replicator does not execute",
+                Self::extent(manifest)
+            );
+            outputs.push(self.plain(what));
+        }
         outputs.push(self.snapshot_answer(leader, SnapshotId::of(manifest), SnapshotAnswer::Installed));
         Ok(())
     }
