@@ -66,6 +66,10 @@ pub mod reason {
     /// The operations asked for are not held any more: then `first_index` in the metadata is the first one that is. Or they
     /// are not committed yet.
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
+    /// There is no snapshot, or will not be: of a replicator that is not there, or that has executed nothing, or in the time given.
+    pub const NO_SNAPSHOT: &str = "NO_SNAPSHOT";
+    /// The snapshot that is read is no more, as newer ones were taken. A new one can be.
+    pub const SNAPSHOT_GONE: &str = "SNAPSHOT_GONE";
     /// The message contradicts itself or the protocol. Nothing was changed.
     pub const INVALID_REQUEST: &str = "INVALID_REQUEST";
     /// The stream was replaced by a newer one of the same caller.

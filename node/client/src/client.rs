@@ -14,7 +14,7 @@ use raftlog_proto::{
         TransferLeadershipRequest, cluster_client::ClusterClient, operations_client::OperationsClient,
     },
 };
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
 use crate::{
     channels::Channels,
@@ -226,7 +226,8 @@ impl Client {
             .call_cluster(call, message, |mut cluster, request| async move {
                 cluster.transfer_leadership(request).await
             })
-            .await?;
+            .await?
+            .0;
         let leader = response.leader.ok_or_else(|| {
             Error::Failed(
                 "the transfer was answered without naming the new leader: look at `raftctl status`"
@@ -258,8 +259,51 @@ impl Client {
             .call_cluster(call, request, |mut cluster, request| async move {
                 cluster.change_membership(request).await
             })
-            .await?;
+            .await?
+            .0;
         Ok(response.configuration.unwrap_or_default())
+    }
+
+    /// Has a node put a snapshot on its disk of all that it has executed. Answers what it is, and of which node it can be downloaded.
+    ///
+    /// Where a node serves the Cluster service elsewhere than at the endpoint, its own word on where is followed.
+    pub async fn take_snapshot(&self) -> Result<(v1::TakeSnapshotResponse, Endpoint), Error> {
+        let call = Call {
+            what: "take a snapshot",
+            timeout: self.options().timeout,
+            stake: Stake::None,
+            repeatable: true,
+        };
+        let message = v1::TakeSnapshotRequest {};
+        self.call_cluster(call, message, |mut cluster, request| async move {
+            cluster.take_snapshot(request).await
+        })
+        .await
+    }
+
+    /// Downloads a snapshot that the node there has, from an offset on. One attempt: whatever goes wrong, here or later, is the
+    /// caller's to judge.
+    pub async fn download_snapshot(
+        &self,
+        endpoint: &Endpoint,
+        request: v1::DownloadSnapshotRequest,
+    ) -> Result<Streaming<v1::DownloadSnapshotResponse>, Status> {
+        let timeout = self.options().timeout;
+        let connected = self.connect(endpoint, timeout).await;
+        let channel = connected.map_err(|failed| Status::unavailable(failed.message))?;
+        let answer = match ClusterClient::new(channel.clone())
+            .download_snapshot(request)
+            .await
+        {
+            Err(status) if status.code() == Code::Unimplemented => {
+                let elsewhere = self.peer_channel(channel, timeout).await?;
+                ClusterClient::new(elsewhere).download_snapshot(request).await
+            }
+            answer => answer,
+        };
+        answer
+            .map(Response::into_inner)
+            .inspect_err(|status| drop(self.note(endpoint, status)))
     }
 
     /// Calls the service Cluster, where the endpoint serves it or says that it does.
@@ -268,7 +312,7 @@ impl Client {
         call: Call,
         message: M,
         method: impl Fn(ClusterClient<Channel>, Request<M>) -> F,
-    ) -> Result<T, Error>
+    ) -> Result<(T, Endpoint), Error>
     where
         M: Clone,
         F: Future<Output = Result<Response<T>, Status>>,
@@ -288,7 +332,7 @@ impl Client {
                 answer => answer,
             }
         });
-        Ok(answer.await?.0)
+        answer.await
     }
 
     /// Calls one endpoint after the other until one answers or time is over. `attempt` gets a connection and the
@@ -499,6 +543,9 @@ impl Call {
                 ),
                 reason,
             },
+            Verdict::TimedOut if reason.is_empty() && self.stake == Stake::None => Error::NoLeader(format!(
+                "cannot {what}: no node answered within {seconds} s; last {target}: {message}; see `raftctl status`"
+            )),
             Verdict::TimedOut => Error::NoLeader(format!(
                 "cannot {what}: no leader could be reached within {seconds} s; last {target}: {message}{untouched}{and} \
                  see `raftctl status`"

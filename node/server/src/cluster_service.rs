@@ -6,7 +6,7 @@ use std::time::Duration;
 use raftlog_proto::v1::{self, cluster_client::ClusterClient, cluster_server::Cluster};
 use raftlog_proto::{error, reason};
 use raftlog_raft::ids::{ClusterId, MemberId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
@@ -14,13 +14,18 @@ use tonic::{Code, Request, Response, Status};
 use crate::config::Config;
 use crate::connect;
 use crate::deadline;
+use crate::download;
 use crate::forward;
 use crate::handle::{Command, Handle};
 use crate::lifecycle::Lifecycle;
-use crate::node::{Leader, MembershipChange, MembershipRefusal, Role};
+use crate::metrics::Metrics;
+use crate::node::{Leader, MembershipChange, MembershipRefusal, Role, TakenSnapshot};
 use crate::refusal;
 use crate::status_watch;
 use crate::wire;
+
+/// How long a snapshot may take at most, and where the caller says nothing.
+const SNAPSHOT_WITHIN_MAX: Duration = Duration::from_hours(1);
 
 /// Cluster, served.
 #[derive(Clone)]
@@ -28,6 +33,9 @@ pub(crate) struct ClusterService {
     pub(crate) config: Arc<Config>,
     pub(crate) core: Handle,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Metrics,
+    /// One permit for each download under way.
+    pub(crate) downloads: Arc<Semaphore>,
 }
 
 impl ClusterService {
@@ -176,6 +184,35 @@ impl Cluster for ClusterService {
                 "the change was not complete within the deadline; the same call again finds out",
             )),
         }
+    }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<v1::TakeSnapshotRequest>,
+    ) -> Result<Response<v1::TakeSnapshotResponse>, Status> {
+        let within = deadline::of(request.metadata()).unwrap_or(SNAPSHOT_WITHIN_MAX);
+        let taken = self.core.take_snapshot(within.min(SNAPSHOT_WITHIN_MAX)).await;
+        let TakenSnapshot { manifest, place } = taken.map_err(refusal::snapshot)?;
+        Ok(Response::new(v1::TakeSnapshotResponse {
+            snapshot: Some(wire::manifest_to_wire(manifest)),
+            index: place.index,
+            term: place.term,
+            running_hash: place.running_hash,
+        }))
+    }
+
+    type DownloadSnapshotStream = ReceiverStream<Result<v1::DownloadSnapshotResponse, Status>>;
+
+    async fn download_snapshot(
+        &self,
+        request: Request<v1::DownloadSnapshotRequest>,
+    ) -> Result<Response<Self::DownloadSnapshotStream>, Status> {
+        let from = wire::download_from_wire(&request.into_inner())?;
+        let permit = Arc::clone(&self.downloads).try_acquire_owned();
+        let permit = permit.map_err(|_| refusal::backpressure())?;
+        let (responses, outgoing) = mpsc::channel(1);
+        tokio::spawn(download::run(self.clone(), from, responses, permit));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
     type WatchStatusStream = ReceiverStream<Result<v1::WatchStatusResponse, Status>>;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_proto::v1;
 use raftlog_raft::ids::MemberId;
 use raftlog_raft::membership::Configuration;
@@ -24,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::node::{
     BootstrapRefusal, Committed, FromReplicator, Input, InstallSnapshot, InstallSnapshotResponse,
     MembershipChange, MembershipRefusal, Node, Notice, Output, Proposal, Proposed, Refusal, RequestId,
-    Status, ToReplicator, TransferRefusal, Transferred,
+    SnapshotRefusal, Status, TakenSnapshot, ToReplicator, TransferRefusal, Transferred,
 };
 use crate::peers::{Outgoing, Peers, Sent};
 use crate::responses::Responses;
@@ -44,6 +45,8 @@ enum Waiter {
     },
     Transfer(oneshot::Sender<Result<Transferred, TransferRefusal>>),
     Change(oneshot::Sender<Result<Configuration, MembershipRefusal>>),
+    TakeSnapshot(oneshot::Sender<Result<TakenSnapshot, SnapshotRefusal>>),
+    ReadSnapshot(oneshot::Sender<Option<Bytes>>),
     Bootstrap(oneshot::Sender<Result<(), BootstrapRefusal>>),
 }
 
@@ -233,6 +236,19 @@ impl Core {
                 let change = MembershipChange { id, ..change };
                 self.node.handle(now, Input::ChangeMembership(change));
             }
+            Command::TakeSnapshot { within, answer } => {
+                let id = self.expect(Waiter::TakeSnapshot(answer));
+                self.node.handle(now, Input::TakeSnapshot { id, within });
+            }
+            Command::ReadSnapshot {
+                snapshot,
+                offset,
+                answer,
+            } => {
+                let id = self.expect(Waiter::ReadSnapshot(answer));
+                self.node
+                    .handle(now, Input::ReadSnapshot { id, snapshot, offset });
+            }
             Command::Bootstrap {
                 cluster_id,
                 to_member,
@@ -340,6 +356,16 @@ impl Core {
             Output::MembershipChanged { id, result } => {
                 if let Some(Waiter::Change(answer)) = self.waiters.remove(&id) {
                     let _ = answer.send(result);
+                }
+            }
+            Output::SnapshotTaken { id, result } => {
+                if let Some(Waiter::TakeSnapshot(answer)) = self.waiters.remove(&id) {
+                    let _ = answer.send(result);
+                }
+            }
+            Output::SnapshotRead { id, data } => {
+                if let Some(Waiter::ReadSnapshot(answer)) = self.waiters.remove(&id) {
+                    let _ = answer.send(data);
                 }
             }
             Output::Bootstrapped { id, result } => {

@@ -1,7 +1,9 @@
 //! The way into the core task, for everything that is not the core.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_proto::v1;
 use raftlog_raft::entry::Operation;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
@@ -10,8 +12,8 @@ use raftlog_raft::message::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::node::{
-    BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Refusal, Status,
-    StreamId, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Refusal, SnapshotId,
+    SnapshotRefusal, Status, StreamId, TakenSnapshot, ToReplicator, TransferRefusal, Transferred,
 };
 use crate::responses::Listener;
 
@@ -49,6 +51,15 @@ pub(crate) enum Command {
         /// Its number is given by the core.
         change: MembershipChange,
         answer: oneshot::Sender<Result<Configuration, MembershipRefusal>>,
+    },
+    TakeSnapshot {
+        within: Duration,
+        answer: oneshot::Sender<Result<TakenSnapshot, SnapshotRefusal>>,
+    },
+    ReadSnapshot {
+        snapshot: SnapshotId,
+        offset: u64,
+        answer: oneshot::Sender<Option<Bytes>>,
     },
     Bootstrap {
         cluster_id: ClusterId,
@@ -141,6 +152,27 @@ impl Handle {
         let (answer, result) = oneshot::channel();
         self.command(Command::ChangeMembership { change, answer }).await;
         result.await.unwrap_or(Err(MembershipRefusal::LeadershipLost))
+    }
+
+    /// A snapshot of all that is executed by now.
+    pub(crate) async fn take_snapshot(&self, within: Duration) -> Result<TakenSnapshot, SnapshotRefusal> {
+        let (answer, result) = oneshot::channel();
+        self.command(Command::TakeSnapshot { within, answer }).await;
+        result
+            .await
+            .unwrap_or(Err(SnapshotRefusal::Failed("the node stopped")))
+    }
+
+    /// Data of a snapshot from that offset on, as many as one read gives; `None` where it is no more.
+    pub(crate) async fn read_snapshot(&self, snapshot: SnapshotId, offset: u64) -> Option<Bytes> {
+        let (answer, data) = oneshot::channel();
+        let read = Command::ReadSnapshot {
+            snapshot,
+            offset,
+            answer,
+        };
+        self.command(read).await;
+        data.await.ok().flatten()
     }
 
     /// Hands leadership over.

@@ -3,14 +3,15 @@
 //! The pure [`node`] decides; everything else here runs it: one task owns it (`core`), one thread owns the disk, and the
 //! gRPC services, the links to peers and the link to the replicator talk to it through one bounded queue.
 
-mod aside;
 mod backoff;
 mod cluster_service;
 mod config;
+pub mod confirm;
 mod connect;
 mod core;
 mod deadline;
 mod disk_thread;
+mod download;
 mod flags;
 mod formation;
 mod forward;

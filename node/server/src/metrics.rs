@@ -79,6 +79,7 @@ pub(crate) struct Metrics {
     pub(crate) responses_dropped: Counter,
     pub(crate) snapshot_bytes_sent: Family<Peer, Counter>,
     pub(crate) snapshot_bytes_received: Counter,
+    pub(crate) snapshot_bytes_downloaded: Counter,
     pub(crate) peer_connects: Family<Peer, Counter>,
     pub(crate) peer_breaks: Family<Peer, Counter>,
     pub(crate) replicator_connects: Counter,
@@ -129,6 +130,7 @@ impl Metrics {
             responses_dropped: Counter::default(),
             snapshot_bytes_sent: Family::default(),
             snapshot_bytes_received: Counter::default(),
+            snapshot_bytes_downloaded: Counter::default(),
             peer_connects: Family::default(),
             peer_breaks: Family::default(),
             replicator_connects: Counter::default(),
@@ -303,6 +305,11 @@ impl Metrics {
             "snapshot_bytes_received",
             "Bytes of snapshots received",
             self.snapshot_bytes_received.clone(),
+        );
+        registry.register(
+            "snapshot_bytes_downloaded",
+            "Bytes of snapshots that clients downloaded",
+            self.snapshot_bytes_downloaded.clone(),
         );
         registry.register(
             "peer_connects",

@@ -1,11 +1,12 @@
 //! `raft-node recover`: says what a folder holds and what may be lost, asks, and has its node go on alone.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use raftlog_storage::{FileDisk, OpenError};
 
+use crate::confirm::{Answer, confirm};
 use crate::flags::RecoverFlags;
 use crate::node::{Alone, Survivor};
 
@@ -57,27 +58,20 @@ pub(crate) fn recover(flags: &RecoverFlags) -> Result<(), Unrecovered> {
     }
     writeln!(stdout, "{}", told(folder, &survivor))?;
     if !flags.yes {
-        confirm(folder)?;
+        ask(folder)?;
     }
     let alone = survivor.go_on_alone(&mut disk, &mut rand::rng())?;
     writeln!(stdout, "Done.\n{}", next(&survivor, alone))?;
     Ok(())
 }
 
-/// On a terminal, somebody has to type it.
-fn confirm(folder: &Path) -> Result<(), Unrecovered> {
+/// On a terminal, somebody has to say so.
+fn ask(folder: &Path) -> Result<(), Unrecovered> {
     let undone = |why: &str| Unrecovered::Usage(format!("{} was left as it is: {why}", folder.display()));
-    if !io::stdin().is_terminal() {
-        return Err(undone("give --yes to do what is told above"));
-    }
-    print!("Type 'yes' to do it: ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == "yes" {
-        Ok(())
-    } else {
-        Err(undone("the answer was not 'yes'"))
+    match confirm()? {
+        Answer::Yes => Ok(()),
+        Answer::No => Err(undone("the answer was not 'yes'")),
+        Answer::NobodyToAsk => Err(undone("give --yes to do what is told above")),
     }
 }
 

@@ -3,7 +3,7 @@
 use raftlog_proto::{error, reason};
 use tonic::{Code, Status};
 
-use crate::node::{BootstrapRefusal, Leader, MembershipRefusal, Refusal, TransferRefusal};
+use crate::node::{BootstrapRefusal, Leader, MembershipRefusal, Refusal, SnapshotRefusal, TransferRefusal};
 
 /// What a client is told about a proposal that failed.
 pub(crate) fn proposal(refusal: Refusal) -> Status {
@@ -112,6 +112,44 @@ pub(crate) fn membership(refusal: MembershipRefusal) -> Status {
     }
 }
 
+/// What the operator is told where there is no snapshot.
+pub(crate) fn snapshot(refusal: SnapshotRefusal) -> Status {
+    let (code, why) = match refusal {
+        SnapshotRefusal::Busy => return backpressure(),
+        SnapshotRefusal::Unformed => {
+            let why = "this node belongs to no cluster yet: ask one that does";
+            return error::status(Code::FailedPrecondition, reason::UNFORMED, why);
+        }
+        SnapshotRefusal::NoReplicator => (
+            Code::Unavailable,
+            "this node's replicator is not there, or catches up: look at it, or ask another node".to_owned(),
+        ),
+        SnapshotRefusal::NothingExecuted => (
+            Code::FailedPrecondition,
+            "this node's replicator has executed no operation yet: there is nothing to hold".to_owned(),
+        ),
+        SnapshotRefusal::Failed(why) => (
+            Code::Unavailable,
+            format!("the snapshot came to nothing, as {why}: try again, or ask another node"),
+        ),
+        SnapshotRefusal::TimedOut => (
+            Code::DeadlineExceeded,
+            "the snapshot was not on disk in time: see that the disk is not full, and give it more time"
+                .to_owned(),
+        ),
+    };
+    error::status(code, reason::NO_SNAPSHOT, why)
+}
+
+/// The snapshot that is downloaded was removed.
+pub(crate) fn snapshot_gone() -> Status {
+    error::status(
+        Code::NotFound,
+        reason::SNAPSHOT_GONE,
+        "this node no longer has that snapshot, as it took newer ones, or it is damaged: take another",
+    )
+}
+
 /// What a caller of Bootstrap is told.
 pub(crate) fn bootstrap(refusal: BootstrapRefusal) -> Status {
     match refusal {
@@ -169,6 +207,28 @@ mod tests {
             (Refusal::LeadershipLost, Code::Aborted, reason::LEADERSHIP_LOST),
         ] {
             let status = membership(refusal.clone());
+            assert_eq!(status.code(), code, "{refusal:?}");
+            assert_eq!(error::reason_of(&status).as_deref(), Some(reason), "{refusal:?}");
+            assert!(!status.message().contains('\n') && !status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_a_snapshot_has_its_code_and_reason() {
+        use SnapshotRefusal as Refusal;
+        for (refusal, code, reason) in [
+            (Refusal::Unformed, Code::FailedPrecondition, reason::UNFORMED),
+            (Refusal::Busy, Code::ResourceExhausted, reason::BACKPRESSURE),
+            (Refusal::NoReplicator, Code::Unavailable, reason::NO_SNAPSHOT),
+            (
+                Refusal::NothingExecuted,
+                Code::FailedPrecondition,
+                reason::NO_SNAPSHOT,
+            ),
+            (Refusal::Failed("so"), Code::Unavailable, reason::NO_SNAPSHOT),
+            (Refusal::TimedOut, Code::DeadlineExceeded, reason::NO_SNAPSHOT),
+        ] {
+            let status = snapshot(refusal);
             assert_eq!(status.code(), code, "{refusal:?}");
             assert_eq!(error::reason_of(&status).as_deref(), Some(reason), "{refusal:?}");
             assert!(!status.message().contains('\n') && !status.message().is_empty());

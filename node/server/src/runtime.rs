@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use raftlog_raft::feature::Supports;
 use raftlog_raft::ids::OperationIndex;
 use raftlog_raft::planted::Planted;
-use raftlog_storage::FileDisk;
+use raftlog_storage::{FileDisk, aside};
 use raftlog_telemetry::listener::{BoundedListener, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -18,16 +18,16 @@ use raftlog_telemetry::{clock, http, listener, process};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle as Task;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use crate::aside;
 use crate::cluster_service::ClusterService;
 use crate::config::Config;
 use crate::core::{Core, Edges};
 use crate::disk_thread;
+use crate::download::DOWNLOADS_MAX;
 use crate::formation::Formation;
 use crate::forward::Forwarder;
 use crate::handle::{COMMANDS_MAX, Handle};
@@ -156,7 +156,7 @@ fn open_folder(folder: &Path, config: &NodeConfig) -> Result<(Node, FileDisk), S
     drop((node, disk));
     // With no file open.
     let disk = lock()?;
-    let place = aside::move_aside(folder, member).map_err(cannot_move)?;
+    let place = aside::move_aside(folder, &member).map_err(cannot_move)?;
     tracing::info!(
         "Node {} was removed from its cluster as member {member}: its data are in {} now",
         config.node,
@@ -289,6 +289,8 @@ fn services(shared: &Shared, executed: watch::Receiver<OperationIndex>, health: 
         config,
         core: core.clone(),
         lifecycle: lifecycle.clone(),
+        metrics: metrics.clone(),
+        downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
     };
     let raft = RaftService {
         core,

@@ -19,8 +19,8 @@ pub(crate) use raft::{
 };
 pub(crate) use replicator::{End, from_replicator, hello, to_replicator};
 pub(crate) use snapshot::{
-    install_snapshot_from_wire, install_snapshot_to_wire, snapshot_response_from_wire,
-    snapshot_response_to_wire,
+    download_from_wire, install_snapshot_from_wire, install_snapshot_to_wire, manifest_to_wire,
+    snapshot_response_from_wire, snapshot_response_to_wire,
 };
 pub(crate) use status::{peer_report, status_to_wire};
 

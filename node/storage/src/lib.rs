@@ -158,6 +158,7 @@
 //! answers only for indexes below the next one's. The first record of a segment has a place too, so that the segments before can
 //! go. What was compacted is not read: the answer has no records, also where reading was under way.
 
+pub mod aside;
 mod beginning;
 mod compaction;
 mod disk;

@@ -11,9 +11,10 @@ use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationInde
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
 use raftlog_raft::planted::Planted;
+use raftlog_storage::snapshots::Manifest;
 use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
-use super::install_snapshot::{InstallSnapshot, InstallSnapshotResponse};
+use super::install_snapshot::{InstallSnapshot, InstallSnapshotResponse, SnapshotId};
 use super::notice::Notice;
 
 pub use raftlog_raft::membership::change::{Change, MembershipChange};
@@ -137,6 +138,22 @@ pub enum Input {
     Removed {
         /// Log index of the configuration's entry.
         version: LogIndex,
+    },
+    /// A snapshot of what is executed by now is wanted; answered by [`Output::SnapshotTaken`].
+    TakeSnapshot {
+        /// Who asks.
+        id: RequestId,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// Data of a snapshot are wanted; answered by [`Output::SnapshotRead`].
+    ReadSnapshot {
+        /// Who asks.
+        id: RequestId,
+        /// Of which.
+        snapshot: SnapshotId,
+        /// From there on.
+        offset: u64,
     },
     /// From when on is a read linearizable? Answered by [`Output::ReadReady`].
     ReadIndex {
@@ -391,6 +408,20 @@ pub enum Output {
         /// The configuration in which it ended, or would.
         result: Result<Configuration, MembershipRefusal>,
     },
+    /// A snapshot that was asked for is on disk, or will not be.
+    SnapshotTaken {
+        /// Who asked.
+        id: RequestId,
+        /// It holds all that was executed when it was asked for.
+        result: Result<TakenSnapshot, SnapshotRefusal>,
+    },
+    /// Data of a snapshot.
+    SnapshotRead {
+        /// Who asked.
+        id: RequestId,
+        /// From the offset that was asked for to the end of the chunk that it is in; `None` where the snapshot is no more.
+        data: Option<Bytes>,
+    },
     /// A ReadIndex is decided.
     ReadReady {
         /// Which.
@@ -531,6 +562,32 @@ pub enum MembershipRefusal {
     },
     /// It was begun, and then leadership was lost: the outcome is unknown.
     LeadershipLost,
+}
+
+/// A snapshot on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenSnapshot {
+    /// What is known of it without its data.
+    pub manifest: Manifest,
+    /// The last operation in it.
+    pub place: Place,
+}
+
+/// Why there is no snapshot of what is executed by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotRefusal {
+    /// The node belongs to no cluster.
+    Unformed,
+    /// Too many wait already.
+    Busy,
+    /// No replicator is fed, so nobody knows the state.
+    NoReplicator,
+    /// No operation is executed, so there is nothing that it could hold.
+    NothingExecuted,
+    /// It came to nothing; why, for people.
+    Failed(&'static str),
+    /// It was not on disk in time. It may be later.
+    TimedOut,
 }
 
 /// Why a bootstrap was refused.

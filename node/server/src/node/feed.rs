@@ -184,6 +184,11 @@ impl Feed {
         matches!(self.state, State::Feeding(_)).then_some(self.progress.durable_executed_index)
     }
 
+    /// What it has executed, durably or not.
+    pub(super) fn executed_by_now(&self) -> Option<OperationIndex> {
+        self.executed().map(|_| self.progress.executed_index)
+    }
+
     /// The stream has taken a piece of a state.
     pub(super) fn restore_taken(&mut self) {
         if let State::Restoring(restoring) = &mut self.state
@@ -509,9 +514,11 @@ enum Obstacle {
 use Obstacle::{Differs, NoSnapshot, Unread};
 
 fn restore(view: View<'_>) -> Result<Option<StartAction>, Obstacle> {
-    let (_, Contents { place, state_bytes }) = view.snapshot.ok_or(NoSnapshot)?;
-    let size = state_bytes;
-    Ok(Some(StartAction::Restore(StateSnapshot { place, size })))
+    let (_, contents) = view.snapshot.ok_or(NoSnapshot)?;
+    Ok(Some(StartAction::Restore(StateSnapshot {
+        place: contents.place,
+        size: contents.state_bytes,
+    })))
 }
 
 impl Feeding {

@@ -4,6 +4,7 @@ mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::{Entry, Payload};
@@ -23,6 +24,7 @@ use super::api::{
     Refusal, Role, Status, ToReplicator, TransferRefusal, Transferred,
 };
 use super::feed::{Feed, Step, View};
+use super::install_snapshot::SnapshotId;
 use super::notice::Notice;
 use super::receiving::Receiving;
 use super::sending::Sending;
@@ -50,6 +52,8 @@ pub(super) struct Formed {
     log_bytes_max: u64,
     /// The read of a snapshot that the feed waits for.
     state_read: Option<u64>,
+    /// Reads of snapshots for clients.
+    downloads: BTreeMap<u64, RequestId>,
     sending: Sending,
     receiving: Receiving,
     /// The log's ticket of the core's first one, less one.
@@ -111,6 +115,7 @@ impl Formed {
             weights,
             log_bytes_max,
             state_read: None,
+            downloads: BTreeMap::new(),
             sending: Sending::default(),
             receiving: Receiving::default(),
             ticket_offset: tickets,
@@ -428,19 +433,19 @@ impl Formed {
         now: Time,
         event: SnapshotEvent,
         store: &Store,
-        notices: &mut Vec<Notice>,
+        outputs: &mut Vec<Output>,
     ) {
         let node = self.raft.config().node;
         let (id, data) = match event {
             SnapshotEvent::Saved(index) => {
                 if let Some((index, took)) = self.taking.saved(index, now) {
                     let bytes = store.snapshots.newest().map_or(0, |newest| newest.whole.bytes);
-                    notices.push(Notice::SnapshotTaken {
+                    outputs.push(Output::Notice(Notice::SnapshotTaken {
                         node,
                         index,
                         bytes,
                         took,
-                    });
+                    }));
                 }
                 return;
             }
@@ -450,17 +455,52 @@ impl Formed {
             SnapshotEvent::Gone { id } => (id, None),
             SnapshotEvent::Damaged { id, damage } => {
                 let what = format!("goes on without a snapshot: {damage}");
-                notices.push(Notice::Plain { node, what });
+                outputs.push(Output::Notice(Notice::Plain { node, what }));
                 (id, None)
             }
         };
         if self.state_read == Some(id) {
             self.state_read = None;
             self.feed.state_read(data);
+        } else if let Some(id) = self.downloads.remove(&id) {
+            outputs.push(Output::SnapshotRead { id, data });
+        }
+    }
+
+    /// Somebody wants a snapshot of what is executed by now.
+    pub(super) fn take_snapshot(&mut self, now: Time, id: RequestId, within: Duration) {
+        self.taking.asked(now, id, within, self.feed.executed_by_now());
+    }
+
+    /// Somebody wants data of that snapshot.
+    pub(super) fn read_snapshot(
+        &mut self,
+        id: RequestId,
+        snapshot: SnapshotId,
+        offset: u64,
+        store: &mut Store,
+        outputs: &mut Vec<Output>,
+    ) {
+        let is_there = store
+            .snapshots
+            .manifests()
+            .any(|manifest| SnapshotId::of(manifest) == snapshot);
+        self.last_read += 1;
+        let read = self.last_read;
+        if is_there && store.snapshots.read(read, snapshot.index, offset).is_ok() {
+            self.downloads.insert(read, id);
+        } else {
+            outputs.push(Output::SnapshotRead { id, data: None });
         }
     }
 
     fn poll_taking(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) -> bool {
+        let answers = self.taking.answers(&store.snapshots);
+        outputs.extend(
+            answers
+                .into_iter()
+                .map(|(id, result)| Output::SnapshotTaken { id, result }),
+        );
         if self.receiving.is_under_way() {
             return false;
         }
@@ -486,6 +526,10 @@ impl Formed {
     /// Lets go of what is in the older of two snapshots; the newer one has proved itself when it has become that. Where room is
     /// short the newest has to do.
     fn compact(&mut self, store: &mut Store, outputs: &mut Vec<Output>) {
+        if self.log_bytes_max == u64::MAX {
+            // All of the log is to be kept, whatever snapshots somebody has asked for.
+            return;
+        }
         let mut kept = store.snapshots.manifests();
         let target = match (kept.next(), kept.next()) {
             (Some(_), Some(newest)) if self.is_short_of_room() => newest,

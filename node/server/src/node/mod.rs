@@ -13,6 +13,7 @@ mod notice;
 mod receiving;
 mod recovery;
 mod room;
+mod saved;
 mod sending;
 mod snapshot;
 mod store;
@@ -43,18 +44,20 @@ pub use api::{
     BootstrapRefusal, Bounds, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
     MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, Parent, PeerReport, Place,
     Position, Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView,
-    RequestId, Role, SnapshotChunk, SnapshotPolicy, StartAction, StateSnapshot, Status, StreamId,
-    ToReplicator, TransferRefusal, Transferred,
+    RequestId, Role, SnapshotChunk, SnapshotPolicy, SnapshotRefusal, StartAction, StateSnapshot, Status,
+    StreamId, TakenSnapshot, ToReplicator, TransferRefusal, Transferred,
 };
 pub use install_snapshot::{
     InstallSnapshot, InstallSnapshotResponse, SnapshotAnswer, SnapshotId, SnapshotPart,
 };
 pub use notice::Notice;
+pub use saved::SavedSnapshot;
 pub use survivor::{Alone, Survivor};
 
 use formation::{Decision, Formation};
 use formed::{Formed, Past};
 use room::Room;
+use snapshot::Origin;
 use store::{Store, StoreEvent};
 use unformed::{Joining, Unformed, same_cluster};
 
@@ -133,10 +136,14 @@ impl Node {
                 raft.set_suspect();
             }
             let bootstrap = Configuration::new(0, identity.bootstrap.clone());
+            let origin = Origin {
+                cluster,
+                member: identity.member,
+            };
             let past = Past {
                 tickets: recovered.tickets,
                 weights: recovered.weights,
-                taking: room.taking(recovered.base_fold, raft.log().base().position.index),
+                taking: room.taking(origin, recovered.base_fold, raft.log().base().position.index),
                 log_bytes_max: room.log_bytes_max(),
             };
             let mut formed = Formed::new(cluster, bootstrap, raft, past);
@@ -257,6 +264,11 @@ impl Node {
                     });
                 }
             }
+            Input::TakeSnapshot { id, .. } => {
+                let result = Err(SnapshotRefusal::Unformed);
+                self.outputs.push(Output::SnapshotTaken { id, result });
+            }
+            Input::ReadSnapshot { id, .. } => self.outputs.push(Output::SnapshotRead { id, data: None }),
             Input::TransferLeadership { id, .. } => {
                 let result = Err(TransferRefusal::NotLeader { leader: None });
                 self.outputs.push(Output::Transferred { id, result });
@@ -320,6 +332,10 @@ impl Node {
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
             Input::Removed { version } => formed.removed(version),
             Input::ReadIndex { id } => formed.raft().read_index(now, id),
+            Input::TakeSnapshot { id, within } => formed.take_snapshot(now, id, within),
+            Input::ReadSnapshot { id, snapshot, offset } => {
+                formed.read_snapshot(id, snapshot, offset, &mut self.store, &mut self.outputs);
+            }
             Input::Replicator(said) => formed.replicator_said(now, said, &mut self.store, &mut self.outputs),
             Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } | Input::Invited { .. } => {}
         }
@@ -398,10 +414,8 @@ impl Node {
             self.outputs.push(Output::Notice(Notice::Plain { node, what }));
         }
         if let State::Formed(formed) = &mut self.state {
-            let mut notices = Vec::new();
             let transferred = formed.transfer_event(now, &event, &mut self.store, &mut self.outputs);
-            formed.snapshot_event(now, event, &self.store, &mut notices);
-            self.outputs.extend(notices.into_iter().map(Output::Notice));
+            formed.snapshot_event(now, event, &self.store, &mut self.outputs);
             if let Err(why) = transferred {
                 self.stop(why);
             }
@@ -537,11 +551,15 @@ impl Node {
         if forms {
             self.tell_others(cluster, &bootstrap);
         }
+        let origin = Origin {
+            cluster,
+            member: self.identity.member,
+        };
         let past = Past {
             // The log has written one batch on its own account.
             tickets: 1,
             weights: self.room.weights(0),
-            taking: self.room.taking(Fold::new(bootstrap.clone()), 0),
+            taking: self.room.taking(origin, Fold::new(bootstrap.clone()), 0),
             log_bytes_max: self.room.log_bytes_max(),
         };
         let mut formed = Formed::new(cluster, bootstrap, raft, past);

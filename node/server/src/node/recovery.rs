@@ -171,7 +171,12 @@ fn begin_new_cluster(
     if last.index > from.after {
         return Ok(());
     }
-    let left = survivor::left_alone(identity, recovered.log.fold(), from.after + 1);
+    // Where it was restored from a saved snapshot, its identity says where it is to be reached.
+    let restored = identity.bootstrap.iter().find(|own| own.id == identity.member);
+    let left = match restored {
+        Some(own) => Some(Configuration::new(from.after + 1, vec![own.clone()])),
+        None => survivor::left_alone(identity, recovered.log.fold(), from.after + 1),
+    };
     let (true, Some(configuration)) = (last.index == from.after, left) else {
         return Err(OpenError::Identity(format!(
             "the log in {folder} ends with entry {}, where the cluster was recovered behind entry {}: restore the folder \
@@ -294,7 +299,7 @@ fn give_up_other_past(disk: &mut dyn Disk, store: &mut Store, base: LogPosition)
     Ok(tickets)
 }
 
-fn finish_writing(disk: &mut dyn Disk, store: &mut Store) -> Result<(), OpenError> {
+pub(super) fn finish_writing(disk: &mut dyn Disk, store: &mut Store) -> Result<(), OpenError> {
     while let Some((id, op)) = store.next_op() {
         let result = disk.execute(&op);
         store

@@ -4,6 +4,7 @@ use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::LogIndex;
 
 use super::api::SnapshotPolicy;
+use super::snapshot::Origin;
 use super::taking::Taking;
 use super::weights::Weights;
 
@@ -48,8 +49,8 @@ impl Room {
     }
 
     /// With the fold of the log up to `folded`.
-    pub(super) fn taking(&self, fold: Fold, folded: LogIndex) -> Taking {
-        Taking::new(self.every_operations, self.every_bytes, fold, folded)
+    pub(super) fn taking(&self, origin: Origin, fold: Fold, folded: LogIndex) -> Taking {
+        Taking::new((self.every_operations, self.every_bytes), origin, fold, folded)
     }
 }
 

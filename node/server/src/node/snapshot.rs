@@ -2,12 +2,13 @@
 //! say which place that is and where the one ends and the other begins, so that either can be read without the other.
 //!
 //! The metadata, little-endian: `version u8, operation index u64, term u64 and running hash u64 of the last operation in it,
-//! length of the state u64`.
+//! length of the state u64, cluster u64 and member u64 that took it`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raftlog_raft::entry::DecodeError;
 use raftlog_raft::feature::Supports;
 use raftlog_raft::fold::Fold;
+use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::log::Base;
 use raftlog_raft::message::LogPosition;
 use raftlog_storage::snapshots::{Manifest, Snapshots};
@@ -18,7 +19,14 @@ use super::api::Place;
 /// Version of the metadata, and of what they speak of.
 const CONTENTS_VERSION: u8 = 1;
 /// Their length.
-const CONTENTS_BYTES: usize = 1 + 4 * 8;
+const CONTENTS_BYTES: usize = 1 + 6 * 8;
+
+/// Where a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) cluster: ClusterId,
+    pub(super) member: MemberId,
+}
 
 /// What the metadata of a snapshot say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +35,7 @@ pub(super) struct Contents {
     pub(super) place: Place,
     /// Bytes of the replicator's state, which comes first; the fold is the rest.
     pub(super) state_bytes: u64,
+    pub(super) origin: Origin,
 }
 
 impl Contents {
@@ -37,6 +46,8 @@ impl Contents {
         out.put_u64_le(self.place.term);
         out.put_u64_le(self.place.running_hash);
         out.put_u64_le(self.state_bytes);
+        out.put_u64_le(self.origin.cluster.get());
+        out.put_u64_le(self.origin.member.get());
         out.into()
     }
 
@@ -52,6 +63,14 @@ impl Contents {
             running_hash: from.get_u64_le(),
         };
         let state_bytes = from.get_u64_le();
+        let (cluster, member) = (
+            ClusterId::new(from.get_u64_le()),
+            MemberId::new(from.get_u64_le()),
+        );
+        let (Some(cluster), Some(member)) = (cluster, member) else {
+            return Err("its metadata do not say where it was taken".to_owned());
+        };
+        let origin = Origin { cluster, member };
         if place.index == 0 || place.index > manifest.index || place.term > manifest.term {
             return Err(format!(
                 "its metadata speak of operation {} of term {}, which a log up to entry {} of term {} does not hold",
@@ -64,7 +83,11 @@ impl Contents {
                 manifest.whole.bytes
             ));
         }
-        Ok(Self { place, state_bytes })
+        Ok(Self {
+            place,
+            state_bytes,
+            origin,
+        })
     }
 }
 
@@ -173,6 +196,13 @@ mod tests {
         }
     }
 
+    fn origin() -> Origin {
+        Origin {
+            cluster: ClusterId::new(21).unwrap(),
+            member: MemberId::new(22).unwrap(),
+        }
+    }
+
     #[test]
     fn metadata_that_cannot_be_are_refused() {
         let good = Contents {
@@ -182,6 +212,7 @@ mod tests {
                 running_hash: 11,
             },
             state_bytes: 4,
+            origin: origin(),
         };
         let with = |place| Contents { place, ..good };
         let cases = [
@@ -220,6 +251,15 @@ mod tests {
             assert_eq!(read.is_ok(), fine, "{name}: {read:?}");
             assert!(read.is_err() || read == Ok(contents), "{name}");
         }
+        let nobody = {
+            let mut bytes = good.encode().to_vec();
+            bytes[CONTENTS_BYTES - 8..].fill(0);
+            Manifest {
+                metadata: bytes.into(),
+                ..manifest(good, 4)
+            }
+        };
+        assert!(Contents::of(&nobody).is_err());
         let short = Manifest {
             metadata: Bytes::from_static(b"\x01"),
             ..manifest(good, 4)
@@ -245,6 +285,7 @@ mod tests {
             let contents = Contents {
                 place,
                 state_bytes: 0,
+                origin: origin(),
             };
             let manifest = manifest(contents, bytes.len() as u64);
             let decoded = decode_fold(&manifest, bytes.clone().into(), Supports::default());

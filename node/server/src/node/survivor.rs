@@ -120,7 +120,8 @@ impl Survivor {
     }
 }
 
-fn complete(disk: &mut dyn Disk, identity: &Identity) -> Result<(), OpenError> {
+/// Has a new cluster begin that an identity speaks of.
+pub(super) fn complete(disk: &mut dyn Disk, identity: &Identity) -> Result<(), OpenError> {
     let room = room(disk)?;
     recovery::recover(disk, identity, recovery::Settings::default(), &room)?;
     Ok(())

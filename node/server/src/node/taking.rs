@@ -8,28 +8,36 @@ use std::time::Duration;
 
 use raftlog_raft::entry::Entry;
 use raftlog_raft::fold::{Encoded, Fold};
-use raftlog_raft::ids::{LogIndex, OperationIndex};
+use raftlog_raft::ids::{LogIndex, OperationIndex, Term};
 use raftlog_raft::log::Log;
 use raftlog_raft::message::LogPosition;
 use raftlog_raft::time::Time;
 use raftlog_storage::snapshots::{Manifest, Refused, Snapshots, Whole};
 
-use super::api::{SnapshotChunk, StateSnapshot, ToReplicator};
-use super::snapshot::Contents;
+use super::api::{
+    Place, RequestId, SnapshotChunk, SnapshotRefusal, StateSnapshot, TakenSnapshot, ToReplicator,
+};
+use super::snapshot::{Contents, Origin};
 use super::weights::Weights;
 
 /// Entries that are taken into the fold at once, in bytes on disk.
 const FOLD_BYTES: usize = 256 << 10;
 /// The fold is encoded in pieces of so many bytes, or a session more.
 const PIECE_BYTES: usize = 128 << 10;
+/// Who may wait for one snapshot.
+const ASKED_MAX: usize = 64;
 /// After a snapshot that came to nothing.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// Why a snapshot came to nothing that the storage does not take.
+const NOT_TAKEN: &str = "another snapshot took its place";
 
 /// What it takes to take snapshots.
 #[derive(Debug)]
 pub(super) struct Taking {
     every_operations: u64,
     every_bytes: u64,
+    origin: Origin,
     /// What the log adds up to, up to `folded`.
     fold: Fold,
     folded: LogIndex,
@@ -39,6 +47,18 @@ pub(super) struct Taking {
     last_order: u64,
     /// Nothing is ordered before, after one that came to nothing.
     not_before: Option<Time>,
+    asked: Vec<Asked>,
+    /// Those who asked in vain.
+    refused: Vec<(RequestId, SnapshotRefusal)>,
+}
+
+/// Somebody wants a snapshot.
+#[derive(Debug)]
+struct Asked {
+    id: RequestId,
+    /// With all that was executed then.
+    executed: OperationIndex,
+    until: Time,
 }
 
 #[derive(Debug)]
@@ -89,6 +109,17 @@ impl Progress<'_> {
     }
 }
 
+/// The term of the operation at that place in the log; where the log begins behind it, the hash has to be the same, which is over
+/// the term, too.
+fn term_of(place: Place, log: &Log) -> Option<Term> {
+    let base = log.base();
+    match log.log_index_of(place.index) {
+        Some(at) => log.term_at(at),
+        None => (place.index == base.operation_index && place.running_hash == base.running_hash)
+            .then_some(place.term),
+    }
+}
+
 /// What taking wants.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -101,17 +132,72 @@ pub(super) enum Step {
 
 impl Taking {
     /// `fold` is that of the log up to `folded`.
-    pub(super) fn new(every_operations: u64, every_bytes: u64, fold: Fold, folded: LogIndex) -> Self {
+    pub(super) fn new(
+        (every_operations, every_bytes): (u64, u64),
+        origin: Origin,
+        fold: Fold,
+        folded: LogIndex,
+    ) -> Self {
         Self {
             every_operations,
             every_bytes,
+            origin,
             fold,
             folded,
             reading_from: None,
             state: State::Idle,
             last_order: 0,
             not_before: None,
+            asked: Vec::new(),
+            refused: Vec::new(),
         }
+    }
+
+    /// Somebody wants a snapshot of all that is executed by now; absent while no replicator is fed.
+    pub(super) fn asked(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        within: Duration,
+        executed: Option<OperationIndex>,
+    ) {
+        let refusal = match executed {
+            None => SnapshotRefusal::NoReplicator,
+            Some(0) => SnapshotRefusal::NothingExecuted,
+            Some(_) if self.asked.len() >= ASKED_MAX => SnapshotRefusal::Busy,
+            Some(executed) => {
+                let until = now + within;
+                self.asked.push(Asked { id, executed, until });
+                // Whoever asks wants it tried now.
+                self.not_before = None;
+                return;
+            }
+        };
+        self.refused.push((id, refusal));
+    }
+
+    /// What is to be said to those who asked.
+    pub(super) fn answers(
+        &mut self,
+        snapshots: &Snapshots,
+    ) -> Vec<(RequestId, Result<TakenSnapshot, SnapshotRefusal>)> {
+        let refused = self.refused.drain(..).map(|(id, refusal)| (id, Err(refusal)));
+        let mut answers: Vec<_> = refused.collect();
+        let newest = snapshots.newest().and_then(|manifest| {
+            let Contents { place, origin, .. } = Contents::of(manifest).ok()?;
+            // One of the cluster that this one was recovered from is not of this cluster.
+            (origin.cluster == self.origin.cluster).then(|| TakenSnapshot {
+                manifest: manifest.clone(),
+                place,
+            })
+        });
+        if let Some(newest) = newest {
+            let served = self
+                .asked
+                .extract_if(.., |asked| asked.executed <= newest.place.index);
+            answers.extend(served.map(|asked| (asked.id, Ok(newest.clone()))));
+        }
+        answers
     }
 
     /// Up to where the fold has come: what is behind is still needed from the log.
@@ -121,12 +207,16 @@ impl Taking {
 
     /// When something is due though nothing happens.
     pub(super) fn deadline(&self) -> Time {
-        self.not_before.unwrap_or(Time::NEVER)
+        let waiting = self.asked.iter().map(|asked| asked.until);
+        waiting.chain(self.not_before).min().unwrap_or(Time::NEVER)
     }
 
     /// Time has come for whatever is due.
     pub(super) fn tick(&mut self, now: Time) {
         self.not_before = self.not_before.filter(|&at| now < at);
+        let late = self.asked.extract_if(.., |asked| asked.until <= now);
+        self.refused
+            .extend(late.map(|asked| (asked.id, SnapshotRefusal::TimedOut)));
     }
 
     /// Whatever there is to do now.
@@ -165,7 +255,11 @@ impl Taking {
         }
         let at = progress.covered_by(executed);
         let beyond = at.saturating_sub(newest);
-        beyond >= self.every_operations || beyond > 0 && weights.between(newest, at) >= self.every_bytes
+        // What was executed when somebody asked may not be durable yet.
+        let is_wanted = self.asked.iter().any(|asked| asked.executed <= executed)
+            || beyond >= self.every_operations
+            || weights.between(newest, at) >= self.every_bytes;
+        beyond > 0 && is_wanted
     }
 
     /// Entries behind the fold came back from disk.
@@ -229,8 +323,12 @@ impl Taking {
         }
         storing.state_received = end;
         if snapshots.receive(offset, &data).is_err() {
-            // The disk does not keep up, and there is nobody who could be asked to wait.
-            self.try_later(snapshots, now);
+            // There is nobody who could be asked to wait.
+            self.try_later(
+                snapshots,
+                now,
+                "the disk does not keep up with the replicator's state",
+            );
         }
         Ok(())
     }
@@ -254,12 +352,16 @@ impl Taking {
         }
         let newest = snapshots.newest().map_or(0, |manifest| manifest.index);
         let at = progress.covered_by(place.index);
-        let term = log.log_index_of(place.index).and_then(|own| log.term_at(own));
+        let term = term_of(place, log);
         let of_use = progress.has_committed(place.index) && at > newest && at >= self.folded;
         let Some(term) = term.filter(|_| of_use) else {
             // It went back, or a newer snapshot came from elsewhere meanwhile, or this node started again and does not know
             // yet that all of it is committed.
-            self.try_later(snapshots, now);
+            self.try_later(
+                snapshots,
+                now,
+                "the replicator's state is not of what is known to be committed here",
+            );
             return Ok(());
         };
         if term != place.term {
@@ -275,6 +377,7 @@ impl Taking {
         let contents = Contents {
             place,
             state_bytes: of.size,
+            origin: self.origin,
         };
         let manifest = Manifest {
             index: at.index,
@@ -306,7 +409,9 @@ impl Taking {
         let State::Storing(storing) = &mut self.state else {
             return Ok(());
         };
-        let Contents { place, state_bytes } = storing.contents;
+        let Contents {
+            place, state_bytes, ..
+        } = storing.contents;
         if storing.finished || storing.state_received < state_bytes {
             return Ok(());
         }
@@ -321,7 +426,11 @@ impl Taking {
                  {:016x})",
                 place.index, place.running_hash, self.fold.running_hash
             );
-            self.try_later(snapshots, now);
+            self.try_later(
+                snapshots,
+                now,
+                "the replicator's state is not what was committed here",
+            );
             return Err(why);
         }
         while !storing.encoded.is_whole() || !storing.piece.is_empty() {
@@ -337,14 +446,14 @@ impl Taking {
                 // Again when the disk has taken some.
                 Err(Refused::Busy) => return Ok(()),
                 Err(_) => {
-                    self.try_later(snapshots, now);
+                    self.try_later(snapshots, now, NOT_TAKEN);
                     return Ok(());
                 }
             }
         }
         storing.finished = true;
         if snapshots.finish().is_err() {
-            self.try_later(snapshots, now);
+            self.try_later(snapshots, now, NOT_TAKEN);
         }
         Ok(())
     }
@@ -372,6 +481,7 @@ impl Taking {
         if waits {
             self.give_up(snapshots);
         }
+        self.refuse_all("the replicator went away");
     }
 
     /// A snapshot comes in from elsewhere, in the place of one that was on its way to disk.
@@ -386,9 +496,16 @@ impl Taking {
         self.reading_from = None;
     }
 
-    fn try_later(&mut self, snapshots: &mut Snapshots, now: Time) {
+    fn try_later(&mut self, snapshots: &mut Snapshots, now: Time, why: &'static str) {
         self.give_up(snapshots);
         self.not_before = Some(now + RETRY);
+        self.refuse_all(why);
+    }
+
+    fn refuse_all(&mut self, why: &'static str) {
+        let all = self.asked.drain(..);
+        self.refused
+            .extend(all.map(|asked| (asked.id, SnapshotRefusal::Failed(why))));
     }
 
     /// Whatever is under way is not wanted any more.

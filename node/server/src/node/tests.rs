@@ -1,5 +1,6 @@
 //! The wiring of the parts, with a disk in memory.
 
+mod saved;
 mod snapshots;
 mod survivors;
 mod transfer;
@@ -7,6 +8,7 @@ mod versions;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use raftlog_raft::entry::Payload;
 use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::message::{AppendEntries, Body, LogPosition, Message};
@@ -24,6 +26,8 @@ struct Alone {
     /// What it said to its replicator, and to others.
     said: Vec<ToReplicator>,
     answers: BTreeMap<RequestId, Result<Committed, Refusal>>,
+    taken: BTreeMap<RequestId, Result<TakenSnapshot, SnapshotRefusal>>,
+    read: BTreeMap<RequestId, Option<Bytes>>,
     notices: Vec<String>,
     stopped: Option<String>,
 }
@@ -92,6 +96,8 @@ impl Alone {
             now,
             said: Vec::new(),
             answers: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            read: BTreeMap::new(),
             notices: Vec::new(),
             stopped: None,
         })
@@ -118,6 +124,12 @@ impl Alone {
                     Output::Replicator(said) => self.said.push(said),
                     Output::Answer { id, result } => {
                         self.answers.insert(id, result);
+                    }
+                    Output::SnapshotTaken { id, result } => {
+                        self.taken.insert(id, result);
+                    }
+                    Output::SnapshotRead { id, data } => {
+                        self.read.insert(id, data);
                     }
                     Output::Notice(notice) => self.notices.push(notice.to_string()),
                     Output::Stop(why) => self.stopped = Some(why),

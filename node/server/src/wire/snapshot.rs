@@ -21,13 +21,7 @@ pub(crate) fn install_snapshot_to_wire(
     message: InstallSnapshot,
 ) -> v1::InstallSnapshotRequest {
     let part = match message.part {
-        SnapshotPart::Offer(manifest) => Part::Offer(v1::SnapshotManifest {
-            last_log_index: manifest.index,
-            last_log_term: manifest.term,
-            metadata: manifest.metadata,
-            bytes: manifest.whole.bytes,
-            crc: manifest.whole.crc,
-        }),
+        SnapshotPart::Offer(manifest) => Part::Offer(manifest_to_wire(manifest)),
         SnapshotPart::Data { id, offset, data } => Part::Data(v1::SnapshotPart {
             last_log_index: id.index,
             crc: id.crc,
@@ -63,6 +57,17 @@ pub(crate) fn install_snapshot_from_wire(
         }
     };
     Ok(InstallSnapshot { from, to, term, part })
+}
+
+/// What a snapshot is.
+pub(crate) fn manifest_to_wire(manifest: Manifest) -> v1::SnapshotManifest {
+    v1::SnapshotManifest {
+        last_log_index: manifest.index,
+        last_log_term: manifest.term,
+        metadata: manifest.metadata,
+        bytes: manifest.whole.bytes,
+        crc: manifest.whole.crc,
+    }
 }
 
 fn manifest_from_wire(offer: v1::SnapshotManifest, term: u64) -> Result<Manifest, Malformed> {
@@ -129,6 +134,13 @@ pub(crate) fn snapshot_response_from_wire(
         id: id(response.last_log_index, response.crc)?,
         answer,
     })
+}
+
+/// Which one a caller wants to download.
+pub(crate) fn download_from_wire(
+    request: &v1::DownloadSnapshotRequest,
+) -> Result<(SnapshotId, u64), Malformed> {
+    Ok((id(request.last_log_index, request.crc)?, request.offset))
 }
 
 fn id(index: u64, crc: u32) -> Result<SnapshotId, Malformed> {

@@ -81,6 +81,11 @@ pub(super) fn encode_start(manifest: &Manifest, whole: Option<Whole>) -> Bytes {
 /// Bytes to read to find a head with its metadata.
 pub(super) const START_BYTES_MAX: usize = SECTOR + METADATA_BYTES_MAX;
 
+/// Whether a file begins as those of snapshots do.
+pub(super) fn is_snapshot(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC)
+}
+
 /// The magic and the version are checked before the CRC: another version may keep its CRC elsewhere.
 pub(super) fn decode_start(from: &Bytes) -> ReadHead {
     const BAD: ReadHead = ReadHead::Bad(0, "it does not begin as a snapshot does");

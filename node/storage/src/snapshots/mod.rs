@@ -8,6 +8,8 @@
 //! A snapshot whose length and CRC were announced at its beginning (one that is received) survives a restart as far as it was
 //! synced, and goes on there. Any other that was not finished is removed by the next start.
 //!
+//! A copy outside of a data folder is a file of the same format: [`Saving`] makes one, [`SnapshotFile`] reads it, and any other.
+//!
 //! # Format
 //!
 //! The file `snapshot-` and its index in 16 hex digits, or `snapshot-incoming` until it is whole; all numbers are little-endian.
@@ -29,9 +31,11 @@
 //! | | 4 | zero |
 //! | | up to 262,120 | data |
 
+mod file;
 mod format;
 mod incoming;
 mod opening;
+mod saving;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -40,9 +44,11 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskError, DiskErrorKind, FileName, Op, Outcome};
 use crate::error::{Fatal, OpenError};
 use crate::wal::OpId;
+pub use file::SnapshotFile;
 pub use format::CHUNK_BYTES;
 use format::Place;
 use incoming::{Incoming, Step};
+pub use saving::Saving;
 
 /// Snapshots that are kept: the newest and, until it has proved itself, the one before.
 pub const SNAPSHOTS_MAX: usize = 2;
@@ -338,6 +344,16 @@ impl Snapshots {
             })
     }
 
+    /// Has the disk do at once what there is to do, where nobody waits for it: nothing may be in flight. A full disk is an error.
+    pub fn write_now(&mut self, disk: &mut dyn Disk) -> Result<(), OpenError> {
+        while let Some((id, op)) = self.next_op() {
+            let outcome = disk.execute(&op)?;
+            self.complete(id, Ok(outcome))
+                .map_err(|fatal| OpenError::Identity(fatal.0))?;
+        }
+        Ok(())
+    }
+
     /// What to hand to the disk now, as of [`crate::Wal::next_op`]. Numbers of operations differ from those of any log.
     pub fn next_op(&mut self) -> Option<(OpId, Op)> {
         self.next_change().or_else(|| self.next_read())
@@ -477,21 +493,28 @@ impl Snapshots {
 
     /// The data from that offset on that a chunk, as it was read, has.
     fn data_of(&self, manifest: &Manifest, offset: u64, chunk: &Bytes) -> Result<Bytes, Damage> {
-        let (number, skip) = split(offset);
-        let length = format::chunk_length(manifest.whole.bytes, number);
-        if length == 0 {
-            return Ok(Bytes::new());
-        }
-        let place = place(manifest, number);
-        match format::decode_frame(place, length, chunk) {
-            Some((data, _)) => Ok(data.slice(skip.min(data.len())..)),
-            None => Err(Damage {
-                index: manifest.index,
-                file: self.file(manifest.index),
-                offset: format::frame_offset(manifest.metadata.len(), number),
-                problem: format!("chunk {number} of the snapshot does not match its CRC"),
-            }),
-        }
+        data_of(manifest, offset, chunk).map_err(|(at, problem)| Damage {
+            index: manifest.index,
+            file: self.file(manifest.index),
+            offset: at,
+            problem,
+        })
+    }
+}
+
+/// The same; the error says where in the file, and what is wrong there.
+fn data_of(manifest: &Manifest, offset: u64, chunk: &Bytes) -> Result<Bytes, (u64, String)> {
+    let (number, skip) = split(offset);
+    let length = format::chunk_length(manifest.whole.bytes, number);
+    if length == 0 {
+        return Ok(Bytes::new());
+    }
+    match format::decode_frame(place(manifest, number), length, chunk) {
+        Some((data, _)) => Ok(data.slice(skip.min(data.len())..)),
+        None => Err((
+            format::frame_offset(manifest.metadata.len(), number),
+            format!("chunk {number} of the snapshot does not match its CRC"),
+        )),
     }
 }
 

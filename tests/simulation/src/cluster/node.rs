@@ -219,7 +219,8 @@ impl Cluster {
                 Ok(_) => Seen::ChangeDone,
                 Err(_) => Seen::ChangeRefused,
             }),
-            Output::Bootstrapped { .. } => {}
+            // Nobody asks for snapshots here.
+            Output::Bootstrapped { .. } | Output::SnapshotTaken { .. } | Output::SnapshotRead { .. } => {}
         }
     }
 

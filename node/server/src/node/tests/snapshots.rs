@@ -1,6 +1,5 @@
 //! Snapshots, from the order to the replicator to the log that begins behind them, with a replicator that is played.
 
-use bytes::Bytes;
 use raftlog_raft::entry::{Operation, SessionStamp};
 use raftlog_raft::fold::running_hash;
 use raftlog_storage::snapshots::CHUNK_BYTES;
@@ -9,25 +8,32 @@ use super::*;
 
 /// A replicator as it should be, unless it is told to be another.
 #[derive(Debug, Default)]
-struct Replicator {
+pub(super) struct Replicator {
     last: Place,
-    executed: Place,
+    pub(super) executed: Place,
     /// Operations that are committed and not executed.
     waiting: Vec<Place>,
     is_stuck: bool,
     /// Bytes of its state.
     state_bytes: usize,
     /// Does not answer orders.
-    is_deaf: bool,
+    pub(super) is_deaf: bool,
     order: Option<u64>,
     /// A state that comes.
     restoring: Option<(StateSnapshot, Vec<u8>)>,
-    restored: u32,
+    pub(super) restored: u32,
     kept: u64,
-    closed: Vec<String>,
+    pub(super) closed: Vec<String>,
 }
 
 impl Replicator {
+    pub(super) fn with_state_of(state_bytes: usize) -> Self {
+        Self {
+            state_bytes,
+            ..Self::default()
+        }
+    }
+
     fn position(&self) -> Position {
         Position {
             cluster_id: None,
@@ -162,16 +168,16 @@ impl Replicator {
 }
 
 /// A cluster of one, with its replicator.
-struct Pod {
-    alone: Alone,
-    replicator: Replicator,
+pub(super) struct Pod {
+    pub(super) alone: Alone,
+    pub(super) replicator: Replicator,
     last_request: u64,
     policy: SnapshotPolicy,
     supports: Supports,
 }
 
 impl Pod {
-    fn new(every_operations: u64, state_bytes: usize) -> Self {
+    pub(super) fn new(every_operations: u64, state_bytes: usize) -> Self {
         let policy = SnapshotPolicy {
             every_operations,
             every_bytes: None,
@@ -180,14 +186,11 @@ impl Pod {
     }
 
     fn with(policy: SnapshotPolicy, state_bytes: usize) -> Self {
-        let replicator = Replicator {
-            state_bytes,
-            ..Replicator::default()
-        };
+        let replicator = Replicator::with_state_of(state_bytes);
         Self::start(MemoryDisk::new(1 << 30), policy, replicator, Supports::default()).unwrap()
     }
 
-    fn start(
+    pub(super) fn start(
         disk: MemoryDisk,
         policy: SnapshotPolicy,
         replicator: Replicator,
@@ -207,16 +210,16 @@ impl Pod {
     }
 
     /// Both processes die, and the node's disk loses what was not synced.
-    fn restart(self) -> Result<Self, OpenError> {
+    pub(super) fn restart(self) -> Result<Self, OpenError> {
         Self::start(self.alone.disk, self.policy, self.replicator, self.supports)
     }
 
-    fn say(&mut self, said: FromReplicator) {
+    pub(super) fn say(&mut self, said: FromReplicator) {
         self.alone.node.handle(self.alone.now, Input::Replicator(said));
         self.alone.run(Duration::ZERO);
     }
 
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         self.say(FromReplicator::Closed);
         self.alone.said.clear();
         self.replicator.order = None;
@@ -227,7 +230,7 @@ impl Pod {
     }
 
     /// Until node and replicator have nothing more to say to each other.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while !self.alone.said.is_empty() {
             for said in std::mem::take(&mut self.alone.said) {
                 for answer in self.replicator.hears(said) {
@@ -237,7 +240,11 @@ impl Pod {
         }
     }
 
-    fn submit(&mut self, data: Vec<u8>, session: Option<SessionStamp>) -> Result<Committed, Refusal> {
+    pub(super) fn submit(
+        &mut self,
+        data: Vec<u8>,
+        session: Option<SessionStamp>,
+    ) -> Result<Committed, Refusal> {
         self.last_request += 1;
         let operation = Operation {
             data: data.into(),
@@ -259,13 +266,13 @@ impl Pod {
             .expect("it is decided")
     }
 
-    fn submit_many(&mut self, operations: u64) {
+    pub(super) fn submit_many(&mut self, operations: u64) {
         for _ in 0..operations {
             self.submit(b"operation".to_vec(), None).unwrap();
         }
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         self.alone.node.status(self.alone.now)
     }
 
@@ -610,4 +617,34 @@ fn a_restore_that_cannot_go_on_starts_over() {
     assert_eq!(pod.replicator.restored, 1);
     assert!(pod.replicator.executed.index >= 50 && older < 50);
     assert_eq!(pod.alone.stopped, None);
+}
+
+/// A log that begins right behind its last operation, and in which none comes any more, is compacted as any other.
+#[test]
+fn a_log_of_sessions_alone_is_compacted_too() {
+    let mut pod = Pod::new(10, 10);
+    pod.submit_many(40);
+    let open_sessions = |pod: &mut Pod, count: u64| {
+        for _ in 0..count {
+            pod.last_request += 1;
+            let proposal = Proposal {
+                id: pod.last_request,
+                stream: None,
+                proposed: Proposed::OpenSession,
+            };
+            pod.alone
+                .node
+                .handle(pod.alone.now, Input::Submit(vec![proposal]));
+            pod.alone.run(Duration::from_secs(11));
+            pod.settle();
+        }
+    };
+    open_sessions(&mut pod, 40);
+    let first = pod.status().kept.first_index;
+    assert_eq!(first, 41, "no operation is left in it");
+    let base = |pod: &Pod| pod.alone.node.raft().unwrap().log().base().position.index;
+    let before = base(&pod);
+    open_sessions(&mut pod, 40);
+    assert!(base(&pod) > before + 20, "{before}, {}", base(&pod));
+    assert_eq!(pod.replicator.closed, Vec::<String>::new());
 }

@@ -221,9 +221,9 @@ fn what_is_no_survivor_is_refused() {
 }
 
 /// A disk whose process dies after so many operations.
-struct Dying {
-    disk: MemoryDisk,
-    left: u64,
+pub(super) struct Dying {
+    pub(super) disk: MemoryDisk,
+    pub(super) left: u64,
 }
 
 impl Disk for Dying {

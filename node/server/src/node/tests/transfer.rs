@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 use super::*;
 use crate::node::api::Change;
-use crate::node::snapshot::Contents;
+use crate::node::snapshot::{Contents, Origin};
 
 /// Bytes of the replicator's state: some chunks of the store, and several windows.
 const STATE_BYTES: usize = 3 << 20;
@@ -28,6 +28,13 @@ struct Pair {
     /// Data sent.
     sent: u64,
     requests: u64,
+}
+
+fn origin(of: &Alone) -> Origin {
+    Origin {
+        cluster: of.node.cluster_id().unwrap(),
+        member: of.node.member_id(),
+    }
 }
 
 fn config(node: u32, voter: bool) -> NodeConfig {
@@ -67,6 +74,8 @@ fn open(node: u32, mut disk: MemoryDisk, now: Time) -> Alone {
         now,
         said: Vec::new(),
         answers: BTreeMap::new(),
+        taken: BTreeMap::new(),
+        read: BTreeMap::new(),
         notices: Vec::new(),
         stopped: None,
     }
@@ -150,7 +159,7 @@ impl Pair {
 
     /// A node takes a snapshot of everything that it has committed, whose state is that byte again and again.
     fn take_snapshot(alone: &mut Alone, byte: u8) -> LogPosition {
-        let now = alone.now;
+        let (now, origin) = (alone.now, origin(alone));
         let (formed, store) = Self::formed(alone);
         let log = formed.raft().log();
         let position = log.last();
@@ -165,6 +174,7 @@ impl Pair {
                 running_hash: fold.running_hash,
             },
             state_bytes: STATE_BYTES as u64,
+            origin,
         };
         let manifest = Manifest {
             index: position.index,
@@ -451,6 +461,7 @@ fn what_no_leader_of_this_term_sends_is_refused() {
             running_hash: 0,
         },
         state_bytes: 4,
+        origin: origin(&pair.leader),
     };
     let offer = |index, metadata| Manifest {
         index,

@@ -1,40 +1,48 @@
-//! Moves the data of a removed member aside: its identity is never used again, and its node starts as a new member.
+//! Moves data aside that are of no use any more: of a member that was removed, or of a cluster that went on without them. Whose
+//! folder it is starts as with an empty one.
 //!
 //! The files go into a folder beside them, one by one, under a name that says it is not done yet; only then it gets its last
 //! name. So a move that a crash interrupted is taken up by the next start, before anything looks at what is left.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use raftlog_raft::ids::MemberId;
-use raftlog_storage::LOCK_FILE;
+use crate::LOCK_FILE;
 
 const UNDER_WAY: &str = "removing-";
 const DONE: &str = "removed-";
 
-/// Moves everything in the data folder, which is locked and of which no file is open, aside. Answers where to.
-pub(crate) fn move_aside(folder: &Path, member: MemberId) -> io::Result<PathBuf> {
-    let under_way = folder.join(format!("{UNDER_WAY}{member}"));
-    fs::create_dir_all(&under_way)?;
-    sync(folder)?;
-    complete(folder, &under_way)
+/// Moves everything in the data folder, which is locked and of which no file is open, aside: into a folder with that identity in its
+/// name. Answers where to.
+pub fn move_aside(folder: &Path, identity: &impl Display) -> io::Result<PathBuf> {
+    complete(folder, &begin(folder, identity)?)
 }
 
-/// Takes up a move that was interrupted.
-pub(crate) fn resume(folder: &Path) -> io::Result<()> {
+/// Leaves it to the next start to move everything aside, by [`resume`]: files may be open.
+pub fn begin(folder: &Path, identity: &impl Display) -> io::Result<PathBuf> {
+    let under_way = folder.join(format!("{UNDER_WAY}{identity}"));
+    fs::create_dir_all(&under_way)?;
+    sync(folder)?;
+    Ok(under_way)
+}
+
+/// Takes up a move that was begun, if one was, and answers where to. The folder is locked, and no file in it is open.
+pub fn resume(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let mut moved = None;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if entry.file_type()?.is_dir() && name.to_string_lossy().starts_with(UNDER_WAY) {
-            complete(folder, &entry.path())?;
+            moved = Some(complete(folder, &entry.path())?);
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Whether data of a removed member are beside those in the folder.
-pub(crate) fn holds_removed(folder: &Path) -> io::Result<bool> {
+pub fn holds_removed(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() && entry.file_name().to_string_lossy().starts_with(DONE) {
@@ -66,6 +74,8 @@ fn sync(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use raftlog_raft::ids::MemberId;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -93,10 +103,10 @@ mod tests {
                 let under_way = folder.join("removing-00000000000000ab");
                 fs::create_dir(&under_way).unwrap();
                 fs::rename(folder.join("identity"), under_way.join("identity")).unwrap();
-                resume(folder).unwrap();
+                assert_eq!(resume(folder).unwrap(), Some(folder.join(aside)));
             } else {
-                resume(folder).unwrap();
-                assert_eq!(move_aside(folder, member).unwrap(), folder.join(aside));
+                assert_eq!(resume(folder).unwrap(), None);
+                assert_eq!(move_aside(folder, &member).unwrap(), folder.join(aside));
             }
             assert!(holds_removed(folder).unwrap());
             assert_eq!(names(folder), [LOCK_FILE, "lost+found", aside]);
