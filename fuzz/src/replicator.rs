@@ -147,7 +147,7 @@ impl Rig {
                 match effect {
                     Effect::Disk(id, op) => self.disk_queue.push_back((id, op)),
                     Effect::Execute(operations) => self.executing.push_back(operations),
-                    Effect::Fatal(_) | Effect::Stopped => return false,
+                    Effect::Fatal(_) | Effect::GivenUp { .. } | Effect::Stopped => return false,
                     _ => {}
                 }
             }

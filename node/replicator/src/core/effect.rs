@@ -48,6 +48,14 @@ pub enum Effect {
     Notice(Notice),
     /// This replicator must not go on: say why and exit. Nothing comes after it.
     Fatal(String),
+    /// All that is here is of no use any more, as its cluster went on without: have the next start move it aside, say why and exit.
+    /// Nothing comes after it.
+    GivenUp {
+        /// The cluster that it is of.
+        cluster: ClusterId,
+        /// For people.
+        why: String,
+    },
     /// Everything that [`Event::Stop`](super::Event::Stop) asked for is done.
     Stopped,
 }
@@ -115,13 +123,12 @@ pub enum Refusal {
         /// The data folder's cluster.
         ours: ClusterId,
     },
-    /// The node's cluster was recovered from this one with less than is committed here.
+    /// The node's cluster was recovered from this one, and had other operations than are committed here.
     #[error(
-        "cluster {theirs} of node {node} was recovered from cluster {ours} with operations up to index {common}, and this \
-         replicator holds another past, committed up to index {commit}: what it has beyond is lost; move its data folder away, and \
-         it receives and executes what the cluster has"
+        "cluster {theirs} of node {node} was recovered from cluster {ours}, and this replicator holds another past than it had, \
+         committed up to index {commit}; move its data folder away, and it receives and executes what the cluster has"
     )]
-    BeyondRecovery {
+    OtherPast {
         /// The node's number.
         node: NodeNumber,
         /// Its cluster.
@@ -130,8 +137,6 @@ pub enum Refusal {
         ours: ClusterId,
         /// What is committed here.
         commit: OperationIndex,
-        /// Up to where the two have a common past.
-        common: OperationIndex,
     },
     /// The node is not the one that this replicator is for.
     #[error(

@@ -26,6 +26,9 @@ impl Replicator {
         node: NodeNumber,
         parent: Option<Parent>,
     ) {
+        if let Some((cluster, why)) = self.is_given_up(cluster, node, parent) {
+            return self.give_up(cluster, why);
+        }
         if let Some(refusal) = self.refusal_of(cluster, node, parent) {
             if !matches!(refusal, Refusal::Stopping) {
                 self.notice(Notice::Refused(refusal.clone()));
@@ -79,13 +82,38 @@ impl Replicator {
             ..
         } = self.commit;
         let is_past = commit < parent.index || commit == parent.index && running_hash == parent.running_hash;
-        (!is_past).then_some(Refusal::BeyondRecovery {
+        (!is_past).then_some(Refusal::OtherPast {
             node,
             theirs,
             ours,
             commit,
-            common: parent.index,
         })
+    }
+
+    /// Why all that is here is of no use: this replicator's own node is of a cluster now that was recovered from this one with less
+    /// than is committed here. What was executed beyond cannot be taken back, so it begins anew. As long as a node of this cluster is
+    /// connected, that one is not gone, and the other is refused.
+    fn is_given_up(
+        &self,
+        theirs: ClusterId,
+        node: NodeNumber,
+        parent: Option<Parent>,
+    ) -> Option<(ClusterId, String)> {
+        let ours = self
+            .cluster
+            .filter(|ours| *ours != theirs && node == self.config.node)?;
+        if self.stream.as_ref().is_some_and(|open| open.cluster == ours) {
+            return None;
+        }
+        let commit = self.commit.index;
+        let parent = parent.filter(|parent| parent.cluster == ours && commit > parent.index)?;
+        let why = format!(
+            "node {node} is of cluster {theirs} now, which was recovered from cluster {ours} with operations up to index {}: what \
+             this replicator has beyond, up to index {commit}, is lost to the cluster; start it again, and it moves its data \
+             aside, into removed-{ours}, and receives and executes what the cluster has",
+            parent.index
+        );
+        Some((ours, why))
     }
 
     pub(super) fn start(&mut self, id: StreamId, action: StartAction, commit: OperationIndex) {

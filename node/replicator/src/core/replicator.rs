@@ -299,6 +299,11 @@ impl Replicator {
         self.effects.push(Effect::Notice(notice));
     }
 
+    pub(super) fn give_up(&mut self, cluster: ClusterId, why: String) {
+        self.phase = Phase::Ended;
+        self.effects.push(Effect::GivenUp { cluster, why });
+    }
+
     pub(super) fn fail(&mut self, why: String) {
         self.phase = Phase::Ended;
         self.effects.push(Effect::Fatal(why));

@@ -1,12 +1,14 @@
 //! The task that owns the core: takes what happens from everywhere, and carries out what the core decides.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use raftlog_proto::v1::ReplicateLogResponse;
-use raftlog_raft::ids::OperationIndex;
+use raftlog_raft::ids::{ClusterId, OperationIndex};
+use raftlog_storage::aside;
 use raftlog_telemetry::story::Story;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -44,6 +46,7 @@ pub(super) struct Driver {
     stories: Stories,
     metrics: Metrics,
     node: u32,
+    data_dir: PathBuf,
     streams: BTreeMap<StreamId, ToNode>,
     fetches: BTreeMap<FetchId, oneshot::Sender<Fetched>>,
     read_indexes: BTreeMap<ReadIndexId, oneshot::Sender<Result<OperationIndex, ReadIndexError>>>,
@@ -62,7 +65,7 @@ pub(super) struct Executor {
 
 impl Driver {
     pub(super) fn new(
-        node: u32,
+        (node, data_dir): (u32, PathBuf),
         core: Replicator,
         inbox: Inbox,
         disk: (DiskThread, mpsc::Receiver<Completion>),
@@ -80,6 +83,7 @@ impl Driver {
             stories,
             metrics,
             node,
+            data_dir,
             streams: BTreeMap::new(),
             fetches: BTreeMap::new(),
             read_indexes: BTreeMap::new(),
@@ -304,6 +308,7 @@ impl Driver {
             }
             Effect::Notice(notice) => self.note(&notice),
             Effect::Fatal(why) => self.end = Some(Err(why)),
+            Effect::GivenUp { cluster, why } => self.end = Some(Err(self.give_up(cluster, why))),
             Effect::Stopped => self.end = Some(Ok(())),
         }
     }
@@ -311,6 +316,17 @@ impl Driver {
     fn execute(&mut self, run: Vec<Operation>) {
         if let Err(error) = self.runs.try_send(run) {
             self.end = Some(Err(format!("the executor takes no operations: {error}")));
+        }
+    }
+
+    /// The next start moves everything aside, as files are open here. Answers what is to be said.
+    fn give_up(&self, cluster: ClusterId, why: String) -> String {
+        match aside::begin(&self.data_dir, &cluster) {
+            Ok(_) => why,
+            Err(error) => format!(
+                "{why}; but it cannot be moved in {}: {error}; move it away by hand",
+                self.data_dir.display()
+            ),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use raftlog_storage::FileDisk;
+use raftlog_storage::{FileDisk, aside};
 use raftlog_telemetry::listener::{self, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -36,6 +36,7 @@ const SERVERS_END_MAX: Duration = Duration::from_secs(1);
 pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let mut disk = FileDisk::open(&config.data_dir).map_err(|error| error.to_string())?;
+    finish_giving_up(&config)?;
     let core_config = core::Config::new(config.node);
     let runs_max = core_config.executing_operations_max;
     let core =
@@ -62,7 +63,8 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         replicate_log: Story::new(&suppressed, Runtime::current()),
         commit: Story::new(&suppressed, Runtime::current()),
     };
-    let driver = Driver::new(config.node, core, inbox, disk, executor, stories, metrics.clone());
+    let whose = (config.node, config.data_dir.clone());
+    let driver = Driver::new(whose, core, inbox, disk, executor, stories, metrics.clone());
     let mut driver = tokio::spawn(driver.run(stopping.clone()));
 
     let reporter = tonic_health::server::HealthReporter::new();
@@ -108,6 +110,22 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     // Connections that do not end are left to the end of the process.
     let _ = tokio::time::timeout(SERVERS_END_MAX, servers.join_all()).await;
     ended.map_err(|error| format!("the core's task ended: {error}"))?
+}
+
+/// What the process before found to be of no use is moved aside, before anything looks at what is left.
+fn finish_giving_up(config: &Config) -> Result<(), String> {
+    let folder = config.data_dir.display();
+    let moved = aside::resume(&config.data_dir).map_err(|error| {
+        format!("cannot move data aside in {folder}: {error}; move them away by hand and start it again")
+    })?;
+    if let Some(place) = moved {
+        info!(
+            "Node {}: its replicator begins anew, what it held of another cluster is in {} now",
+            config.node,
+            place.display()
+        );
+    }
+    Ok(())
 }
 
 /// All ports, bound before anything is announced.

@@ -190,7 +190,7 @@ pub(super) fn log_status(status: &Status) -> v1::GetLogStatusResponse {
 /// How a node's stream ends.
 pub(super) fn refused(refusal: &Refusal) -> tonic::Status {
     let (code, reason) = match refusal {
-        Refusal::WrongCluster { .. } | Refusal::BeyondRecovery { .. } => {
+        Refusal::WrongCluster { .. } | Refusal::OtherPast { .. } => {
             (Code::FailedPrecondition, reason::WRONG_CLUSTER)
         }
         Refusal::WrongNode { .. } => (Code::FailedPrecondition, reason::WRONG_MEMBER),

@@ -105,7 +105,8 @@ impl Cluster {
                 self.judge(violation("node and replicator belong together", what));
             }
             Effect::Notice(notice) => self.tell(|| notice.to_string()),
-            Effect::Fatal(why) => self.replicator_stops(number, &why),
+            // No cluster is recovered here, so nothing is ever given up.
+            Effect::Fatal(why) | Effect::GivenUp { why, .. } => self.replicator_stops(number, &why),
             Effect::Snapshot(stream, snapshot) => {
                 self.say_to_node(number, stream, FromReplicator::Snapshot(node_snapshot(snapshot)));
             }

@@ -203,7 +203,6 @@ fn a_recovered_cluster_adopts_what_its_parent_had_and_no_more() {
     for (name, committed, parent, welcome) in [
         ("all of it", 2, parent(2, cluster(1)), true),
         ("less than it", 1, parent(3, cluster(1)), true),
-        ("more than it", 3, parent(2, cluster(1)), false),
         (
             "another past",
             2,
@@ -244,6 +243,44 @@ fn a_recovered_cluster_adopts_what_its_parent_had_and_no_more() {
         rig.restart(true);
         assert_eq!(rig.core.position().cluster, Some(cluster(2)), "{name}");
     }
+}
+
+#[test]
+fn what_is_beyond_a_recovery_is_given_up_for_the_own_node_alone() {
+    let ours = log(&[1, 1, 2]);
+    let parent = Parent {
+        cluster: cluster(1),
+        index: 2,
+        running_hash: ours[1].running_hash,
+    };
+    for (name, committed, node, parent, given_up) in [
+        ("beyond", 3, NODE, Some(parent), true),
+        ("up to there", 2, NODE, Some(parent), false),
+        ("another node", 3, NODE + 1, Some(parent), false),
+        ("no recovery", 3, NODE, None, false),
+    ] {
+        let (mut rig, old) = Rig::holding(&ours, committed);
+        rig.handle(Event::NodeClosed { stream: old });
+        rig.take_others();
+        rig.opened_with(cluster(2), member(12), node, parent);
+        let effects = rig.take_others();
+        let of_ours =
+            |effect: &Effect| matches!(effect, Effect::GivenUp { cluster: of, .. } if *of == cluster(1));
+        assert_eq!(effects.iter().any(of_ours), given_up, "{name}: {effects:?}");
+        assert!(
+            !given_up || effects.len() == 1,
+            "nothing comes after it: {effects:?}"
+        );
+    }
+    let (mut rig, _) = Rig::holding(&ours, 3);
+    rig.take_others();
+    rig.opened_with(cluster(2), member(12), NODE, Some(parent));
+    let effects = rig.take_others();
+    let refused = |effect: &Effect| matches!(effect, Effect::Close(_, Refusal::OtherPast { .. }));
+    assert!(
+        effects.iter().any(refused),
+        "its own node is connected: {effects:?}"
+    );
 }
 
 #[test]
