@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// Who belongs to the cluster
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Backups: save what a node has executed to a file, look at it, and go on from it where all else is lost
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Measure operations per second and latency, beside the floor of this machine
     Bench(BenchArgs),
     /// Print a completion script for a shell
@@ -249,6 +252,49 @@ pub(crate) enum MemberCommand {
         #[command(flatten)]
         change: MemberChange,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Have a node take a snapshot of all that it has executed, and download it
+    Save {
+        /// Where to; a file that has the name stands until the new one is whole
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How long the node may take for it, and then, how long nothing may arrive
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Check a file, and say what it holds
+    Inspect {
+        /// What was saved, or a snapshot in the data folder of a node
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// The last resort after all is lost: make a data folder of a file, of the only voter of a new cluster
+    Restore(RestoreArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// What was saved
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The data folder to make; it must be empty, if it is there
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: PathBuf,
+    /// Number of the node that is to start with it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) id: u32,
+    /// Where other nodes will reach it [default: where they reached the node of that number]
+    #[arg(long, value_name = "HOST:PORT", value_parser = Endpoint::parse)]
+    pub(crate) peer_address: Option<Endpoint>,
+    /// Where clients will reach it [default: where they reached the node of that number]
+    #[arg(long, value_name = "HOST:PORT", value_parser = Endpoint::parse)]
+    pub(crate) client_address: Option<Endpoint>,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// What all commands take that change the membership.

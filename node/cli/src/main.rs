@@ -17,6 +17,7 @@ mod member;
 mod output;
 mod program;
 mod run;
+mod snapshot;
 mod status;
 mod submit;
 mod test_client;

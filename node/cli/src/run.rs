@@ -8,7 +8,7 @@ use crate::{
     args::{Arguments, Command, LeaderCommand, one_line},
     bench, completions, demo,
     failure::Failure,
-    health, leader, member, status, submit, test_client, verify, watch,
+    health, leader, member, snapshot, status, submit, test_client, verify, watch,
 };
 
 /// Runs raftctl to its end.
@@ -52,6 +52,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             leader::transfer(&common, node, timeout).await
         }
         Command::Member(command) => member::run(&common, command).await,
+        Command::Snapshot(command) => snapshot::run(&common, command).await,
         Command::Bench(bench) => bench::run(&common, &bench).await,
         Command::Completions { shell } => completions::print(shell),
     }
