@@ -2,6 +2,7 @@
 //!
 //! One test binary, so that all tests share one limit on how many clusters run at a time.
 
+mod backups;
 mod bad_data;
 mod bad_flags;
 mod bad_operations;

@@ -2,9 +2,14 @@
 
 use processes::binaries;
 use processes::cluster::{Cluster, Options};
-use processes::process::{self, Finished};
+use processes::process::{self, Finished, Process};
+use processes::seed;
 use processes::wait::eventually;
+use raftlog_proto::v1::Role;
+use rand::RngExt as _;
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 async fn recover(folder: &Path, more: &[&str]) -> Finished {
     let folder = folder.display().to_string();
@@ -116,4 +121,65 @@ async fn one_of_two_that_are_left_of_five_goes_on() {
         .submit(rest[0], "without the survivor")
         .await
         .expect("four of five");
+}
+
+/// Makes `to` a copy of `from`, files only.
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).expect("a folder can be made");
+    for entry in fs::read_dir(from).expect("a folder can be read") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a file can be copied");
+    }
+}
+
+/// Killed at any moment, `recover` leaves the old member's folder or the new one's, and the next one ends what was begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recover_is_killed_at_random_moments() {
+    let (_, mut random) = seed::announce("recover::recover_is_killed_at_random_moments");
+    let mut cluster = Cluster::start(Options::quick().of(3)).await;
+    for number in 1..=20 {
+        cluster.submit(1, format!("{number}")).await.expect("a leader");
+    }
+    let before = cluster.status(1).await.expect("it runs").cluster_id;
+    cluster.settled_logs(&[1, 2, 3]).await;
+    cluster.kill_all().await;
+    let folder = cluster.node(1).folder().to_owned();
+    let pristine = cluster.folder().join("pristine");
+    copy(&folder, &pristine);
+    let place = folder.display().to_string();
+    let arguments = ["recover", "--data-dir", &place, "--as-single-voter", "--yes"];
+    let mut seen = [0, 0];
+    for round in 0..12 {
+        copy(&pristine, &folder);
+        let mut killed = Process::spawn("recover", binaries::path("raft-node"), &arguments);
+        tokio::time::sleep(Duration::from_micros(random.random_range(0..60_000))).await;
+        killed.kill().await;
+        let identity = fs::read_to_string(folder.join("identity")).expect("it has an identity");
+        let is_recovered = identity.contains("recovered = ");
+        seen[usize::from(is_recovered)] += 1;
+        // Every other one starts as it is; the others are recovered once more, which completes it.
+        if round % 2 == 0 {
+            let again = recover(&folder, &["--as-single-voter", "--yes"]).await;
+            let text = again.expect(0, &[]).text();
+            assert_eq!(text.contains("was recovered already"), is_recovered, "{text}");
+        }
+        let alone = is_recovered || round % 2 == 0;
+        cluster.node(1).start();
+        let status = eventually("the node to say what it is", async || {
+            let status = cluster.status(1).await.map_err(|error| error.to_string())?;
+            if alone && status.role() != Role::Leader {
+                return Err(format!("{:?}", status.role()));
+            }
+            Ok(status)
+        })
+        .await;
+        assert_eq!(status.last_index, 20, "round {round}");
+        assert_eq!(status.cluster_id == before, !alone, "round {round}");
+        cluster.node(1).kill().await;
+    }
+    println!(
+        "killed before it was recovered: {}, and after: {}",
+        seen[0], seen[1]
+    );
 }
