@@ -52,7 +52,7 @@ bugs! {
     ReadWithoutQuorum "read-without-quorum"
         "a leader answers reads without making sure that it still leads",
     ReadByEarlierRound "read-by-earlier-round"
-        "a read is confirmed by answers to a message that was sent before it",
+        "a read is confirmed by answers that come after it, though to messages that were sent before it",
     ReadBeforeCommit "read-before-commit"
         "a leader answers reads before it has committed anything in its term",
     LeaseFromReceipt "lease-from-receipt"

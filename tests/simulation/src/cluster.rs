@@ -1,5 +1,6 @@
 //! A run: the cluster, its clients, what may go wrong, and the loop that lets it all happen.
 
+mod ambush;
 mod clients;
 mod forgery;
 mod members;
@@ -23,6 +24,8 @@ use raftlog_raft::time::Time;
 use raftlog_server::node::RequestId;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use ambush::Ambush;
 
 use crate::client::{Client, Request};
 use crate::clock::{Clock, TRUE_RATE};
@@ -51,6 +54,8 @@ pub struct Cluster {
     network: Network,
     /// The partition around a leader that was hit.
     leader_cut: Vec<(NodeNumber, NodeNumber)>,
+    /// What goes on around a leader, step by step.
+    ambush: Option<Ambush>,
     pods: BTreeMap<NodeNumber, Pod>,
     /// Every identity that a node ever had.
     members: BTreeMap<MemberId, NodeNumber>,
@@ -108,6 +113,7 @@ impl Cluster {
             agenda: Agenda::default(),
             network: Network::default(),
             leader_cut: Vec::new(),
+            ambush: None,
             pods: BTreeMap::new(),
             members: BTreeMap::new(),
             formed: None,
@@ -248,10 +254,12 @@ impl Cluster {
             Happening::HasRead(index) => self.known = self.known.max(index),
             Happening::Fault(fault) => self.bring_about(fault),
             Happening::HitLeader(number) => self.hit_leader(number),
-            Happening::Isolate(number) => {
-                self.isolate(number, self.options.election_timeout);
+            Happening::Isolate(number, longest) => {
+                self.isolate(number, longest);
                 self.everybody_wishes();
             }
+            Happening::Ambush(stage) => self.go_on_with_ambush(stage),
+            Happening::ChangeMembership => self.change_membership(),
             Happening::MendLeader(cut) if cut == self.leader_cut => self.leader_is_back(),
             // What had been cut by then is whole already; what is cut now stays so.
             Happening::Mend(directions) if !self.has_healed() => self.network.mend(&directions),

@@ -49,6 +49,7 @@ events! {
     ReplicatorSlowed "fault: executor slow",
     TransferAsked "fault: leadership transfer asked for",
     ChangeAsked "fault: membership change asked for",
+    Ambushed "fault: leader ambushed",
     FreshLeaderHit "fault: leader hit soon after its election",
     LogLost "fault: node's log gone, its identity kept",
     Forged "fault: node's log says something else, and adds up",

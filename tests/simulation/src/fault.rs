@@ -48,6 +48,8 @@ pub enum Fault {
     Forgery,
     /// A node is restarted as another version; with this fault there are two of them from the beginning.
     Upgrade,
+    /// The leader is made to lose its followers step by step, and hears of it late.
+    Ambush,
 }
 
 impl Fault {
@@ -75,6 +77,7 @@ impl Fault {
         Self::LogLoss,
         Self::Forgery,
         Self::Upgrade,
+        Self::Ambush,
     ];
 
     /// As options name it.
@@ -102,6 +105,7 @@ impl Fault {
             Self::LogLoss => "log-loss",
             Self::Forgery => "forgery",
             Self::Upgrade => "upgrade",
+            Self::Ambush => "ambush",
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash as _, Hasher};
+use std::time::Duration;
 
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::Member;
@@ -79,14 +80,29 @@ pub(crate) enum Happening {
     Fault(Fault),
     /// Something hits a pod whose node has just begun to lead.
     HitLeader(NodeNumber),
-    /// Nobody hears a pod any more, nor does it hear anybody.
-    Isolate(NodeNumber),
+    /// Nobody hears a pod any more, nor does it hear anybody, for up to so long.
+    Isolate(NodeNumber, Duration),
+    /// An ambush goes on.
+    Ambush(AmbushStage),
+    /// An operator changes who belongs to the cluster.
+    ChangeMembership,
     /// A partition ends.
     Mend(Vec<(NodeNumber, NodeNumber)>),
     /// The partition around a leader ends, if it is still this one.
     MendLeader(Vec<(NodeNumber, NodeNumber)>),
     /// Faults end; from now on there has to be progress.
     Heal,
+}
+
+/// How far an ambush on a leader has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum AmbushStage {
+    /// Some do not hear it any more, or are heard late.
+    Hide,
+    /// Nobody hears it any more.
+    Spring,
+    /// All is as it was.
+    End,
 }
 
 /// What two nodes say to each other about a snapshot.
@@ -180,7 +196,7 @@ impl Entry {
             }
             Happening::LinkBroken(other)
             | Happening::HitLeader(other)
-            | Happening::Isolate(other)
+            | Happening::Isolate(other, _)
             | Happening::Asked { by: other, .. }
             | Happening::Report(other, _) => {
                 other.hash(trace);
@@ -197,6 +213,7 @@ impl Entry {
                     .ok()
                     .hash(trace);
             }
+            Happening::Ambush(stage) => stage.hash(trace),
             Happening::Fault(fault) => fault.name().hash(trace),
             Happening::Mend(directions) | Happening::MendLeader(directions) => directions.hash(trace),
             Happening::Wish(client) => client.hash(trace),
@@ -210,6 +227,7 @@ impl Entry {
             | Happening::Resume
             | Happening::Room
             | Happening::Upgrade
+            | Happening::ChangeMembership
             | Happening::Heal => {}
         }
     }

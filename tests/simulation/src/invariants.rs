@@ -85,6 +85,11 @@ impl SeenLog {
         self.terms.len() as u64
     }
 
+    /// By what elections compare logs that end there (Raft 5.4.1).
+    fn place(&self, index: LogIndex) -> (Term, LogIndex) {
+        (self.term_at(index).unwrap_or(0), index)
+    }
+
     fn term_at(&self, index: LogIndex) -> Option<Term> {
         let at = usize::try_from(index.checked_sub(1)?).ok()?;
         self.terms.get(at).copied()
@@ -402,10 +407,36 @@ impl Invariants {
             return Ok(());
         }
         let from = std::mem::replace(&mut log.commit, through) + 1;
+        let known = self.committed.len() as u64;
         for index in from..=through {
             self.state_machine_safety(member, term, index)?;
         }
+        if through > known {
+            self.nobody_wins_without(member, through)?;
+        }
         Ok(())
+    }
+
+    /// Leader completeness, ahead of any election (Raft 5.4.2): once an entry is committed, in every majority there is
+    /// somebody whose disk holds more than the log of anyone who lacks that entry.
+    fn nobody_wins_without(&self, member: MemberId, index: LogIndex) -> Verdict {
+        let (Some(configuration), Some(log)) = (self.configuration(member), self.logs.get(&member)) else {
+            return Ok(());
+        };
+        let committed = log.term_at(index);
+        let votes_for = |last: (Term, LogIndex), voter| {
+            let voter = self.logs.get(&voter);
+            voter.is_none_or(|voter| voter.place(voter.persisted) <= last)
+        };
+        let wins = |log: &SeenLog| configuration.is_quorum(|voter| votes_for(log.place(log.last()), voter));
+        let lacks = |log: &SeenLog| log.term_at(index) != committed;
+        let mut voters = self.logs.iter().filter(|(id, _)| configuration.is_voter(**id));
+        match voters.find(|(_, log)| lacks(log) && wins(log)) {
+            None => Ok(()),
+            Some((winner, _)) => demand(false, "leader completeness", || {
+                format!("{member} has committed entry {index}, and {winner} would be elected without it")
+            }),
+        }
     }
 
     fn state_machine_safety(&mut self, member: MemberId, term: Term, index: LogIndex) -> Verdict {
@@ -696,6 +727,21 @@ mod tests {
             "election safety",
             "of the same term it says nothing"
         );
+    }
+
+    /// Figure 8 of the paper: 1 comes to lead again, and its entry of term 2 comes to be on a majority of disks, while 3 has one
+    /// of term 3.
+    #[test]
+    fn an_entry_of_an_earlier_term_that_can_still_be_lost() {
+        let mut seen = cluster(&[1, 2], 1);
+        seen.truncated(member(3), 2).unwrap();
+        seen.appended(member(3), &entry(&[1, 3], 2)).unwrap();
+        seen.leads(member(1), 4).unwrap();
+        let mut with_its_own = cluster(&[1, 2, 4], 1);
+        with_its_own.truncated(member(3), 2).unwrap();
+        with_its_own.appended(member(3), &entry(&[1, 3], 2)).unwrap();
+        assert_eq!(with_its_own.committed(member(1), 4, 3), Ok(()));
+        assert_eq!(found(seen.committed(member(1), 4, 2)), "leader completeness");
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Options {
         "log-loss",
         "forgery",
         "upgrade",
+        "ambush",
         "lost",
         "duplicated",
         "late",

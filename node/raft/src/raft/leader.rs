@@ -510,7 +510,7 @@ impl Raft {
             self.read_requested(now, from, id);
         }
         self.advance_commit(now);
-        self.confirm_reads();
+        self.confirm_reads_by(round);
         self.advance_transfer();
         self.raise_feature_level();
     }

@@ -96,7 +96,6 @@ impl Raft {
     /// It may end before the answer arrives.
     fn start_read(&mut self, now: Time, reader: Reader) {
         let ready = self.term_has_commit() || self.has(Bug::ReadBeforeCommit);
-        let earlier = u64::from(self.has(Bug::ReadByEarlierRound));
         let index = self.log.operation_index_at(self.commit);
         let reads_max = self.config.reads_max;
         if self.has_lease(now) {
@@ -109,7 +108,7 @@ impl Raft {
         if leading.reads.len() >= reads_max {
             self.finish_read(reader, None);
         } else if ready {
-            let round = leading.round + 1 - earlier;
+            let round = leading.round + 1;
             leading.reads.confirming.push_back(Read { reader, index, round });
             for progress in leading.peers.values_mut() {
                 progress.order_round();
@@ -145,8 +144,20 @@ impl Raft {
         }
     }
 
+    /// A member has answered that round.
+    pub(super) fn confirm_reads_by(&mut self, round: u64) {
+        let any_will_do = round > 0 && self.has(Bug::ReadByEarlierRound);
+        if let Role::Leader(leading) = &mut self.role
+            && any_will_do
+        {
+            let waiting = leading.reads.confirming.iter_mut();
+            waiting.for_each(|read| read.round = read.round.min(round));
+        }
+        self.confirm_reads();
+    }
+
     /// Answers the reads whose round a majority has answered.
-    pub(super) fn confirm_reads(&mut self) {
+    fn confirm_reads(&mut self) {
         let Some(leading) = self.leading() else { return };
         let answered = |id| {
             leading

@@ -46,7 +46,7 @@ impl Cluster {
         if self.one_in(self.options.read_of) {
             let pod = self.any_pod();
             self.ask_to_read(pod);
-        } else {
+        } else if !self.are_clients_quiet() {
             self.begin_operation(number);
         }
     }

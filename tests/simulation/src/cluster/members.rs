@@ -12,11 +12,14 @@ use rand::seq::IndexedRandom as _;
 use super::Cluster;
 use super::processes::{Process, address};
 use crate::coverage::Seen;
-use crate::happening::Happening;
+use crate::happening::{Happening, Target};
 
 impl Cluster {
     /// An operator changes something about the members, as the leader sees them.
     pub(super) fn change_membership(&mut self) {
+        if self.has_healed() {
+            return;
+        }
         // Also one that does not know yet that it leads no more.
         let leaders: Vec<NodeNumber> = self.numbers().filter(|&number| self.leads(number)).collect();
         let Some(&leader) = leaders.choose(&mut self.random) else {
@@ -43,6 +46,18 @@ impl Cluster {
             process.node.handle(now, Input::ChangeMembership(change));
             self.count(Seen::ChangeAsked);
             self.settle(asked);
+            self.disturb_change(asked);
+        }
+    }
+
+    /// Another operator does not wait for the end of it; or whoever was asked is cut off with what it has appended.
+    fn disturb_change(&mut self, asked: NodeNumber) {
+        let at = self.soon(self.options.delay_max * 4);
+        if self.one_in(3) {
+            self.agenda.add(at, Target::World, Happening::ChangeMembership);
+        } else if self.one_in(2) {
+            let happening = Happening::Isolate(asked, self.options.election_timeout * 6);
+            self.agenda.add(at, Target::World, happening);
         }
     }
 

@@ -86,6 +86,7 @@ impl Cluster {
             Fault::Forgery => self.begin_forgery(number),
             Fault::Membership => self.change_membership(),
             Fault::Upgrade => self.change_version(number),
+            Fault::Ambush => self.begin_ambush(),
             // It comes about by elections.
             Fault::FreshLeader => {}
         }
@@ -229,10 +230,12 @@ impl Cluster {
     /// That node has just begun to lead. Its first moments matter most: what it has sent to some and not to others, and what
     /// was promised to it and not to anybody else.
     pub(super) fn began_to_lead(&mut self, number: NodeNumber) {
+        self.ambush_succeeds(number);
         let is_hit = self.options.faults.contains_key(&Fault::FreshLeader) && !self.has_healed();
         if is_hit && !self.one_in(4) {
             let (delay, disk) = (self.options.delay_max, self.options.disk_max);
-            let longest = [delay / 2, delay * 2, delay * 6 + disk * 4][self.random.random_range(0..3)];
+            let none = Duration::ZERO;
+            let longest = [none, delay / 2, delay * 2, delay * 6 + disk * 4][self.random.random_range(0..4)];
             let at = self.soon(longest);
             self.agenda.add(at, Target::World, Happening::HitLeader(number));
         }
@@ -434,7 +437,8 @@ impl Cluster {
             if self.one_in(2) {
                 // It does not hear that it was followed.
                 let at = self.soon(self.options.delay_max * 4);
-                self.agenda.add(at, Target::World, Happening::Isolate(leader));
+                let happening = Happening::Isolate(leader, self.options.election_timeout);
+                self.agenda.add(at, Target::World, happening);
             }
         }
     }
@@ -457,6 +461,7 @@ impl Cluster {
         self.choose_core();
         self.network = std::mem::take(&mut self.network).healed();
         self.leader_cut.clear();
+        self.ambush = None;
         (
             self.options.lost_of,
             self.options.duplicated_of,

@@ -295,7 +295,7 @@ impl Cluster {
             self.count(Seen::MessageLate);
             max *= 20;
         }
-        let at = self.soon(max);
+        let at = self.soon(max) + self.slowness(to);
         self.agenda.add(at, Target::Node(to, life), happening);
     }
 
