@@ -15,9 +15,21 @@ use super::processes::Process;
 use crate::coverage::Seen;
 use crate::happening::{AmbushStage, Happening, Target};
 
+/// How somebody else may come to lead too early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plot {
+    /// The leader itself says so, and hears late, if at all, what comes of it.
+    HandOver,
+    /// What the leader hears was said long ago.
+    LateAnswers,
+    /// Those who have heard it start again, and others have not heard it for longer.
+    Restart,
+}
+
 /// What is kept from being heard, or is heard late.
 #[derive(Debug)]
 pub(super) struct Ambush {
+    plot: Plot,
     leader: NodeNumber,
     cut: Vec<(NodeNumber, NodeNumber)>,
     /// What is sent to the leader takes that much longer.
@@ -32,16 +44,18 @@ impl Cluster {
             return;
         };
         self.count(Seen::Ambushed);
-        let is_quiet = self.one_in(2);
+        let plot = [Plot::HandOver, Plot::LateAnswers, Plot::Restart][self.random.random_range(0..3)];
+        let is_quiet = plot == Plot::Restart || self.one_in(2);
+        self.tell(|| format!("{plot:?} of pod {leader}, clients are quiet: {is_quiet}"));
         self.ambush = Some(Ambush {
+            plot,
             leader,
             cut: Vec::new(),
             slow: Duration::ZERO,
             is_quiet,
         });
-        self.tell(|| format!("ambush on pod {leader}, clients are quiet: {is_quiet}"));
-        let settled = self.options.delay_max * 4 + self.options.disk_max * 4;
-        self.stage_in(AmbushStage::Hide, settled);
+        // Until then what clients have submitted is done.
+        self.stage_in(AmbushStage::Hide, self.options.election_timeout * 2);
     }
 
     pub(super) fn go_on_with_ambush(&mut self, stage: AmbushStage) {
@@ -63,10 +77,12 @@ impl Cluster {
         let leader = ambush.leader;
         let mut deaf: Vec<NodeNumber> = self.numbers().filter(|&other| other != leader).collect();
         deaf.shuffle(&mut self.random);
-        deaf.truncate(self.random.random_range(0..=deaf.len() / 2));
+        let least = usize::from(ambush.plot == Plot::Restart);
+        let most = (deaf.len() / 2).max(least);
+        deaf.truncate(self.random.random_range(least..=most));
         ambush.cut = deaf.iter().map(|&other| (leader, other)).collect();
         self.network.cut(&ambush.cut);
-        if self.one_in(2) {
+        if ambush.plot == Plot::LateAnswers || ambush.plot == Plot::HandOver && self.one_in(2) {
             ambush.slow = self.span(self.options.election_timeout * 2);
         }
         let slow = ambush.slow;
@@ -75,25 +91,27 @@ impl Cluster {
         self.stage_in(AmbushStage::Spring, self.options.election_timeout * 3 / 2);
     }
 
-    /// Nobody hears the leader any more, and those who did until now may start again.
+    /// Nobody hears the leader any more.
     fn spring_ambush(&mut self, mut ambush: Ambush) {
         let leader = ambush.leader;
+        self.tell(|| format!("nobody hears pod {leader}"));
+        if ambush.plot == Plot::HandOver {
+            self.ask_to_hand_over(leader, None);
+        }
         let others: Vec<NodeNumber> = self.numbers().filter(|&other| other != leader).collect();
         let is_deaf = self.one_in(2);
-        let restarts = self.one_in(2);
         for &other in &others {
             let heard_it = !ambush.cut.contains(&(leader, other));
             let mut cut = vec![(leader, other)];
             cut.extend(is_deaf.then_some((other, leader)));
             self.network.cut(&cut);
             ambush.cut.extend(cut);
-            if heard_it && restarts {
+            if heard_it && ambush.plot == Plot::Restart {
                 self.count(Seen::NodeKilled);
                 self.kill_node(other, false);
                 self.start_one_soon(other, Process::Node, self.options.election_timeout / 8);
             }
         }
-        self.tell(|| format!("nobody hears pod {leader}, others start again: {restarts}"));
         self.ambush = Some(ambush);
         self.stage_in(AmbushStage::End, self.options.election_timeout * 6);
     }

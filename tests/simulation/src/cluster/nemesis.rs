@@ -428,18 +428,22 @@ impl Cluster {
         } else {
             None
         };
+        self.ask_to_hand_over(leader, target);
+        if self.one_in(2) {
+            // It does not hear that it was followed.
+            let at = self.soon(self.options.delay_max * 4);
+            let happening = Happening::Isolate(leader, self.options.election_timeout);
+            self.agenda.add(at, Target::World, happening);
+        }
+    }
+
+    pub(super) fn ask_to_hand_over(&mut self, leader: NodeNumber, target: Option<NodeNumber>) {
         let now = self.shown(leader);
         if let Some(process) = &mut self.pod(leader).node {
             let transfer = Input::TransferLeadership { id: 0, target };
             process.node.handle(now, transfer);
             self.count(Seen::TransferAsked);
             self.settle(leader);
-            if self.one_in(2) {
-                // It does not hear that it was followed.
-                let at = self.soon(self.options.delay_max * 4);
-                let happening = Happening::Isolate(leader, self.options.election_timeout);
-                self.agenda.add(at, Target::World, happening);
-            }
         }
     }
 
