@@ -13,9 +13,6 @@ const SEEDS_MAX: u64 = 200;
 
 /// What seeds do not bring about often enough yet: known holes of the simulator. A bug that comes to be found leaves the list.
 const HOLES: &[Bug] = &[
-    Bug::ReadByEarlierRound,
-    Bug::VoteAfterRestart,
-    Bug::ShorterMinimum,
     Bug::BadFinalBatchTrusted,
 ];
 
