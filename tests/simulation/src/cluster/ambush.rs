@@ -24,6 +24,8 @@ enum Plot {
     LateAnswers,
     /// Those who have heard it start again, and others have not heard it for longer.
     Restart,
+    /// Nothing else befalls it than not to be heard.
+    CutOff,
 }
 
 /// What is kept from being heard, or is heard late.
@@ -44,7 +46,8 @@ impl Cluster {
             return;
         };
         self.count(Seen::Ambushed);
-        let plot = [Plot::HandOver, Plot::LateAnswers, Plot::Restart][self.random.random_range(0..3)];
+        let plots = [Plot::HandOver, Plot::LateAnswers, Plot::Restart, Plot::CutOff];
+        let plot = plots[self.random.random_range(0..plots.len())];
         let is_quiet = plot == Plot::Restart || self.one_in(2);
         self.tell(|| format!("{plot:?} of pod {leader}, clients are quiet: {is_quiet}"));
         self.ambush = Some(Ambush {
