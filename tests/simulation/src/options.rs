@@ -131,7 +131,7 @@ impl Options {
             snapshot_every: one_of(&[0, 20, 20, 200]),
             drift_millionths: one_of(&[0, 200, DRIFT_MILLIONTHS_MAX, DRIFT_MILLIONTHS_MAX]),
             lease_reads: one_of(&[0, 1, 1, 1]) == 1,
-            uneven_timeouts: one_of(&[0, 0, 1]) == 1,
+            uneven_timeouts: one_of(&[0, 1]) == 1,
             narrow_timeouts: one_of(&[0, 0, 1]) == 1,
             bounds: Bounds {
                 recent_bytes_max: bytes(one_of(&[8 << 20, 8 << 20, 2_000])),
