@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use raftlog_raft::config::ELECTION_TIMEOUT_MAX;
+use raftlog_raft::feature::Supports;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_telemetry::hostname;
 use raftlog_telemetry::logging::LogFormat;
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) heartbeat_interval: Duration,
     pub(crate) snapshots: SnapshotPolicy,
     pub(crate) lease_reads: bool,
+    /// The feature levels that it supports: no flag, as a version supports what it does.
+    pub(crate) supports: Supports,
     pub(crate) http_listen: SocketAddr,
     pub(crate) log_format: LogFormat,
 }
@@ -99,6 +102,7 @@ impl Config {
                 every_bytes: flags.snapshot_every_bytes,
             },
             lease_reads: flags.lease_reads,
+            supports: Supports::default(),
             http_listen: flags.http_listen,
             log_format: flags.log_format,
         })

@@ -46,6 +46,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use raftlog_raft::feature::Supports;
 use raftlog_telemetry::{exit, hostname, logging};
 
 use crate::config::Config;
@@ -61,6 +62,11 @@ const WORKERS_MAX: usize = 4;
 
 /// The whole program: reads the flags, runs until a signal. Exit codes: 0 stopped, 1 failed, 2 wrong usage.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    main_of_version(Supports::default(), arguments)
+}
+
+/// The same of a version that supports those feature levels, for tests of two versions in one cluster.
+pub fn main_of_version(supports: Supports, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let flags = match Flags::try_parse_from(arguments) {
         Ok(flags) => flags,
         Err(error) => return exit::refused_flags(PROGRAM, &error),
@@ -76,7 +82,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(why) => return exit::usage(PROGRAM, &why),
     };
-    match run(config) {
+    match run(Config { supports, ..config }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => exit::failed(PROGRAM, &why),
     }

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use raftlog_raft::feature::Supports;
 use raftlog_raft::ids::OperationIndex;
 use raftlog_raft::planted::Planted;
 use raftlog_storage::{FileDisk, aside};
@@ -116,7 +115,7 @@ async fn open(config: Arc<Config>) -> Result<(Node, FileDisk), String> {
             snapshots: config.snapshots,
             lease_reads: config.lease_reads,
             bounds: Bounds::default(),
-            supports: Supports::default(),
+            supports: config.supports,
             planted: Planted::default(),
         };
         open_folder(&config.data_dir, &node_config)

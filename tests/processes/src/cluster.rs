@@ -127,6 +127,11 @@ impl Program {
         }
     }
 
+    /// From its next start on it is that program, which takes the same flags.
+    pub fn install(&mut self, binary: &'static str) {
+        self.binary = binaries::path(binary);
+    }
+
     /// Has it run on a machine of its own.
     #[must_use]
     pub fn on(mut self, host: Option<&Host>) -> Self {

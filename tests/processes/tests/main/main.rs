@@ -30,4 +30,5 @@ mod restored_replicators;
 mod services;
 mod snapshots;
 mod streams;
+mod upgrades;
 mod verify;
