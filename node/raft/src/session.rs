@@ -26,6 +26,12 @@ pub fn opened_id(term: Term, log_index: LogIndex) -> String {
     format!("{OPENED_PREFIX}{term:x}.{log_index:x}")
 }
 
+/// The term in which the session of that ID was opened; `None` for one that its client has named.
+pub fn opened_in(client_id: &str) -> Option<Term> {
+    let (term, _) = client_id.strip_prefix(OPENED_PREFIX)?.split_once('.')?;
+    Term::from_str_radix(term, 16).ok()
+}
+
 /// What the sessions say of an operation before it is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

@@ -15,7 +15,7 @@ use crate::log::Base;
 use crate::membership::change::ChangeRefusal;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Conflict, Full, LogPosition};
 use crate::planted::Bug;
-use crate::session::Verdict;
+use crate::session::{self, Verdict};
 use crate::time::Time;
 
 /// What a member has while it leads.
@@ -202,7 +202,7 @@ impl Raft {
                     return Ok(Admission::Known(at));
                 }
                 Verdict::Forgotten => return Err(Refusal::SequenceForgotten),
-                Verdict::Expired => return Err(Refusal::SessionExpired),
+                Verdict::Expired => return Err(self.expired(now, operation)),
             }
         }
         if let Some(refusal) = self.lack_of_room(now) {
@@ -219,6 +219,17 @@ impl Raft {
             return Err(Refusal::Backpressure);
         }
         Ok(Admission::Append)
+    }
+
+    /// Of a session that is not here: it has expired, unless a later leader may have opened it and this one not know yet that it
+    /// leads no more. Under a lease there is none.
+    fn expired(&self, now: Time, operation: &Operation) -> Refusal {
+        let stamp = operation.session.as_ref();
+        let opened = stamp.and_then(|stamp| session::opened_in(&stamp.client_id));
+        if opened.is_some_and(|term| term > self.term) && !self.has_lease(now) {
+            return Refusal::NotAppended("its session is of a later leader, if of this cluster at all");
+        }
+        Refusal::SessionExpired
     }
 
     fn judge(&self, operation: &Operation) -> Result<Verdict, Refusal> {

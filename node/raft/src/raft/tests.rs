@@ -344,6 +344,30 @@ impl Cluster {
     }
 }
 
+/// A leader that had been deposed without knowing once called a session expired that its successor had just opened.
+#[test]
+fn a_session_of_a_later_leader_is_not_expired() {
+    for (lease_reads, of_later) in [
+        (
+            false,
+            Refusal::NotAppended("its session is of a later leader, if of this cluster at all"),
+        ),
+        (true, Refusal::SessionExpired),
+    ] {
+        let mut cluster = Cluster::with(3, |config| config.lease_reads = lease_reads);
+        let leader = cluster.elect();
+        let term = cluster.members[&leader].term();
+        for (request, opened, expected) in [(1, term, Refusal::SessionExpired), (2, term + 1, of_later)] {
+            let session = SessionStamp {
+                client_id: crate::session::opened_id(opened, 9).into(),
+                ..stamp(1)
+            };
+            cluster.submit_as(leader, request, "op", Some(session));
+            assert_eq!(cluster.answers[&request], Err(expected), "lease {lease_reads}");
+        }
+    }
+}
+
 fn stamp(sequence: u64) -> SessionStamp {
     SessionStamp {
         client_id: "client".into(),
