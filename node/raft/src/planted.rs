@@ -97,10 +97,22 @@ bugs! {
         "a member whose log is gone starts with an empty one",
     LostDiskSameVoter "lost-disk-same-voter"
         "a node that lost its disk comes back as the voter it was",
+    RecycledPastTrusted "recycled-past-trusted"
+        "what a segment held before it was used again is taken for data",
+    CompactedBeyondSnapshot "compacted-beyond-snapshot"
+        "a log lets go of what is committed and in no snapshot yet",
+    SessionsNotInSnapshot "sessions-not-in-snapshot"
+        "a snapshot leaves out what sessions remember",
+    SessionsNotTakenOver "sessions-not-taken-over"
+        "a member that starts from a leader's snapshot keeps the sessions it had",
+    StalledLeaderStays "stalled-leader-stays"
+        "a leader whose disk is behind those of a majority goes on leading",
     ExecutedBeyondPersisted "executed-beyond-persisted"
         "a replicator is told to execute what is not on its node's disk",
     ExecutedUncommitted "executed-uncommitted"
         "a replicator executes what is not committed",
+    CutBelowCommit "cut-below-commit"
+        "a replicator drops what it has committed and its node does not hold",
     ExecutedRecordedEarly "executed-recorded-early"
         "a replicator records operations as executed before they are",
 }

@@ -166,6 +166,12 @@ pub(crate) fn stamp(sector: &[u8]) -> Option<(bool, u64)> {
     Some((stamp & HEAD != 0, stamp & !HEAD))
 }
 
+/// The segment that a batch says it is in.
+pub(crate) fn segment_of(batch: &[u8]) -> Option<u64> {
+    let mut field = batch.get(STAMP..STAMP + 8)?;
+    Some(field.get_u64_le())
+}
+
 /// Reads the first sector of a batch.
 pub(crate) fn read_head(place: Place, sector: &[u8]) -> ReadHead {
     let Some((true, sequence)) = stamp(sector) else {

@@ -267,23 +267,31 @@ impl Files<'_> {
 
     fn head(&mut self, segment: u64, offset: u64) -> Result<ReadHead, OpenError> {
         let sector = self.window(segment, offset, SECTOR)?;
-        Ok(format::read_head(self.place(segment), &sector))
+        Ok(format::read_head(self.place(segment, &sector), &sector))
     }
 
     fn batch(&mut self, segment: u64, offset: u64, head: &BatchHead) -> Result<ReadBatch, OpenError> {
         let framed = self.window(segment, offset, head.framed_bytes())?;
-        let read = format::read_batch(self.place(segment), head, &framed);
+        let read = format::read_batch(self.place(segment, &framed), head, &framed);
         if read == ReadBatch::Bad && self.planted.has(Bug::BadFinalBatchTrusted) {
             return Ok(format::payload(head, &framed).map_or(read, ReadBatch::Good));
         }
         Ok(read)
     }
 
-    fn place(&self, segment: u64) -> format::Place {
+    /// Where that batch has to be: what says otherwise is of the past of a segment that was used again.
+    fn place(&self, segment: u64, batch: &[u8]) -> format::Place {
+        let trusted = self.planted.has(Bug::RecycledPastTrusted);
+        let claimed = format::segment_of(batch).filter(|_| trusted);
         format::Place {
             owner: self.owner,
-            segment,
+            segment: claimed.unwrap_or(segment),
         }
+    }
+
+    /// Whether that batch continues the chain.
+    fn follows(&self, head: &BatchHead, link: Link) -> bool {
+        head.follows(link) || self.planted.has(Bug::RecycledPastTrusted)
     }
 
     /// Makes an empty segment, which may have been filled without a sync, durable as one of today's size, and never shorter.
@@ -411,7 +419,7 @@ impl<'a, R: Record> Chain<'a, R> {
     /// Whether the log goes on in that segment.
     fn enters(&self, files: &mut Files<'_>, found: &Found, segment: u64) -> Result<bool, OpenError> {
         match files.head(segment, SECTOR_BYTES)? {
-            ReadHead::Good(head) if head.follows(self.link) => {
+            ReadHead::Good(head) if files.follows(&head, self.link) => {
                 files.check_durable(found, segment, &head)?;
                 // A batch that is not whole is the end of the log, and behind the end of the segment before.
                 Ok(matches!(
@@ -437,7 +445,7 @@ impl<'a, R: Record> Chain<'a, R> {
             sequence: 0,
         };
         while let ReadHead::Good(head) = files.head(sequence, at.offset)? {
-            if !head.follows(self.link) {
+            if !files.follows(&head, self.link) {
                 break;
             }
             files.check_durable(found, sequence, &head)?;

@@ -77,13 +77,13 @@ impl MemoryDisk {
     }
 
     /// The machine loses its power while these operations are under way. Of everything that is not synced, any subset of
-    /// sectors survives.
-    pub fn power_failure(&mut self, under_way: &[Op], random: &mut dyn Rng) {
+    /// sectors survives. Whether some did behind others, of the same file, that did not.
+    pub fn power_failure(&mut self, under_way: &[Op], random: &mut dyn Rng) -> bool {
         self.kill(under_way, random);
         self.files.retain(|_, file| file.linked || coin(random));
-        for file in self.files.values_mut() {
-            file.lose(random);
-        }
+        self.files
+            .values_mut()
+            .fold(false, |disordered, file| file.lose(random) | disordered)
     }
 
     /// From now on the volume has that size; files that are there stay.
@@ -341,8 +341,10 @@ impl MemoryFile {
         self.durable_length = self.shown.len();
     }
 
-    /// Keeps some of the sectors that were not synced, and what it must of the length.
-    fn lose(&mut self, random: &mut dyn Rng) {
+    /// Keeps some of the sectors that were not synced, and what it must of the length. Whether it keeps one behind one that it
+    /// does not keep.
+    fn lose(&mut self, random: &mut dyn Rng) -> bool {
+        let (mut lost, mut disordered) = (false, false);
         let mut length = if coin(random) {
             self.durable_length
         } else {
@@ -359,6 +361,8 @@ impl MemoryFile {
             } else {
                 below(random, 32) > 0
             };
+            lost |= !keep;
+            disordered |= keep && lost;
             let start = sector * SECTOR;
             let end = (start + SECTOR).min(self.shown.len());
             if keep {
@@ -373,6 +377,7 @@ impl MemoryFile {
         self.shown.truncate(length);
         self.sync();
         self.linked = true;
+        disordered
     }
 }
 

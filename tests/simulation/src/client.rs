@@ -72,6 +72,13 @@ impl Client {
         self.session == Session::Opened(None)
     }
 
+    /// Its session is gone, and with it what it said about operations under way: they may have been appended, so it must not
+    /// submit them again.
+    pub(crate) fn session_expired(&mut self) {
+        self.session = Session::Opened(None);
+        self.under_way.clear();
+    }
+
     fn session_id(&self) -> Option<Arc<str>> {
         match &self.session {
             Session::Named(id) | Session::Opened(Some(id)) => Some(Arc::clone(id)),

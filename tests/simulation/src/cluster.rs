@@ -9,6 +9,7 @@ mod node;
 mod observe;
 mod processes;
 mod replicator;
+mod rot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};

@@ -116,15 +116,16 @@ impl QueuedDisk {
         self.fails_next = true;
     }
 
-    /// The process dies, and the machine with it where the power fails.
-    pub(crate) fn abandon(&mut self, power_fails: bool, random: &mut ChaCha8Rng) {
+    /// The process dies, and the machine with it where the power fails. Whether sectors survived that behind some that did not.
+    pub(crate) fn abandon(&mut self, power_fails: bool, random: &mut ChaCha8Rng) -> bool {
         let under_way: Vec<Op> = self.queue.drain(..).map(|(_, op)| op).collect();
-        if power_fails {
-            self.content.power_failure(&under_way, random);
-        } else {
-            self.content.kill(&under_way, random);
-        }
         self.free_at = Time(0);
         self.has_failed = false;
+        if power_fails {
+            self.content.power_failure(&under_way, random)
+        } else {
+            self.content.kill(&under_way, random);
+            false
+        }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftlog_raft::feature::{FeatureLevel, Supports};
@@ -78,6 +79,8 @@ struct SeenLog {
     folded: Option<(LogIndex, Term)>,
     /// The highest feature level that some version supports as which this member has run.
     supports: Option<FeatureLevel>,
+    /// It begins behind that entry.
+    base: LogIndex,
 }
 
 impl SeenLog {
@@ -111,6 +114,19 @@ pub struct SeenFold {
     pub configuration: LogIndex,
     /// Sessions that are remembered.
     pub sessions: usize,
+}
+
+/// Where a log begins, as it says itself: the last entry that a snapshot holds in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenBase {
+    /// That entry's place.
+    pub index: LogIndex,
+    /// Its term.
+    pub term: Term,
+    /// Operations up to and with it.
+    pub operation_index: OperationIndex,
+    /// The running hash over them.
+    pub running_hash: u64,
 }
 
 /// A committed entry, and the term of the member that was first to know.
@@ -346,6 +362,50 @@ impl Invariants {
         log.terms = committed.iter().map(|entry| entry.term).collect();
         demand(log.leads.is_none(), "leader append-only", || {
             format!("{member} starts from a snapshot while it leads")
+        })
+    }
+
+    /// The same of every log that begins behind a snapshot, also where a member has let go of entries of its own: what was
+    /// committed up to there adds up to what the snapshot says.
+    pub fn begins_behind(&mut self, member: MemberId, base: &SeenBase) -> Verdict {
+        let committed = base
+            .index
+            .checked_sub(1)
+            .and_then(|at| self.committed.get(usize::try_from(at).ok()?));
+        let entry = committed.and_then(|committed| self.entries.get(&(base.index, committed.term)));
+        let there = entry.map(|entry| SeenBase {
+            index: entry.index,
+            term: entry.term,
+            operation_index: entry.operation_index,
+            running_hash: entry.running_hash,
+        });
+        demand(there == Some(*base), "snapshots hold what is committed", || {
+            format!("the log of {member} begins behind {base:?}, committed is {there:?}")
+        })?;
+        self.logs.entry(member).or_default().base = base.index;
+        Ok(())
+    }
+
+    /// Behind which entry that member's log was last seen to begin.
+    pub fn base(&self, member: MemberId) -> LogIndex {
+        self.logs.get(&member).map_or(0, |log| log.base)
+    }
+
+    /// Sessions are kept: one expires only where more were used since than are kept, each by an entry at least.
+    pub fn expired(&self, kept: usize) -> Verdict {
+        let entries = self.committed.len();
+        demand(entries > kept, "sessions are kept", || {
+            format!("a session expired where {kept} are kept, and {entries} entries are committed")
+        })
+    }
+
+    /// A leader whose disk is behind those of a majority makes way for one of them: it does not lead for longer than its
+    /// maximum election timeout, `patience`, without what is committed.
+    pub fn leads_behind(node: NodeNumber, behind: Duration, patience: Duration) -> Verdict {
+        demand(behind < patience, "a stalled disk does not lead", || {
+            format!(
+                "node {node} still leads, {behind:?} after others committed what its disk has not completed"
+            )
         })
     }
 
@@ -901,6 +961,62 @@ mod tests {
         assert_eq!(
             found(seen.starts_from_snapshot(member(1), 2, 1)),
             "leader append-only"
+        );
+    }
+
+    #[test]
+    fn a_log_that_begins_where_something_else_is_committed() {
+        let terms = [1, 1, 2];
+        let mut seen = cluster(&terms, 2);
+        let SeenEntry {
+            index,
+            term,
+            operation_index,
+            running_hash,
+            ..
+        } = entry(&terms, 2);
+        let good = SeenBase {
+            index,
+            term,
+            operation_index,
+            running_hash,
+        };
+        let bad = [
+            SeenBase { index: 3, ..good },
+            SeenBase { index: 0, ..good },
+            SeenBase { term: 2, ..good },
+            SeenBase {
+                operation_index: 2,
+                ..good
+            },
+            SeenBase {
+                running_hash: 1,
+                ..good
+            },
+        ];
+        for base in bad {
+            let verdict = seen.begins_behind(member(3), &base);
+            assert_eq!(found(verdict), "snapshots hold what is committed", "{base:?}");
+        }
+        assert_eq!(seen.base(member(3)), 0);
+        seen.begins_behind(member(3), &good).unwrap();
+        assert_eq!(seen.base(member(3)), 2);
+    }
+
+    #[test]
+    fn a_session_that_expires_too_soon() {
+        let seen = cluster(&[1, 1, 1], 3);
+        assert_eq!(seen.expired(2), Ok(()));
+        assert_eq!(found(seen.expired(3)), "sessions are kept");
+    }
+
+    #[test]
+    fn a_leader_that_stays_without_a_disk() {
+        let patience = Duration::from_secs(3);
+        Invariants::leads_behind(1, Duration::from_secs(2), patience).unwrap();
+        assert_eq!(
+            found(Invariants::leads_behind(1, patience, patience)),
+            "a stalled disk does not lead"
         );
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use raftlog_raft::ids::NodeNumber;
 use raftlog_raft::planted::Planted;
+use raftlog_raft::session::SESSIONS_MAX;
 use raftlog_server::node::Bounds;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -54,6 +55,8 @@ pub struct Options {
     pub volume_bytes: u64,
     /// A snapshot is taken after so many entries; 0: none.
     pub snapshot_every: u64,
+    /// Or after so many bytes of them; the log may hold three times as much. 0: what fits the volume.
+    pub snapshot_bytes: u64,
     /// Clocks run wrong by up to so many millionths; within what leases allow.
     pub drift_millionths: u64,
     /// Leaders answer reads by their leases.
@@ -129,6 +132,7 @@ impl Options {
             disk_max: Duration::from_millis(one_of(&[1, 5, 50])),
             volume_bytes: one_of(&[48 << 20, 96 << 20]),
             snapshot_every: one_of(&[0, 20, 20, 200]),
+            snapshot_bytes: one_of(&[0, 0, 0, 30]),
             drift_millionths: one_of(&[0, 200, DRIFT_MILLIONTHS_MAX, DRIFT_MILLIONTHS_MAX]),
             lease_reads: one_of(&[0, 1, 1, 1]) == 1,
             uneven_timeouts: one_of(&[0, 1]) == 1,
@@ -138,6 +142,7 @@ impl Options {
                 append_bytes_max: bytes(one_of(&[1 << 20, 1])),
                 in_flight_bytes_max: bytes(one_of(&[4 << 20, 4 << 20, 1_000])),
                 uncommitted_bytes_max: bytes(one_of(&[16 << 20, 16 << 20, 1_000])),
+                sessions_max: [SESSIONS_MAX, SESSIONS_MAX, SESSIONS_MAX, 2][bytes(one_of(&[0, 1, 2, 3]))],
             },
             replicator_bytes_max: bytes(one_of(&[16 << 20, 16 << 20, 2_000])),
             faults: BTreeMap::new(),
@@ -153,11 +158,17 @@ impl Options {
         }
         // Time in the network has to leave some for elections.
         options.delay_max = options.delay_max.min(options.election_timeout / 10);
+        // In operations: a slow executor is soon that far behind.
+        options.snapshot_bytes *= options.operation_bytes_max as u64 + 100;
         if options.operation_bytes_max > 1_000 {
             // A log that every start has to read leaves little time for anything else.
             options.rest_max = options.rest_max.max(Duration::from_secs(2));
             options.clients = options.clients.min(2);
             options.window = options.window.min(4);
+            if options.snapshot_every > 0 {
+                // With small segments, so that some are dropped and used again.
+                options.volume_bytes = 32 << 20;
+            }
         }
         if options.rest_max < Duration::from_millis(500) {
             options.safety = options.safety.min(Duration::from_mins(2));
@@ -174,6 +185,11 @@ impl Options {
             options.spares = random.random_range(0..=2);
         }
         options
+    }
+
+    /// Whether few sessions are kept: then clients have theirs opened, as named ones would be forgotten without a word.
+    pub fn expires_sessions(&self) -> bool {
+        self.bounds.sessions_max < SESSIONS_MAX
     }
 
     /// Which of [`Options::PARTS`] there are.
@@ -243,6 +259,7 @@ impl fmt::Display for Options {
             disk_max,
             volume_bytes,
             snapshot_every,
+            snapshot_bytes,
             drift_millionths,
             lease_reads,
             uneven_timeouts,
@@ -253,6 +270,7 @@ impl fmt::Display for Options {
                     append_bytes_max: append,
                     in_flight_bytes_max: in_flight,
                     uncommitted_bytes_max: uncommitted,
+                    sessions_max: sessions,
                 },
             replicator_bytes_max,
             faults,
@@ -264,9 +282,9 @@ impl fmt::Display for Options {
             "seed={seed} nodes={nodes} spares={spares} safety={safety:?} election-timeout={election_timeout:?} clients={clients} \
              window={window} rest={rest_max:?} operation-bytes={operation_bytes_max} read-of={read_of} \
              delay={delay_max:?} lost-of={lost_of} duplicated-of={duplicated_of} late-of={late_of} disk={disk_max:?} \
-             volume={volume_bytes} snapshot-every={snapshot_every} drift={drift_millionths} lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} \
+             volume={volume_bytes} snapshot-every={snapshot_every} snapshot-bytes={snapshot_bytes} drift={drift_millionths} lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} \
              narrow-timeouts={narrow_timeouts} \
-             recent={recent} append={append} in-flight={in_flight} uncommitted={uncommitted} replicator={replicator_bytes_max} faults="
+             recent={recent} append={append} in-flight={in_flight} uncommitted={uncommitted} sessions={sessions} replicator={replicator_bytes_max} faults="
         )?;
         for (at, (fault, mean)) in faults.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };

@@ -8,6 +8,7 @@ use crate::fold::Fold;
 use crate::ids::{LogIndex, Term};
 use crate::log::Log;
 use crate::message::LogPosition;
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// What a snapshot has changed.
@@ -121,9 +122,13 @@ impl Raft {
         Ok(())
     }
 
-    fn begin_log_at(&mut self, position: LogPosition, fold: Fold) {
+    fn begin_log_at(&mut self, position: LogPosition, mut fold: Fold) {
         self.give_up_candidacy();
+        if self.has(Bug::SessionsNotTakenOver) {
+            fold.sessions.clone_from(&self.log.fold().sessions);
+        }
         self.log = Log::over(position, fold, self.config.recent_bytes_max);
+        self.log.plant(self.config.planted);
         self.truncate_from = None;
         self.entries.clear();
         self.durability.is_in_snapshot(position.index);

@@ -7,6 +7,7 @@
 use super::Raft;
 use crate::effect::{Notice, Refusal};
 use crate::ids::MemberId;
+use crate::planted::Bug;
 use crate::time::Time;
 
 const DISK_BEHIND: &str = "its own disk is behind those of a majority";
@@ -18,6 +19,17 @@ impl Raft {
     /// write. That timeout is longer than any pause of a disk that works.
     pub fn disk_stalled(&self) -> bool {
         self.stalled_since.is_some()
+    }
+
+    /// Since when the oldest of what it has not on disk has been committed, as the disks of a majority were faster. A leader
+    /// makes way then, and leads no more once that has lasted for the maximum election timeout.
+    pub fn disk_behind_since(&self) -> Option<Time> {
+        self.durability.overtaken_since()
+    }
+
+    fn behind_since(&self) -> Option<Time> {
+        let stays = self.has(Bug::StalledLeaderStays);
+        self.disk_behind_since().filter(|_| !stays)
     }
 
     /// When the disk's silence is a stall.
@@ -35,9 +47,7 @@ impl Raft {
         } else {
             self.config.election_timeout_min
         };
-        self.durability
-            .overtaken_since()
-            .map_or(Time::NEVER, |since| since + patience)
+        self.behind_since().map_or(Time::NEVER, |since| since + patience)
     }
 
     pub(super) fn watch_disk(&mut self, now: Time) {
@@ -51,7 +61,7 @@ impl Raft {
         if self.leading().is_none() {
             return;
         }
-        let overtaken = self.durability.overtaken_since();
+        let overtaken = self.behind_since();
         if overtaken.is_some_and(|since| now >= since + self.config.election_timeout_max) {
             self.step_down(now, DISK_BEHIND);
         } else if now >= self.disk_behind_deadline() {

@@ -2,6 +2,7 @@
 
 use raftlog_raft::entry::OPERATION_BYTES_MAX;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_raft::planted::Bug;
 
 use super::effect::{Effect, Notice, Refusal, Story};
 use super::event::{Parent, StartAction, StreamId};
@@ -179,12 +180,14 @@ impl Replicator {
             StartAction::ResumeFrom(from) => Err(Untaken::Protocol(format!(
                 "it resumes from index {from}, but this replicator has committed {commit} and holds {last}"
             ))),
-            StartAction::CutTo(to) if to < commit => Err(Untaken::Fatal(format!(
-                "node {node} wants index {} dropped, which is committed here (commit index {commit}): one of the two data \
+            StartAction::CutTo(to) if to < commit && !self.config.planted.has(Bug::CutBelowCommit) => {
+                Err(Untaken::Fatal(format!(
+                    "node {node} wants index {} dropped, which is committed here (commit index {commit}): one of the two data \
                  folders is not of this cluster's past; nothing was dropped. Find out which with GetStatus of the other \
                  nodes, then start its owner with an empty folder",
-                to + 1
-            ))),
+                    to + 1
+                )))
+            }
             StartAction::CutTo(to) if to > last => Err(Untaken::Protocol(format!(
                 "it cuts to index {to}, but this replicator holds {last} only"
             ))),

@@ -11,6 +11,7 @@ use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationInde
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
 use raftlog_raft::planted::Planted;
+use raftlog_raft::session::SESSIONS_MAX;
 use raftlog_storage::snapshots::Manifest;
 use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
@@ -72,8 +73,8 @@ impl Default for SnapshotPolicy {
     }
 }
 
-/// What a node keeps and sends at most, in bytes of [`raftlog_raft::entry::Entry::weight`]. The default is what programs use;
-/// with less the same happens sooner.
+/// What a node keeps and sends at most; bytes are those of [`raftlog_raft::entry::Entry::weight`]. The default is what programs
+/// use; with less the same happens sooner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Settled entries that stay in memory; older ones are read back from disk.
@@ -84,6 +85,8 @@ pub struct Bounds {
     pub in_flight_bytes_max: usize,
     /// Entries that a leader takes in before the first of them is committed.
     pub uncommitted_bytes_max: usize,
+    /// Sessions that are kept. All members of a cluster have to decide alike, and so to keep as many.
+    pub sessions_max: usize,
 }
 
 impl Default for Bounds {
@@ -93,6 +96,7 @@ impl Default for Bounds {
             append_bytes_max: 1 << 20,
             in_flight_bytes_max: 4 << 20,
             uncommitted_bytes_max: 16 << 20,
+            sessions_max: SESSIONS_MAX,
         }
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::ids::{ClusterId, LogIndex, OperationIndex};
 use raftlog_raft::log::Log;
+use raftlog_raft::planted::{Bug, Planted};
 
 use super::api::{
     Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, StateSnapshot, ToReplicator,
@@ -105,6 +106,7 @@ pub(super) struct View<'a> {
     pub(super) persisted: LogIndex,
     /// The newest snapshot: its log index, and what is in it.
     pub(super) snapshot: Option<(LogIndex, Contents)>,
+    pub(super) planted: Planted,
 }
 
 impl View<'_> {
@@ -352,6 +354,9 @@ impl Feed {
             }
         }
         if commit.index > view.held() {
+            if view.planted.has(Bug::CutBelowCommit) {
+                return Ok(Some(StartAction::CutTo(view.held())));
+            }
             return Ok(Some(StartAction::WaitUntil(commit.index)));
         }
         match self.compare_place(commit, view) {
@@ -591,6 +596,7 @@ mod tests {
             commit,
             persisted: log.last().index,
             snapshot: None,
+            planted: Planted::default(),
         }
     }
 
@@ -773,6 +779,7 @@ mod tests {
             commit: 6,
             persisted: 3,
             snapshot: None,
+            planted: Planted::default(),
         };
         let (mut other, steps) = {
             let mut feed = Feed::new(cluster(1));

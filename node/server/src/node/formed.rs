@@ -397,6 +397,7 @@ impl Formed {
                 self.raft.persisted_index()
             },
             snapshot: newest_contents(store),
+            planted: self.raft.config().planted,
         };
         let mut answered = false;
         for step in self.feed.poll(view) {
@@ -544,7 +545,8 @@ impl Formed {
         }
         let Ok(base) = snapshot::base(target) else { return };
         self.raft.compact_to(base);
-        store.wal.compact(index);
+        let beyond = self.raft.config().planted.has(Bug::CompactedBeyondSnapshot);
+        store.wal.compact(if beyond { held } else { index });
         self.weights.compact(index);
         if self.feed.executed().is_some() {
             self.say_kept(outputs);

@@ -34,6 +34,7 @@ use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::log::Log;
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::planted::Bug;
+use raftlog_raft::session::Sessions;
 use raftlog_raft::time::Time;
 use raftlog_storage::identity::{Identity, Program};
 use raftlog_storage::snapshots::SnapshotEvent;
@@ -107,7 +108,7 @@ impl Node {
         });
         let room = Room::new(config.snapshots, volume_bytes(disk)?);
         let settings = recovery::Settings {
-            recent_bytes_max: config.bounds.recent_bytes_max,
+            bounds: config.bounds,
             supports: config.supports,
             planted: config.planted,
         };
@@ -143,7 +144,12 @@ impl Node {
             let past = Past {
                 tickets: recovered.tickets,
                 weights: recovered.weights,
-                taking: room.taking(origin, recovered.base_fold, raft.log().base().position.index),
+                taking: room.taking(
+                    origin,
+                    recovered.base_fold,
+                    raft.log().base().position.index,
+                    config.planted,
+                ),
                 log_bytes_max: room.log_bytes_max(),
             };
             let mut formed = Formed::new(cluster, bootstrap, raft, past);
@@ -536,7 +542,9 @@ impl Node {
             asked_by,
         } = joining;
         let bootstrap = Configuration::new(0, members);
-        let log = Log::new(Fold::new(bootstrap.clone()), self.config.bounds.recent_bytes_max);
+        let (bounds, planted) = (self.config.bounds, self.config.planted);
+        let fold = first_fold(bootstrap.clone(), bounds);
+        let log = Log::new(fold.clone(), bounds.recent_bytes_max);
         let raft_config = raft_config(&self.config, self.identity.member);
         let raft = Raft::new(raft_config, HardState::default(), log, self.random.clone(), now);
         self.outputs.push(Output::Notice(Notice::Formed {
@@ -559,7 +567,7 @@ impl Node {
             // The log has written one batch on its own account.
             tickets: 1,
             weights: self.room.weights(0),
-            taking: self.room.taking(origin, Fold::new(bootstrap.clone()), 0),
+            taking: self.room.taking(origin, fold, 0, planted),
             log_bytes_max: self.room.log_bytes_max(),
         };
         let mut formed = Formed::new(cluster, bootstrap, raft, past);
@@ -650,12 +658,21 @@ fn own_member(config: &NodeConfig, id: MemberId) -> Member {
     }
 }
 
+/// That of the empty log of a cluster.
+fn first_fold(bootstrap: Configuration, bounds: Bounds) -> Fold {
+    Fold {
+        sessions: Sessions::with_limit(bounds.sessions_max),
+        ..Fold::new(bootstrap)
+    }
+}
+
 fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
     let Bounds {
         recent_bytes_max,
         append_bytes_max,
         in_flight_bytes_max,
         uncommitted_bytes_max,
+        sessions_max: _,
     } = config.bounds;
     raftlog_raft::Config {
         node: config.node,

@@ -19,6 +19,7 @@ use raftlog_storage::snapshots::{Damage, Snapshots};
 use raftlog_storage::{Append, Disk, OpenError, Visit, Wal, WalOptions};
 
 use super::api::Bounds;
+use super::first_fold;
 use super::room::Room;
 use super::snapshot;
 use super::store::Store;
@@ -46,8 +47,8 @@ pub(super) struct Recovered {
 /// What a member is told about reading its disk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
-    /// Bytes of settled entries that stay in memory.
-    pub(super) recent_bytes_max: usize,
+    /// What it keeps at most.
+    pub(super) bounds: Bounds,
     /// Feature levels: a folder of another one is left as it is.
     pub(super) supports: Supports,
     /// A bug, in tests.
@@ -58,7 +59,7 @@ impl Default for Settings {
     /// Those of a program.
     fn default() -> Self {
         Self {
-            recent_bytes_max: Bounds::default().recent_bytes_max,
+            bounds: Bounds::default(),
             supports: Supports::default(),
             planted: Planted::default(),
         }
@@ -95,7 +96,7 @@ pub(super) fn read(
     room: &Room,
 ) -> Result<(Store, Recovered), OpenError> {
     let Settings {
-        recent_bytes_max,
+        bounds,
         supports,
         planted,
     } = settings;
@@ -104,9 +105,9 @@ pub(super) fn read(
     let compacted = Wal::<Entry>::compacted_through_of(disk, owner)?;
     let (base, fold) = find_base(disk, &snapshots, compacted, &damages, supports)?.unwrap_or_else(|| {
         let bootstrap = Configuration::new(0, identity.bootstrap.clone());
-        (LogPosition::default(), Fold::new(bootstrap))
+        (LogPosition::default(), first_fold(bootstrap, bounds))
     });
-    let log = Log::over(base, fold.clone(), recent_bytes_max);
+    let log = Log::over(base, fold.clone(), bounds.recent_bytes_max);
     let weights = room.weights(base.index);
     let mut replay = Replay::new(identity.member, log, weights, compacted);
     let options = WalOptions {
@@ -138,7 +139,7 @@ pub(super) fn read(
     let (mut log, mut base_fold, mut weights) = (replay.log, fold, replay.weights);
     if let Some((position, fold)) = find_later_base(disk, &store.snapshots, &mut log, supports)? {
         tickets = tickets.max(give_up_other_past(disk, &mut store, position)?);
-        log = Log::over(position, fold.clone(), recent_bytes_max);
+        log = Log::over(position, fold.clone(), bounds.recent_bytes_max);
         base_fold = fold;
         weights.start_from(position.index);
     }

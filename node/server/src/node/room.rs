@@ -2,6 +2,7 @@
 
 use raftlog_raft::fold::Fold;
 use raftlog_raft::ids::LogIndex;
+use raftlog_raft::planted::Planted;
 
 use super::api::SnapshotPolicy;
 use super::snapshot::Origin;
@@ -49,8 +50,14 @@ impl Room {
     }
 
     /// With the fold of the log up to `folded`.
-    pub(super) fn taking(&self, origin: Origin, fold: Fold, folded: LogIndex) -> Taking {
-        Taking::new((self.every_operations, self.every_bytes), origin, fold, folded)
+    pub(super) fn taking(&self, origin: Origin, fold: Fold, folded: LogIndex, planted: Planted) -> Taking {
+        Taking::new(
+            (self.every_operations, self.every_bytes),
+            origin,
+            fold,
+            folded,
+            planted,
+        )
     }
 }
 

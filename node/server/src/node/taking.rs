@@ -11,6 +11,7 @@ use raftlog_raft::fold::{Encoded, Fold};
 use raftlog_raft::ids::{LogIndex, OperationIndex, Term};
 use raftlog_raft::log::Log;
 use raftlog_raft::message::LogPosition;
+use raftlog_raft::planted::{Bug, Planted};
 use raftlog_raft::time::Time;
 use raftlog_storage::snapshots::{Manifest, Refused, Snapshots, Whole};
 
@@ -47,6 +48,7 @@ pub(super) struct Taking {
     last_order: u64,
     /// Nothing is ordered before, after one that came to nothing.
     not_before: Option<Time>,
+    planted: Planted,
     asked: Vec<Asked>,
     /// Those who asked in vain.
     refused: Vec<(RequestId, SnapshotRefusal)>,
@@ -137,6 +139,7 @@ impl Taking {
         origin: Origin,
         fold: Fold,
         folded: LogIndex,
+        planted: Planted,
     ) -> Self {
         Self {
             every_operations,
@@ -148,6 +151,7 @@ impl Taking {
             state: State::Idle,
             last_order: 0,
             not_before: None,
+            planted,
             asked: Vec::new(),
             refused: Vec::new(),
         }
@@ -432,6 +436,9 @@ impl Taking {
                 "the replicator's state is not what was committed here",
             );
             return Err(why);
+        }
+        if self.planted.has(Bug::SessionsNotInSnapshot) {
+            self.fold.sessions = self.fold.sessions.cleared();
         }
         while !storing.encoded.is_whole() || !storing.piece.is_empty() {
             if storing.piece.is_empty() {

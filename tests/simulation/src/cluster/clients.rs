@@ -15,9 +15,11 @@ impl Cluster {
     pub(super) fn begin_clients(&mut self) {
         for number in 0..self.options.clients {
             let session = match number % 4 {
-                0 | 2 => Session::Named(format!("client-{number}").into()),
-                1 => Session::Opened(None),
-                _ => Session::None,
+                3 => Session::None,
+                0 | 2 if !self.options.expires_sessions() => {
+                    Session::Named(format!("client-{number}").into())
+                }
+                _ => Session::Opened(None),
             };
             self.clients.push(Client::new(session));
             let at = self.soon(Duration::from_secs(1));
@@ -157,6 +159,10 @@ impl Cluster {
             let verdict = self.invariants.acknowledged(data, committed.operation_index);
             self.judge(verdict);
         }
+        if result == Err(Refusal::SessionExpired) {
+            let verdict = self.invariants.expired(self.options.bounds.sessions_max);
+            self.judge(verdict);
+        }
         if let Err(refusal) = &result {
             self.count(match refusal {
                 Refusal::NotLeader { .. } => Seen::RefusedNotLeader,
@@ -194,8 +200,10 @@ impl Cluster {
                 let client = self.client(number);
                 client.under_way.remove(&0);
                 if client.needs_session() {
-                    client.session = Session::Opened(committed.client_id.map(Into::into));
+                    let id = committed.client_id.unwrap_or_default();
+                    client.session = Session::Opened(Some(id.as_str().into()));
                     self.count(Seen::SessionOpened);
+                    self.tell(|| format!("client {number} has session {id}"));
                 }
                 if self.has_healed() {
                     self.begin_operation(number);
@@ -221,6 +229,10 @@ impl Cluster {
             .is_none_or(|under_way| under_way.latest != id)
         {
             return;
+        }
+        if *refusal == Refusal::SessionExpired {
+            self.tell(|| format!("the session of client {number} has expired"));
+            return self.client(number).session_expired();
         }
         if *refusal == Refusal::LeadershipLost && self.client(number).session == Session::None {
             self.client(number).under_way.remove(&sequence);

@@ -15,10 +15,6 @@ use crate::disk::Damage;
 use crate::fault::Fault;
 use crate::happening::{Happening, Target};
 
-/// Sectors of the log begin with a stamp.
-const SECTOR_BYTES: usize = 512;
-const STAMP_BYTES: usize = 8;
-
 impl Cluster {
     /// The next fault of that kind comes about its mean time from now.
     pub(super) fn expect_fault(&mut self, fault: Fault) {
@@ -257,6 +253,12 @@ impl Cluster {
         self.leader_cut.clone_from(&cut);
         let at = self.soon(self.options.election_timeout * 6);
         self.agenda.add(at, Target::World, Happening::MendLeader(cut));
+        if self.one_in(3) {
+            // What it was fed and is not committed gives way while it is not there to hear of it.
+            self.count(Seen::ReplicatorKilled);
+            self.kill_replicator(number, false);
+            self.start_one_soon(number, Process::Replicator, self.options.election_timeout * 20);
+        }
         let other = self.any_pod();
         if other != number && self.one_in(2) {
             self.fail_power(other, self.options.election_timeout);
@@ -339,57 +341,6 @@ impl Cluster {
             }
         }
         self.start_soon(number, Duration::from_secs(5));
-    }
-
-    /// A few bytes rot; that is found out when the process starts again.
-    fn rot(&mut self, number: NodeNumber) {
-        let of_replicator = self.random.random_bool(0.3);
-        if !of_replicator && !self.may_be_impaired(number) {
-            return;
-        }
-        self.count(Seen::Rotted);
-        self.power_fails(number);
-        for _ in 0..self.random.random_range(1..=3) {
-            self.rot_a_byte(number, of_replicator);
-        }
-        self.start_soon(number, Duration::from_secs(5));
-    }
-
-    fn rot_a_byte(&mut self, number: NodeNumber, of_replicator: bool) {
-        let Some(pod) = self.pods.get_mut(&number) else {
-            return;
-        };
-        let disk = if of_replicator {
-            &mut pod.replicator_disk
-        } else {
-            &mut pod.node_disk
-        };
-        let names = disk.content.names();
-        if names.is_empty() {
-            return;
-        }
-        let file = names[self.random.random_range(0..names.len())];
-        let content = disk.content.content(file).unwrap_or_default();
-        let written = content
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
-        if written > 0 {
-            // The end is what matters most, and the rest is long.
-            let from = if self.random.random_bool(0.5) {
-                written.saturating_sub(1_024)
-            } else {
-                0
-            };
-            let offset = self.random.random_range(from..written);
-            disk.content.rot(file, offset);
-            // A sector without its stamp looks as if it had never been written.
-            disk.damage(if offset % SECTOR_BYTES < STAMP_BYTES {
-                Damage::LooksUnwritten
-            } else {
-                Damage::Evident
-            });
-        }
     }
 
     fn wipe(&mut self, number: NodeNumber) {

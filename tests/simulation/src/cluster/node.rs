@@ -37,6 +37,7 @@ impl Cluster {
                 if node.deadline() <= now {
                     node.handle(now, Input::Tick);
                 }
+                self.observe_disk(number);
                 self.observe_bounds(number);
             }
             Happening::Message {
@@ -178,6 +179,9 @@ impl Cluster {
                 match &op {
                     Op::Read { .. } => self.count(Seen::EntriesReadBack),
                     Op::Create { .. } => self.count(Seen::SegmentBegun),
+                    Op::Rename { to, .. } if to.to_string().starts_with("log-") => {
+                        self.count(Seen::SegmentRecycled);
+                    }
                     _ => {}
                 }
                 let takes = self.span(self.options.disk_max);
@@ -421,10 +425,12 @@ impl Cluster {
                     self.count(Seen::SteppedDownByQuorum);
                 }
             }
-            Notice::Consensus(ConsensusNotice::TransferStarted { why: Some(why), .. })
-                if why.contains("disk") =>
-            {
-                self.count(Seen::MadeWayForDisk);
+            Notice::Consensus(ConsensusNotice::TransferStarted { why: Some(why), .. }) => {
+                if why.contains("disk") {
+                    self.count(Seen::MadeWayForDisk);
+                } else if why.contains("no voter") {
+                    self.count(Seen::LeaderRemoved);
+                }
             }
             Notice::Consensus(ConsensusNotice::DiskStalled { .. }) => self.count(Seen::StallNoticed),
             Notice::Consensus(ConsensusNotice::RaisesFeatureLevel { .. }) => self.raised_level(number),

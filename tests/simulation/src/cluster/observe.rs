@@ -10,10 +10,16 @@ use raftlog_server::node::Bounds;
 
 use super::Cluster;
 use crate::coverage::Seen;
-use crate::invariants::{Invariants, SeenEntry, SeenFold, SeenOperation, Verdict, bounded};
+use crate::fault::Fault;
+use crate::invariants::{Invariants, SeenBase, SeenEntry, SeenFold, SeenOperation, Verdict, bounded};
 
 /// Bytes that a node may keep of its log in memory beyond what it was told: an operation or two.
 const MEMORY_BYTES_MORE: usize = 4 << 20;
+/// Bytes that an entry takes on disk beyond those of its operation: a batch of its own, in whole sectors.
+const ENTRY_BYTES_MORE: usize = 3 * 512;
+/// Segments of a log beyond what it holds: the one written to, the one prepared, two to be used again, and those that the next
+/// snapshot will let go of.
+const SEGMENTS_MORE: u64 = 6;
 /// Operations that a process may have under way to its disk.
 const UNDER_WAY_MAX: u64 = 64;
 
@@ -36,6 +42,8 @@ impl Cluster {
             if level_before < Some(level) && level == raft.log().settled_feature_level() {
                 self.coverage.count(Seen::LevelFromSnapshot);
             }
+        } else if base.index > self.invariants.base(member) {
+            self.coverage.count(Seen::Compacted);
         }
         let before = self.invariants.known(member).0;
         let configuration = self.invariants.configuration(member);
@@ -79,6 +87,20 @@ impl Cluster {
         }
     }
 
+    /// Time has passed for a node: a leader whose disk stalls has had to notice.
+    pub(super) fn observe_disk(&mut self, number: NodeNumber) {
+        let raft = self.pods[&number]
+            .node
+            .as_ref()
+            .and_then(|process| process.node.raft());
+        let leader = raft.filter(|raft| raft.role() == RoleName::Leader);
+        if let Some((raft, since)) = leader.and_then(|raft| Some((raft, raft.disk_behind_since()?))) {
+            let behind = self.shown(number) - since;
+            let patience = raft.config().election_timeout_max;
+            self.judge(Invariants::leads_behind(number, behind, patience));
+        }
+    }
+
     /// What costs more to look at, now and then.
     pub(super) fn observe_bounds(&mut self, number: NodeNumber) {
         let Some(pod) = self.pods.get(&number) else { return };
@@ -89,6 +111,11 @@ impl Cluster {
             .as_ref()
             .and_then(|process| process.node.raft())
             .map_or(0, |raft| raft.log().recent_bytes() as u64);
+        let sessions = pod
+            .node
+            .as_ref()
+            .and_then(|process| process.node.raft())
+            .map_or(0, |raft| raft.log().fold().sessions.len() as u64);
         let volume = self.options.volume_bytes;
         self.judge(bounded(
             "operations under way to a disk",
@@ -98,11 +125,40 @@ impl Cluster {
         let Bounds {
             recent_bytes_max,
             uncommitted_bytes_max,
+            sessions_max,
             ..
         } = self.options.bounds;
+        self.judge(bounded("sessions", sessions, sessions_max as u64));
         let memory_max = (recent_bytes_max + uncommitted_bytes_max + MEMORY_BYTES_MORE) as u64;
         self.judge(bounded("bytes of the log in memory", memory, memory_max));
         self.judge(bounded("bytes on a volume", used, volume));
+        self.observe_log_files(number);
+    }
+
+    /// Segments that no entry is needed of are used again or removed: a log takes what it holds, and some segments more.
+    fn observe_log_files(&mut self, number: NodeNumber) {
+        let every = self.options.snapshot_every;
+        let Some(pod) = self.pods.get(&number) else { return };
+        let raft = pod.node.as_ref().and_then(|process| process.node.raft());
+        let Some(log) = raft.map(Raft::log).filter(|log| log.base().position.index > 0) else {
+            return;
+        };
+        // Without room even the file that lets go of segments has to wait; and so does what is behind it in a queue.
+        if pod.node_disk.under_way() > 0 || self.options.faults.contains_key(&Fault::DiskFull) {
+            return;
+        }
+        let content = &pod.node_disk.content;
+        let files = content
+            .names()
+            .into_iter()
+            .filter(|file| file.to_string().starts_with("log-"));
+        let found: usize = files
+            .map(|file| content.content(file).map_or(0, <[u8]>::len))
+            .sum();
+        let entries = log.last().index - log.base().position.index + 2 * every;
+        let entry = (self.options.operation_bytes_max + ENTRY_BYTES_MORE) as u64;
+        let limit = entries * entry + self.options.volume_bytes / 16 * SEGMENTS_MORE;
+        self.judge(bounded("bytes of log files", found as u64, limit));
     }
 }
 
@@ -121,6 +177,9 @@ fn look(
     let base = log.base().position;
     if base.index > 0 && seen.known_term(member, base.index) != Some(base.term) {
         seen.starts_from_snapshot(member, base.index, base.term)?;
+    }
+    if base.index != seen.base(member) {
+        seen.begins_behind(member, &seen_base(log))?;
     }
     let kept = agreed(seen, member, log);
     if kept < seen.known(member).0 {
@@ -171,6 +230,16 @@ fn seen_fold(fold: &Fold) -> SeenFold {
         running_hash: fold.running_hash,
         configuration: fold.configuration.version,
         sessions: fold.sessions.len(),
+    }
+}
+
+fn seen_base(log: &Log) -> SeenBase {
+    let base = log.base();
+    SeenBase {
+        index: base.position.index,
+        term: base.position.term,
+        operation_index: base.operation_index,
+        running_hash: base.running_hash,
     }
 }
 

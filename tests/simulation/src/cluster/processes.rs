@@ -137,7 +137,7 @@ impl Cluster {
             heartbeat_interval: timeout * 2 / 3,
             snapshots: SnapshotPolicy {
                 every_operations: self.options.snapshot_every,
-                every_bytes: None,
+                every_bytes: Some(self.options.snapshot_bytes).filter(|bytes| *bytes > 0),
             },
             lease_reads: self.options.lease_reads,
             supports: self.pods[&number].supports,
@@ -238,7 +238,9 @@ impl Cluster {
         if pod.node.take().is_none() && !power_fails {
             return;
         }
-        pod.node_disk.abandon(power_fails, &mut self.random);
+        if pod.node_disk.abandon(power_fails, &mut self.random) {
+            self.coverage.count(Seen::SectorsDisordered);
+        }
         self.close_stream(number);
         for other in self.numbers().filter(|&other| other != number) {
             self.break_link(number, other);
@@ -252,7 +254,9 @@ impl Cluster {
         if pod.replicator.take().is_none() && !power_fails {
             return;
         }
-        pod.replicator_disk.abandon(power_fails, &mut self.random);
+        if pod.replicator_disk.abandon(power_fails, &mut self.random) {
+            self.coverage.count(Seen::SectorsDisordered);
+        }
         self.execution_breaks_off(number);
         self.close_stream(number);
     }
