@@ -156,13 +156,10 @@ impl OperationsService {
         let leader = match self.decider(forwarded)? {
             Decider::Leader(leader) => leader,
             Decider::ThisNode => match self.core.submit(Proposed::OpenSession).await {
-                Ok(Committed {
-                    client_id: Some(client_id),
-                    ..
-                }) => {
+                Ok(opened) => {
+                    let client_id = opened.session_id();
                     return Ok(v1::OpenSessionResponse { client_id });
                 }
-                Ok(_) => return Err(Status::internal("the session has no name")),
                 Err(refused) => {
                     Self::other_leader(&refused, forwarded).ok_or_else(|| refusal::proposal(refused))?
                 }

@@ -73,7 +73,6 @@ mod tests {
             operation_index: index,
             log_index: index,
             term: 2,
-            client_id: None,
         });
         Answered { position, result }
     }

@@ -11,7 +11,7 @@ use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationInde
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
 use raftlog_raft::planted::Planted;
-use raftlog_raft::session::SESSIONS_MAX;
+use raftlog_raft::session::{SESSIONS_MAX, opened_id};
 use raftlog_storage::snapshots::Manifest;
 use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
@@ -477,8 +477,13 @@ pub struct Committed {
     pub log_index: LogIndex,
     /// Of the entry.
     pub term: Term,
-    /// The name of the session, where the entry opened one.
-    pub client_id: Option<String>,
+}
+
+impl Committed {
+    /// The name of the session that the entry opened, where that was proposed.
+    pub fn session_id(&self) -> String {
+        opened_id(self.term, self.log_index)
+    }
 }
 
 /// Who leads, and where clients reach it.

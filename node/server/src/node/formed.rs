@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
-use raftlog_raft::entry::{Entry, Payload};
+use raftlog_raft::entry::Entry;
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
@@ -594,17 +594,11 @@ impl Formed {
                 operation_index,
                 log_index,
                 term,
-            }) => {
-                let entry = self.raft.log().entry(log_index);
-                let opened = entry.is_some_and(|entry| entry.payload == Payload::SessionOpened);
-                let client_id = opened.then(|| raftlog_raft::session::opened_id(term, log_index));
-                Ok(Committed {
-                    operation_index,
-                    log_index,
-                    term,
-                    client_id,
-                })
-            }
+            }) => Ok(Committed {
+                operation_index,
+                log_index,
+                term,
+            }),
             Err(refusal) => Err(match refusal {
                 effect::Refusal::NotLeader { .. } => Refusal::NotLeader {
                     leader: self.leader(),

@@ -9,7 +9,7 @@ mod versions;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raftlog_raft::entry::Payload;
+use raftlog_raft::entry::{Operation, Payload, SessionStamp};
 use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::message::{AppendEntries, Body, LogPosition, Message};
 use raftlog_raft::planted::Planted;
@@ -192,6 +192,35 @@ fn an_identity_that_finds_no_room_at_formation_is_stored_later() {
     assert_eq!(refused, 3);
     alone.run(Duration::from_secs(10));
     assert_eq!(alone.node.status(alone.now).role, Role::Leader);
+}
+
+/// The name was once looked for in the entry, which may leave memory before the answer to it is made.
+#[test]
+fn a_session_is_named_whatever_memory_holds() {
+    let mut alone = Alone::start(MemoryDisk::new(1 << 30));
+    alone.node.config.bounds.recent_bytes_max = 0;
+    alone.run(Duration::from_secs(10));
+    let mut submit = |id, proposed| {
+        let proposal = Proposal {
+            id,
+            stream: None,
+            proposed,
+        };
+        alone.node.handle(alone.now, Input::Submit(vec![proposal]));
+        alone.run(Duration::from_secs(1));
+        alone.answers[&id].clone().unwrap()
+    };
+    let opened = submit(1, Proposed::OpenSession);
+    let session = SessionStamp {
+        client_id: opened.session_id().into(),
+        sequence: 1,
+        acknowledged_through: 0,
+    };
+    let operation = Operation {
+        data: "op".into(),
+        session: Some(session),
+    };
+    assert_eq!(submit(2, Proposed::Operation(operation)).operation_index, 1);
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Cluster {
                 let client = self.client(number);
                 client.under_way.remove(&0);
                 if client.needs_session() {
-                    let id = committed.client_id.unwrap_or_default();
+                    let id = committed.session_id();
                     client.session = Session::Opened(Some(id.as_str().into()));
                     self.count(Seen::SessionOpened);
                     self.tell(|| format!("client {number} has session {id}"));
