@@ -96,7 +96,9 @@ fn die_opening(disk: &mut MemoryDisk, random: &mut ChaCha8Rng) {
     let opened = open(&mut dying);
     match dying.died_at {
         None => drop(opened.expect("it opens")),
-        Some(op) if random.random_bool(0.5) => disk.power_failure(&[op], random),
+        Some(op) if random.random_bool(0.5) => {
+            disk.power_failure(&[op], random);
+        }
         Some(op) => disk.kill(&[op], random),
     }
 }
