@@ -207,6 +207,11 @@ impl Compaction {
         }
     }
 
+    /// Whether a new beginning is to be written, or being written.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.wish != Wish::None || self.writing.is_some()
+    }
+
     /// These segments are of no use any more.
     pub(crate) fn remove(&mut self, segments: impl IntoIterator<Item = u64>) {
         self.removals.extend(segments);

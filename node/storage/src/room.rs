@@ -136,14 +136,22 @@ impl Room {
         if self.filling.is_some() {
             return None;
         }
-        let filling = self
-            .filling_of_current(bytes)
-            .or_else(|| self.filling_of_next(bytes));
+        let filling = self.due(bytes);
         self.filling = filling.map(|filling| filling.segment);
         if let Some(Making::Recycle(spare)) = filling.map(|filling| filling.making) {
             self.spares.remove(&spare);
         }
         filling
+    }
+
+    /// Whether a piece is being filled, or has to be.
+    pub(crate) fn lacks(&self, bytes: u64) -> bool {
+        self.filling.is_some() || self.due(bytes).is_some()
+    }
+
+    fn due(&self, bytes: u64) -> Option<Filling> {
+        self.filling_of_current(bytes)
+            .or_else(|| self.filling_of_next(bytes))
     }
 
     /// Bytes to fill at a time: a flush that comes meanwhile waits that long.

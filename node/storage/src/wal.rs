@@ -592,12 +592,23 @@ impl<R: Record> Wal<R> {
         Some(WalEvent::Full(false))
     }
 
-    /// After [`WalEvent::Full`]: ask the disk for room again, at the next [`Wal::next_op`].
-    pub fn retry(&mut self) {
+    /// After [`WalEvent::Full`]: ask the disk for room again, at the next [`Wal::next_op`]. Where nothing lacks room any
+    /// more, as what did was truncated or compacted, this is `Full(false)` itself.
+    pub fn retry(&mut self) -> Option<WalEvent<R>> {
         self.compaction.retry();
-        if self.disk_room == DiskRoom::Full {
-            self.disk_room = DiskRoom::Trying;
+        if self.disk_room == DiskRoom::Enough {
+            return None;
         }
+        self.disk_room = DiskRoom::Trying;
+        if self.lacks_room() { None } else { self.has_room() }
+    }
+
+    /// Whether something waits for room, or is on its way to find out.
+    fn lacks_room(&self) -> bool {
+        let is_held = |flight: &Flight| flight.progress == Written::Held || flight.was_held;
+        self.flight.as_ref().is_some_and(is_held)
+            || self.compaction.is_waiting()
+            || self.room.lacks(self.waiting_bytes().unwrap_or(0))
     }
 
     /// The caller has what a suspect tail lost, from others: forget about it. [`WalEvent::Repaired`] follows.

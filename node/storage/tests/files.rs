@@ -402,7 +402,7 @@ fn a_full_disk_holds_appends_back_and_loses_none() {
         "what did not fit is given back"
     );
     fs::remove_file(hog).unwrap();
-    wal.retry();
+    assert_eq!(wal.retry(), None);
     let events = drive(&mut wal, &mut disk);
     assert!(events.contains(&WalEvent::Full(false)), "{events:?}");
     assert!(wal.is_pending() || events.contains(&WalEvent::Persisted(2000)));

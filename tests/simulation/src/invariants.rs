@@ -3,7 +3,7 @@
 //! [`Invariants`] is told what is seen of a cluster as it happens, and judges each step by what it was told before: a step
 //! costs what is new in it, not what the cluster holds. It knows nothing of how a member comes to its decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,8 +141,8 @@ struct Committed {
 struct SeenExecutions {
     life: u64,
     last: OperationIndex,
-    /// Up to where it was last given a state in the place of operations.
-    restored: Option<OperationIndex>,
+    /// Up to where it was offered states in the place of operations: each of them it may have taken.
+    offered: BTreeSet<OperationIndex>,
     /// The largest operation index that its node has had on disk.
     persisted: OperationIndex,
 }
@@ -415,7 +415,7 @@ impl Invariants {
     /// A replicator takes the state of a snapshot up to that operation, which is committed.
     pub fn restores(&mut self, node: NodeNumber, index: OperationIndex) -> Verdict {
         let committed = self.operations();
-        self.executions.entry(node).or_default().restored = Some(index);
+        self.executions.entry(node).or_default().offered.insert(index);
         demand(index <= committed, "snapshots hold what is committed", || {
             format!("replicator {node} takes a state up to index {index}; {committed} are committed")
         })
@@ -608,8 +608,9 @@ impl Invariants {
         })?;
         let seen = self.executions.entry(node).or_default();
         let again = life > seen.life && index >= 1 && index <= seen.last;
-        let restored = seen.restored.is_some_and(|restored| index == restored + 1);
+        let restored = index.checked_sub(1).is_some_and(|at| seen.offered.contains(&at));
         let follows = index == seen.last + 1 || restored || again;
+        seen.offered.retain(|&at| at >= index);
         let last = std::mem::replace(&mut seen.last, index);
         seen.life = life;
         demand(follows, "executed in order", || {
@@ -947,8 +948,12 @@ mod tests {
     #[test]
     fn a_replicator_goes_on_behind_the_state_that_it_was_given() {
         let mut seen = cluster(&[1, 1, 1, 1], 4);
+        seen.restores(1, 1).unwrap();
         seen.restores(1, 2).unwrap();
+        seen.restores(1, 3).unwrap();
+        // What is on its way it does not have yet.
         seen.executed(1, 1, 3, b"c").unwrap();
+        assert_eq!(found(seen.executed(1, 1, 2, b"b")), "executed in order");
         assert_eq!(found(seen.restores(1, 4)), "snapshots hold what is committed");
     }
 

@@ -256,24 +256,28 @@ impl Replicator {
             Err(fatal) => return self.fail(fatal.to_string()),
         };
         for event in events {
-            match event {
-                WalEvent::Persisted(ticket) => {
-                    self.writing.persisted(ticket, &self.held);
-                    self.compact_to_durable_base();
-                    self.installed(ticket);
-                    self.store_identity();
-                }
-                WalEvent::Read { id, records } => self.read_back(id, records),
-                WalEvent::Full(full) => {
-                    self.writing.full = full;
-                    self.notice(Notice::DiskFull {
-                        node: self.config.node,
-                        full,
-                    });
-                }
-                // Asked for at the start; nothing waits for it.
-                WalEvent::Repaired => {}
+            self.wal_event(event);
+        }
+    }
+
+    pub(super) fn wal_event(&mut self, event: WalEvent<Operation>) {
+        match event {
+            WalEvent::Persisted(ticket) => {
+                self.writing.persisted(ticket, &self.held);
+                self.compact_to_durable_base();
+                self.installed(ticket);
+                self.store_identity();
             }
+            WalEvent::Read { id, records } => self.read_back(id, records),
+            WalEvent::Full(full) => {
+                self.writing.full = full;
+                self.notice(Notice::DiskFull {
+                    node: self.config.node,
+                    full,
+                });
+            }
+            // Asked for at the start; nothing waits for it.
+            WalEvent::Repaired => {}
         }
     }
 

@@ -180,7 +180,8 @@ impl Replicator {
     pub(super) fn woken(&mut self) {
         self.writing.wake = false;
         if self.writing.full {
-            self.wal.retry();
+            let event = self.wal.retry();
+            event.into_iter().for_each(|event| self.wal_event(event));
         }
         if self.has_to_write() {
             self.write();

@@ -167,13 +167,16 @@ impl Formed {
         self.raft.deadline().min(others)
     }
 
-    pub(super) fn tick(&mut self, now: Time, store: &mut Store) {
+    /// What time has brought; of the log, too.
+    pub(super) fn tick(&mut self, now: Time, store: &mut Store) -> Option<WalEvent<Entry>> {
+        let mut event = None;
         if now >= self.retry_full_disk {
             self.retry_full_disk = now + RETRY_FULL_DISK;
-            store.retry();
+            event = store.retry();
         }
         self.taking.tick(now);
         self.raft.tick(now);
+        event
     }
 
     pub(super) fn submit(&mut self, now: Time, proposals: Vec<Proposal>) {

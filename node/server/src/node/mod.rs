@@ -252,10 +252,12 @@ impl Node {
             }
             Input::Tick if unformed.joining.is_some() && now >= unformed.retry_full_disk => {
                 unformed.retry_full_disk = now + RETRY_FULL_DISK;
-                self.store.retry();
                 if std::mem::take(&mut unformed.identity_waits) {
                     let store = Output::Disk(STORE_IDENTITY, self.identity.store());
                     self.outputs.push(store);
+                }
+                if let Some(event) = self.store.retry() {
+                    self.wal_event(now, event);
                 }
             }
             Input::PeerReport { node, report } => {
@@ -316,7 +318,11 @@ impl Node {
             return;
         };
         match input {
-            Input::Tick => formed.tick(now, &mut self.store),
+            Input::Tick => {
+                if let Some(event) = formed.tick(now, &mut self.store) {
+                    self.wal_event(now, event);
+                }
+            }
             Input::Message(message) => formed.raft().message(now, message),
             Input::PeerStreamBroken(member) => {
                 formed.raft().peer_stream_broken(member);

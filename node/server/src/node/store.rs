@@ -46,8 +46,8 @@ impl Store {
     }
 
     /// Asks a full disk for room again.
-    pub(super) fn retry(&mut self) {
-        self.wal.retry();
+    pub(super) fn retry(&mut self) -> Option<WalEvent<Entry>> {
         self.snapshots.retry();
+        self.wal.retry()
     }
 }

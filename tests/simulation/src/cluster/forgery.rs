@@ -69,8 +69,8 @@ impl Cluster {
         let Some(raft) = process.node.raft() else {
             return false;
         };
-        if raft.log().base().position.index > through {
-            // A leader's snapshot took the place of all of it.
+        if raft.log().base().position.index >= through {
+            // A snapshot, its own or a leader's, stands in the place of all of it.
             self.pod(number).forged = None;
             return false;
         }

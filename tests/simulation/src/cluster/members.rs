@@ -223,7 +223,9 @@ impl Cluster {
         self.count(Seen::MovedAside);
         self.tell(|| format!("node {number} was removed and starts as a new member"));
         self.lost.extend(self.pods[&number].member);
-        self.pod(number).node_disk.wipe();
+        let pod = self.pod(number);
+        pod.node_disk.wipe();
+        pod.forged = None;
         let pod = self.pod(number);
         pod.removed = pod.member;
         self.start_one_soon(number, Process::Node, Duration::from_secs(1));
