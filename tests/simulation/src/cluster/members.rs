@@ -120,9 +120,7 @@ impl Cluster {
             return false;
         };
         let enough = if self.options.nodes > 1 { 2 } else { 1 };
-        !changes.is_empty()
-            && target.voters().count() >= enough
-            && target.is_quorum(|id| !self.lost.contains(&id))
+        !changes.is_empty() && target.voters().count() >= enough && target.is_quorum(|id| self.is_sound(id))
     }
 
     /// Whether that node may lose what it has on disk: all have formed the cluster, and a majority keeps what it has, of every
@@ -136,14 +134,18 @@ impl Cluster {
             .pods
             .iter()
             .all(|(number, pod)| pod.has_formed || !initial.contains(number));
-        let keeps = |configuration: &&Configuration| {
-            configuration.is_quorum(|id| id != member && !self.lost.contains(&id))
-        };
+        let keeps =
+            |configuration: &&Configuration| configuration.is_quorum(|id| id != member && self.is_sound(id));
         let may = has_formed && (self.lost.contains(&member) || self.configurations().all(|c| keeps(&c)));
         if may {
             self.lost.insert(member);
         }
         may
+    }
+
+    /// Who has lost nothing, and has ever had something: a new member that has not heard of the cluster yet votes for nobody.
+    fn is_sound(&self, id: MemberId) -> bool {
+        !self.lost.contains(&id) && self.invariants.configuration(id).is_some()
     }
 
     /// By which the members act, as far as is known.
@@ -185,6 +187,7 @@ impl Cluster {
         let there: BTreeSet<MemberId> = core
             .iter()
             .filter_map(|number| self.pods[number].member)
+            .filter(|&member| self.is_sound(member))
             .collect();
         self.configurations()
             .all(|configuration| configuration.is_quorum(|id| there.contains(&id)))
