@@ -166,6 +166,28 @@ pub(crate) fn stamp(sector: &[u8]) -> Option<(bool, u64)> {
     Some((stamp & HEAD != 0, stamp & !HEAD))
 }
 
+/// Whether a sector holds what it held before `first`, the first batch of its segment, was written: zeros, or an older batch's
+/// sector where the file was used before. So does what is past the end of a file.
+pub(crate) fn is_unwritten(first: u64, sector: &[u8]) -> bool {
+    let is_older = |(_, sequence): (bool, u64)| (1..first).contains(&sequence);
+    stamp(sector).is_none_or(is_older) || sector.iter().all(|byte| *byte == 0)
+}
+
+/// Whether the first sector of that batch was written here, whatever its stamp says by now.
+pub(crate) fn is_head_of(place: Place, sequence: u64, sector: &[u8]) -> bool {
+    let fields = sector.get(STAMP..).unwrap_or_default();
+    let stamped = [&(sequence | HEAD).to_le_bytes(), fields].concat();
+    matches!(read_head(place, &stamped), ReadHead::Good(_))
+}
+
+/// Whether a sector of the batch is neither its own nor [unwritten](is_unwritten): only damage does that.
+pub(crate) fn has_damaged_stamp(head: &BatchHead, first: u64, framed: &[u8]) -> bool {
+    let mut sectors = framed.chunks(SECTOR).enumerate();
+    sectors.any(|(number, sector)| {
+        stamp(sector) != Some((number == 0, head.link.sequence)) && !is_unwritten(first, sector)
+    })
+}
+
 /// The segment that a batch says it is in.
 pub(crate) fn segment_of(batch: &[u8]) -> Option<u64> {
     let mut field = batch.get(STAMP..STAMP + 8)?;
@@ -264,8 +286,8 @@ fn put_payload(sequence: u64, mut piece: &[u8], out: &mut Vec<u8>) {
 pub(crate) enum ReadBatch {
     /// Its payload, as written.
     Good(Bytes),
-    /// A sector lacks the batch's stamp: it was never written, or is past the end of the file.
-    Unwritten,
+    /// A sector lacks the batch's stamp: it was never written, is past the end of the file, or its stamp is damaged.
+    Unstamped,
     /// Every sector bears the stamp, but the CRC does not match.
     Bad,
 }
@@ -273,7 +295,7 @@ pub(crate) enum ReadBatch {
 /// Reads a batch whose head is known from `framed`, which begins with it.
 pub(crate) fn read_batch(place: Place, head: &BatchHead, framed: &[u8]) -> ReadBatch {
     let Some(payload) = payload(head, framed) else {
-        return ReadBatch::Unwritten;
+        return ReadBatch::Unstamped;
     };
     let mut crc = batch_crc(place, head);
     crc.update(&payload);
@@ -283,7 +305,7 @@ pub(crate) fn read_batch(place: Place, head: &BatchHead, framed: &[u8]) -> ReadB
     ReadBatch::Good(payload)
 }
 
-/// What is in a batch, whatever its CRC says; `None` where a sector was not written.
+/// What is in a batch, whatever its CRC says; `None` where a sector lacks its stamp.
 pub(crate) fn payload(head: &BatchHead, framed: &[u8]) -> Option<Bytes> {
     let framed = framed.get(..head.framed_bytes())?;
     let length = usize::try_from(head.payload_bytes).expect("32 bits fit a usize");
@@ -532,14 +554,14 @@ mod tests {
             torn[sector * SECTOR..][..SECTOR].fill(0);
             assert_eq!(
                 read_batch(PLACE, &head, &torn),
-                ReadBatch::Unwritten,
+                ReadBatch::Unstamped,
                 "sector {sector}"
             );
             let mut bad = framed.to_vec();
             bad[sector * SECTOR + 9] ^= 1;
             assert_eq!(read_batch(PLACE, &head, &bad), ReadBatch::Bad, "sector {sector}");
         }
-        assert_eq!(read_batch(PLACE, &head, &framed[..SECTOR]), ReadBatch::Unwritten);
+        assert_eq!(read_batch(PLACE, &head, &framed[..SECTOR]), ReadBatch::Unstamped);
     }
 
     #[test]

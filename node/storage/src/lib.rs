@@ -124,10 +124,14 @@
 //!
 //! | behind the last batch | means | so |
 //! | --- | --- | --- |
-//! | no later stamp | a clean end | |
-//! | the next batch, a sector of it unwritten | it was never synced | dropped |
-//! | the next batch, all sectors written, a CRC that does not fit | a torn or a damaged one: nobody knows | dropped; [`Recovery::suspect_tail`] |
+//! | nothing written where the next batch would begin | a clean end, or a batch that was never synced | what there is of it is dropped |
+//! | the head of the next batch, a sector of it unwritten and none damaged | it was never synced | dropped |
+//! | anything else where the next batch would begin: a CRC or a stamp that does not fit | a torn or a damaged one: nobody knows | dropped; [`Recovery::suspect_tail`] |
 //! | anywhere the head of a batch later than the next, or any sector of the one after it | the next was synced once, for only then is another written | refused as corrupt |
+//!
+//! A sector is unwritten if it is all zeros, or past the end of the file. In a folder whose segments are used again it is so too if its
+//! stamp is below the segment's first batch, unless it is a head whose fields are those of the next batch in this segment. The
+//! stamp of a sector that was written, and is damaged, is hardly ever such a one.
 //!
 //! A log whose end was cut off would look like one that ended cleanly. So each batch says how long its segment and the last
 //! one were on disk before it was written, which is beyond its own end, and mostly beyond many batches to come. A file that
@@ -139,7 +143,8 @@
 //! - a cut right behind a batch that used up its room to the last sector;
 //! - the removal of all segments behind a batch that was written before the next one was prepared, which takes a batch about
 //!   as long as what is filled ahead, or a disk that fills more slowly than it is written to;
-//! - a sector of the last batch overwritten with zeros or what it held before;
+//! - a sector of the last batch overwritten with zeros or what it held before, or a stamp, behind its first, that is damaged so
+//!   that it looks like what a file that was used again held before;
 //! - all files set back together to an earlier state.
 //!
 //! Then segments that the last batch does not speak of are removed, sectors with later stamps are filled with zeros (so that

@@ -210,7 +210,7 @@ impl<R: Record> Reads<R> {
             }
             let payload = match format::read_batch(place, &head, data) {
                 ReadBatch::Good(payload) => payload,
-                ReadBatch::Unwritten => return Err(damage("a sector of a batch is missing".to_owned())),
+                ReadBatch::Unstamped => return Err(damage("a sector of a batch is missing".to_owned())),
                 ReadBatch::Bad => return Err(damage("a batch does not match its CRC".to_owned())),
             };
             // What is to replace truncated records may not be in a batch, and so not in the index, yet.

@@ -78,12 +78,15 @@ pub(crate) fn recover<R: Record>(
         origins,
         mut recovery,
         last,
+        first,
         durable,
         ..
     } = chain;
     let end = End {
         link,
         current: segments.last_key_value().map_or(0, |(sequence, _)| *sequence),
+        first,
+        recycles: beginning != Beginning::default(),
     };
     let offset = segments.get(&end.current).map_or(0, |segment| segment.used);
     let tail = end.look(&mut files, offset, &found)?;
@@ -363,7 +366,9 @@ struct Chain<'a, R> {
     recovery: Recovery,
     /// The last batch, and the bytes it takes.
     last: Option<(Position, usize)>,
-    /// What was on disk for good when that was written.
+    /// Sequence of the first batch of the last segment.
+    first: u64,
+    /// What was on disk for good when the last batch was written.
     durable: Durable,
     visit: &'a mut dyn FnMut(Visit<R>) -> Result<(), String>,
 }
@@ -387,6 +392,7 @@ impl<'a, R: Record> Chain<'a, R> {
             origins: Origins::new(beginning),
             recovery,
             last: None,
+            first: 0,
             durable: Durable::default(),
             visit,
         }
@@ -453,6 +459,9 @@ impl<'a, R: Record> Chain<'a, R> {
                 break;
             };
             at.sequence = head.link.sequence;
+            if at.offset == SECTOR_BYTES {
+                self.first = at.sequence;
+            }
             self.read_batch(at, &head, payload)
                 .map_err(|problem| files.corrupt(sequence, at.offset, problem))?;
             at.offset += head.framed_bytes() as u64;
@@ -539,14 +548,18 @@ struct End {
     link: Link,
     /// The segment of the last batch; 0 if there is none.
     current: u64,
+    /// Sequence of the first batch of that segment.
+    first: u64,
+    /// Segments were dropped, and their files may have been used again.
+    recycles: bool,
 }
 
 /// What is behind the end.
 #[derive(Debug, Default)]
 struct Tail {
-    /// A final batch was written whole and is damaged: what and where.
+    /// A final batch may have been synced and is damaged: what and where.
     suspect: Option<String>,
-    /// By segment, the range of sectors that are no data and bear a later stamp.
+    /// By segment, the range of sectors that are no data, but that something was written to.
     stale: BTreeMap<u64, (u64, u64)>,
 }
 
@@ -555,43 +568,81 @@ impl End {
     fn look(&self, files: &mut Files<'_>, offset: u64, found: &Found) -> Result<Tail, OpenError> {
         let mut tail = Tail::default();
         for (&segment, &(bytes, _)) in found.segments.range(self.current.max(1)..) {
-            let start = if segment == self.current {
+            let mut start = if segment == self.current {
                 offset
             } else {
                 SECTOR_BYTES
             };
-            if segment <= self.current + 1 && tail.suspect.is_none() {
-                tail.suspect = self.suspect(files, segment, start)?;
-            }
             let stale_in_current = tail.stale.contains_key(&self.current);
-            let stale = self.scan(files, segment, start..bytes, offset, stale_in_current)?;
-            tail.stale.extend(stale.map(|range| (segment, range)));
+            let may_be_next = segment <= self.current + 1 && tail.suspect.is_none();
+            if may_be_next && let Some((problem, bytes)) = self.suspect(files, segment, start)? {
+                tail.suspect = Some(problem);
+                if bytes > 0 {
+                    tail.stale.insert(segment, (start, start + bytes));
+                    start += bytes;
+                }
+            }
+            if let Some((from, to)) = self.scan(files, segment, start..bytes, offset, stale_in_current)? {
+                tail.stale.entry(segment).or_insert((from, to)).1 = to;
+            }
         }
         Ok(tail)
     }
 
-    /// Whether a batch that was written whole, but is damaged, stands where the next one would.
-    fn suspect(&self, files: &mut Files<'_>, segment: u64, offset: u64) -> Result<Option<String>, OpenError> {
-        let problem = match files.head(segment, offset)? {
-            ReadHead::Bad { sequence } if sequence > self.link.sequence => "its head does not match its CRC",
-            ReadHead::Good(head) if head.link.sequence > self.link.sequence => {
-                match files.batch(segment, offset, &head)? {
-                    ReadBatch::Unwritten => return Ok(None),
-                    ReadBatch::Bad => "it does not match its CRC",
-                    ReadBatch::Good(_) => "it does not follow the batch before",
-                }
-            }
-            _ => return Ok(None),
-        };
-        let file = FileName::segment(segment);
-        let sequence = self.link.sequence + 1;
-        Ok(Some(format!(
-            "batch {sequence} at offset {offset} of {file} was written whole, but {problem}\n"
-        )))
+    /// The first batch that is, or will be, in that segment: whatever bears an older stamp there is of what the file was before.
+    fn first_of(&self, segment: u64) -> u64 {
+        if !self.recycles {
+            return 1;
+        }
+        if segment == self.current {
+            self.first
+        } else {
+            self.link.sequence + 1
+        }
     }
 
-    /// Looks at every sector of that range of a segment. Returns the range of those that bear a later stamp than the log's
-    /// last batch. One of a batch later than the next is proof that the next was synced once: a whole head, or the stamp of the
+    /// Whether a batch that may have been synced, but is damaged, stands where the next one would: what is wrong, and the bytes
+    /// that are certainly its own.
+    fn suspect(
+        &self,
+        files: &mut Files<'_>,
+        segment: u64,
+        offset: u64,
+    ) -> Result<Option<(String, u64)>, OpenError> {
+        let next = self.link.sequence + 1;
+        let first = self.first_of(segment);
+        let sector = files.window(segment, offset, SECTOR)?;
+        let place = files.place(segment, &sector);
+        let (problem, bytes) = match files.head(segment, offset)? {
+            ReadHead::Good(head) if head.link.sequence >= next => {
+                let problem = match files.batch(segment, offset, &head)? {
+                    ReadBatch::Unstamped => {
+                        let framed = files.window(segment, offset, head.framed_bytes())?;
+                        if !format::has_damaged_stamp(&head, first, &framed) {
+                            return Ok(None);
+                        }
+                        "the stamp of a sector is damaged"
+                    }
+                    ReadBatch::Bad => "it does not match its CRC",
+                    ReadBatch::Good(_) => "it does not follow the batch before",
+                };
+                let is_next = head.follows(self.link);
+                (problem, if is_next { head.framed_bytes() as u64 } else { 0 })
+            }
+            _ if format::is_head_of(place, next, &sector) => {
+                ("the stamp of its first sector is damaged", SECTOR_BYTES)
+            }
+            _ if format::is_unwritten(first, &sector) => return Ok(None),
+            ReadHead::Bad { sequence } if sequence >= next => ("its head does not match its CRC", 0),
+            _ => ("its first sector is damaged", 0),
+        };
+        let file = FileName::segment(segment);
+        let what = format!("batch {next} at offset {offset} of {file} was written, but {problem}\n");
+        Ok(Some((what, bytes)))
+    }
+
+    /// Looks at every sector of that range of a segment. Returns the range of those that something was written to since the
+    /// segment began. One of a batch later than the next is proof that the next was synced once: a whole head, or the stamp of the
     /// batch right after the next, as others may be damage themselves.
     fn scan(
         &self,
@@ -605,20 +656,14 @@ impl End {
         let mut at = range.start;
         while at + SECTOR_BYTES <= range.end {
             let sector = files.window(segment, at, SECTOR)?;
-            match format::stamp(&sector) {
-                Some((first, sequence)) if sequence > self.link.sequence => {
-                    let head = if first {
-                        files.head(segment, at)?
-                    } else {
-                        ReadHead::None
-                    };
-                    let whole = matches!(head, ReadHead::Good(_));
+            if !format::is_unwritten(self.first_of(segment), &sector) {
+                if let Some((_, sequence)) = format::stamp(&sector) {
+                    let whole = matches!(files.head(segment, at)?, ReadHead::Good(_));
                     if sequence == self.link.sequence + 2 || whole {
                         self.check_later(files, (segment, at), sequence, end, stale_in_current)?;
                     }
-                    stale = Some((stale.map_or(at, |(from, _)| from), at + SECTOR_BYTES));
                 }
-                _ => {}
+                stale = Some((stale.map_or(at, |(from, _)| from), at + SECTOR_BYTES));
             }
             at += SECTOR_BYTES;
         }

@@ -80,8 +80,8 @@ pub struct Recovery {
     pub bytes: u64,
     /// The final batch had not been written whole, and so never synced: it was dropped, with nothing lost.
     pub dropped_tail: bool,
-    /// Now or at an earlier start a final batch was dropped that had been written whole, but whose CRC did not match: it
-    /// may have been acknowledged. A file in the folder remembers this until [`Wal::repaired`].
+    /// Now or at an earlier start a final batch was dropped that was damaged and may have been written whole: it may have been
+    /// acknowledged. A file in the folder remembers this until [`Wal::repaired`].
     pub suspect_tail: bool,
 }
 

@@ -738,3 +738,64 @@ fn damage_in_used_segments_is_never_taken_for_data() {
     }
     assert!(refused > 5, "{refused}");
 }
+
+/// Regression: see `a_damaged_stamp_in_the_last_batch_makes_it_suspect`. Here only what looks older than the segment is excused, and
+/// not even that in the sector with the batch's head, which is all that a small one has.
+#[test]
+fn a_damaged_stamp_in_a_used_segment_makes_the_last_batch_suspect() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let mut wal = open(&mut disk).unwrap().wal;
+    let mut renamed = Vec::new();
+    // Until a segment that was used before holds two batches of five sectors.
+    let (file, last) = loop {
+        append(&mut wal, 2000);
+        let index = wal.last_index();
+        wal.compact(index - index % 200);
+        let mut written = None;
+        while let Some((id, op)) = wal.next_op() {
+            match &op {
+                Op::Rename { to, .. } => renamed.push(*to),
+                Op::Write { file, offset, data } if *offset > 512 && data.concat().len() == 5 * 512 => {
+                    written = Some((*file, usize::try_from(*offset).unwrap()));
+                }
+                _ => {}
+            }
+            wal.complete(id, disk.execute(&op)).unwrap();
+        }
+        if let Some(written) = written.filter(|(file, _)| renamed.contains(file)) {
+            break written;
+        }
+    };
+    let stamp = |disk: &MemoryDisk, offset: usize| {
+        let bytes = disk.content(file).unwrap()[offset..][..8].try_into().unwrap();
+        u64::from_le_bytes(bytes) & !(1 << 63)
+    };
+    let (first, sequence) = (stamp(&disk, 512), stamp(&disk, last));
+    let whole = open(&mut disk.clone()).unwrap().recovery;
+    assert!(!whole.suspect_tail && !whole.dropped_tail);
+    let mut excused = 0;
+    for (sector, bit) in (0..5).flat_map(|sector| (0..64).map(move |bit| (sector, bit))) {
+        let mut damaged = disk.clone();
+        let offset = last + sector * 512;
+        let flipped = damaged.content(file).unwrap()[offset + bit / 8] ^ 1 << (bit % 8);
+        damaged.overwrite(file, offset + bit / 8, &[flipped]);
+        let seems = stamp(&damaged, offset);
+        let Opened {
+            mut wal, recovery, ..
+        } = open(&mut damaged).unwrap();
+        assert_eq!(recovery.batches, sequence - 1);
+        let looks_older = sector > 0 && (1..first).contains(&seems);
+        assert_eq!(
+            recovery.suspect_tail, !looks_older,
+            "sector {sector}, bit {bit}: {seems}"
+        );
+        excused += usize::from(looks_older);
+        wal.repaired();
+        drive(&mut wal, &mut damaged);
+        assert!(
+            !open(&mut damaged).unwrap().recovery.suspect_tail,
+            "nothing of it is left"
+        );
+    }
+    assert!(excused > 0 && excused < 60, "{excused}");
+}

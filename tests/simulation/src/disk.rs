@@ -14,7 +14,7 @@ pub(crate) enum Damage {
     None,
     /// A process that starts has to find out, and may refuse.
     Evident,
-    /// It may also look as if the last batch had never been written.
+    /// It may also look as if the last batch had never been written whole.
     LooksUnwritten,
 }
 

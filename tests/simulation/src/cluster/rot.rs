@@ -66,9 +66,10 @@ impl Cluster {
                 0
             };
             let offset = self.random.random_range(from..written);
+            let before = sequence(&disk.content, file, offset);
             disk.content.rot(file, offset);
-            // A sector without its stamp looks as if it had never been written.
-            disk.damage(if offset % SECTOR_BYTES < STAMP_BYTES {
+            // A stamp that looks older may be of what the file was before.
+            disk.damage(if sequence(&disk.content, file, offset) < before {
                 Damage::LooksUnwritten
             } else {
                 Damage::Evident
@@ -92,6 +93,13 @@ impl Cluster {
         pod.node_disk.damage(Damage::Evident);
         self.count(Seen::LastBatchRotted);
     }
+}
+
+/// The batch that the sector at that offset says it belongs to.
+fn sequence(disk: &MemoryDisk, file: FileName, offset: usize) -> Option<u64> {
+    let sector = disk.content(file)?.get(offset / SECTOR_BYTES * SECTOR_BYTES..)?;
+    let stamp = sector.get(..STAMP_BYTES)?.try_into().ok()?;
+    Some(u64::from_le_bytes(stamp) & !HEAD)
 }
 
 /// The last batch of a log: its file, where it begins, and its bytes besides stamps.
