@@ -308,7 +308,9 @@ impl Run {
 
     fn retry(&mut self) {
         let event = self.wal.retry();
-        event.into_iter().for_each(|event| self.take(event));
+        if let Some(event) = event {
+            self.take(event);
+        }
     }
 
     /// Everything that was appended gets persisted.
