@@ -73,7 +73,7 @@ impl Raft {
     }
 
     /// A snapshot of the leader's up to there is on disk, where the log adds up to that fold. The error says how it
-    /// contradicts what is held here: one of the two is damaged.
+    /// contradicts what is held here: one of the two is damaged. Of what has left memory the hash is not compared.
     pub fn snapshot_installed(
         &mut self,
         now: Time,
@@ -81,14 +81,17 @@ impl Raft {
         fold: Fold,
     ) -> Result<Installed, String> {
         self.expire(now);
+        let LogPosition { index, term } = position;
+        let held = self.log.term_at(index);
+        if let Some(held) = held {
+            self.check_snapshot(position, held, &fold)?;
+        }
         if self.leading().is_some() {
             return Ok(Installed::Nothing);
         }
-        let LogPosition { index, term } = position;
         let installed = if index <= self.commit {
             Installed::Nothing
-        } else if let Some(held) = self.log.term_at(index) {
-            self.check_snapshot(position, held, &fold)?;
+        } else if held.is_some() {
             self.commit_to(index);
             Installed::Commit
         } else if term > self.term {
@@ -112,7 +115,7 @@ impl Raft {
             ));
         }
         let operation = self.log.operation_index_at(index);
-        let hash = self.log.entry(index).map(|entry| entry.running_hash);
+        let hash = self.log.running_hash_at(index);
         if operation != fold.operation_index || hash.is_some_and(|hash| hash != fold.running_hash) {
             return Err(format!(
                 "it has {} operations up to entry {index}, and other ones than the {operation} here",

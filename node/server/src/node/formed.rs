@@ -9,9 +9,10 @@ use std::time::Duration;
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::Entry;
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
+use raftlog_raft::log::Base;
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
-use raftlog_raft::message::Comparison;
+use raftlog_raft::message::{Comparison, LogPosition};
 use raftlog_raft::planted::Bug;
 use raftlog_raft::time::Time;
 use raftlog_raft::{Raft, RoleName};
@@ -27,6 +28,7 @@ use super::feed::{Feed, Step, View};
 use super::install_snapshot::SnapshotId;
 use super::notice::Notice;
 use super::receiving::Receiving;
+use super::recovery::REPLACE;
 use super::sending::Sending;
 use super::snapshot::{self, Contents};
 use super::store::Store;
@@ -56,6 +58,11 @@ pub(super) struct Formed {
     downloads: BTreeMap<u64, RequestId>,
     sending: Sending,
     receiving: Receiving,
+    /// Snapshots up to there have been compared with the log.
+    compared: LogIndex,
+    comparing: bool,
+    /// How a snapshot contradicts the log.
+    contradiction: Option<String>,
     /// The log's ticket of the core's first one, less one.
     ticket_offset: u64,
     /// Reads of the log under way, oldest first.
@@ -81,6 +88,8 @@ enum Reader {
     Taking,
     /// Another member compares what it has with what is here.
     Comparison(MemberId, Comparison),
+    /// A snapshot, which ends there, is compared with the log.
+    Snapshot(Base),
 }
 
 /// What comes with a log.
@@ -118,6 +127,9 @@ impl Formed {
             downloads: BTreeMap::new(),
             sending: Sending::default(),
             receiving: Receiving::default(),
+            compared: 0,
+            comparing: false,
+            contradiction: None,
             ticket_offset: tickets,
             reads: VecDeque::new(),
             last_read: 0,
@@ -268,6 +280,7 @@ impl Formed {
                     self.raft.hash_read(now, member, theirs, entry.running_hash);
                 }
             }
+            Some((_, Reader::Snapshot(base))) => self.snapshot_compared(base, entries.first()),
             None => {}
         }
     }
@@ -280,7 +293,7 @@ impl Formed {
         outputs: &mut Vec<Output>,
     ) -> Result<(), String> {
         loop {
-            if let Some(why) = self.raft.damaged() {
+            if let Some(why) = self.raft.damaged().or(self.contradiction.as_deref()) {
                 return Err(why.to_owned());
             }
             let mut answered = false;
@@ -298,6 +311,7 @@ impl Formed {
                 break;
             }
         }
+        self.compare_snapshots(now, store);
         self.compact(store, outputs);
         self.ask_for_snapshot(store);
         self.limit(now, outputs);
@@ -527,6 +541,40 @@ impl Formed {
         self.weights.all() >= self.log_bytes_max / 6 * 5
     }
 
+    /// A snapshot may have come from a damaged member, and its last entry have left memory here or come later: before the log
+    /// begins behind it, it is compared with the entry on disk.
+    fn compare_snapshots(&mut self, now: Time, store: &mut Store) {
+        let held = self.raft.commit().min(self.raft.persisted_index());
+        let known = self.raft.log().base().position.index.max(self.compared);
+        let is_next = |base: &Base| (known + 1..=held).contains(&base.position.index);
+        let next = store.snapshots.manifests().flat_map(snapshot::base).find(is_next);
+        if let Some(base) = next.filter(|_| !self.comparing) {
+            self.comparing = true;
+            let index = base.position.index;
+            self.read(now, Reader::Snapshot(base), index, index, 1, store);
+        }
+    }
+
+    /// The entry with which a snapshot ends came back from disk; none does where the log begins behind it by now.
+    fn snapshot_compared(&mut self, theirs: Base, entry: Option<&Entry>) {
+        self.comparing = false;
+        let Some(entry) = entry else { return };
+        let Base {
+            position: LogPosition { index, term },
+            operation_index,
+            running_hash,
+        } = theirs;
+        if (entry.term, entry.operation_index, entry.running_hash) == (term, operation_index, running_hash) {
+            self.compared = index;
+            return;
+        }
+        self.contradiction = Some(format!(
+            "the snapshot up to entry {index} contradicts the log: there it has term {term}, operation {operation_index} and running \
+             hash {running_hash:016x}, and the log has term {}, operation {} and running hash {:016x}: one of the two is damaged; {REPLACE}",
+            entry.term, entry.operation_index, entry.running_hash
+        ));
+    }
+
     /// Lets go of what is in the older of two snapshots; the newer one has proved itself when it has become that. Where room is
     /// short the newest has to do.
     fn compact(&mut self, store: &mut Store, outputs: &mut Vec<Output>) {
@@ -543,7 +591,8 @@ impl Formed {
         };
         let index = target.index;
         let held = self.raft.commit().min(self.raft.persisted_index());
-        if index <= self.raft.log().base().position.index || index > held.min(self.taking.folded()) {
+        let may_go = held.min(self.taking.folded()).min(self.compared);
+        if index <= self.raft.log().base().position.index || index > may_go {
             return;
         }
         let Ok(base) = snapshot::base(target) else { return };

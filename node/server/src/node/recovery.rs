@@ -214,7 +214,7 @@ fn begin_new_cluster(
 }
 
 /// What to do where a member cannot come back by itself.
-const REPLACE: &str = "check the disk, move the data folder away, start the node with an empty one, and run 'raftctl member replace'";
+pub(super) const REPLACE: &str = "check the disk, move the data folder away, start the node with an empty one, and run 'raftctl member replace'";
 
 /// The oldest snapshot that is whole and holds everything up to `compacted`, which the log no longer does; `None` where the log
 /// holds all, or nothing was ever in it.
@@ -323,7 +323,7 @@ struct Replay {
     log: Log,
     /// The log on disk, as far as it was read, is one that holds the base's entry.
     joined: bool,
-    /// The first record behind the base does not continue it. That may be one of another past, whose beginning was dropped
+    /// The base's own record, or the first behind it, does not fit it. That may be one of another past, whose beginning was dropped
     /// and whose end is to be cut off; if it is not, it is damage.
     misfit: Option<String>,
     hard_state: HardState,
@@ -360,7 +360,7 @@ impl Replay {
             Visit::Truncate(from) => self.truncate(from)?,
             Visit::Record(entry) if entry.log_index <= self.base.index => {
                 if entry.log_index == self.base.index {
-                    self.joined = entry.term == self.base.term;
+                    self.join(&entry);
                 }
             }
             Visit::Record(entry) => self.append(entry)?,
@@ -386,6 +386,22 @@ impl Replay {
         self.weights.truncate(from);
         self.log.truncate(from);
         Ok(())
+    }
+
+    /// The log has come to the index of the base.
+    fn join(&mut self, entry: &Entry) {
+        let base = self.log.base();
+        let (held, theirs) = (
+            (entry.operation_index, entry.running_hash),
+            (base.operation_index, base.running_hash),
+        );
+        self.joined = entry.term == self.base.term;
+        self.misfit = (self.joined && held != theirs).then(|| {
+            format!(
+                "it ends with operation {}, running hash {:016x}, where the log has operation {}, running hash {:016x}",
+                theirs.0, theirs.1, held.0, held.1
+            )
+        });
     }
 
     fn append(&mut self, entry: Entry) -> Result<(), String> {
@@ -462,15 +478,16 @@ mod tests {
                 .map(move |index| Visit::Record(entry(index, term)))
                 .collect::<Vec<_>>()
         };
-        let misfit = || {
+        let misfit_at = |index| {
             let bad = Entry {
                 running_hash: 1,
-                ..entry(8, 2)
+                ..entry(index, 2)
             };
             vec![Visit::Record(bad)]
         };
+        let misfit = || misfit_at(8);
         // Over a base at entry 7 of term 2.
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             ("nothing", 7, vec![], true, 7, false),
             ("all behind it", 7, vec![records(8..=9, 2)], true, 9, false),
             ("from before it", 3, vec![records(4..=9, 2)], true, 9, false),
@@ -493,6 +510,14 @@ mod tests {
                 false,
             ),
             ("damage", 7, vec![misfit(), records(9..=9, 2)], true, 7, true),
+            (
+                "another entry of the base's term",
+                3,
+                vec![records(4..=6, 2), misfit_at(7)],
+                true,
+                7,
+                true,
+            ),
             (
                 "the end of another past",
                 7,

@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raftlog_raft::entry::DecodeError;
 use raftlog_raft::feature::Supports;
 use raftlog_raft::fold::Fold;
-use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
 use raftlog_raft::log::Base;
 use raftlog_raft::message::LogPosition;
 use raftlog_storage::snapshots::{Manifest, Snapshots};
@@ -20,6 +20,8 @@ use super::api::Place;
 const CONTENTS_VERSION: u8 = 1;
 /// Their length.
 const CONTENTS_BYTES: usize = 1 + 6 * 8;
+/// No log gets there: whatever follows has to have a number.
+const INDEX_MAX: LogIndex = LogIndex::MAX / 2;
 
 /// Where a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,12 @@ impl Contents {
             return Err("its metadata do not say where it was taken".to_owned());
         };
         let origin = Origin { cluster, member };
+        if manifest.index > INDEX_MAX {
+            return Err(format!(
+                "it ends with entry {}, which no log comes to",
+                manifest.index
+            ));
+        }
         if place.index == 0 || place.index > manifest.index || place.term > manifest.term {
             return Err(format!(
                 "its metadata speak of operation {} of term {}, which a log up to entry {} of term {} does not hold",

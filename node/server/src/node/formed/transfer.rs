@@ -13,6 +13,7 @@ use crate::node::install_snapshot::{
 };
 use crate::node::notice::Notice;
 use crate::node::receiving::Step;
+use crate::node::recovery::REPLACE;
 use crate::node::sending::Outcome;
 use crate::node::snapshot;
 use crate::node::store::Store;
@@ -160,10 +161,7 @@ impl Formed {
         });
         let installed = installed.map_err(|why| {
             let file = store.snapshots.file(position.index);
-            format!(
-                "{file} contradicts the log: {why}: one of the two is damaged; check the disk, move the data folder away, start \
-                 the node with an empty one, and run 'raftctl member replace'"
-            )
+            format!("{file} contradicts the log: {why}: one of the two is damaged; {REPLACE}")
         })?;
         if installed == Installed::Log {
             // What is appended from now on is on disk only with it.
@@ -179,7 +177,8 @@ impl Formed {
             );
             outputs.push(self.plain(what));
         }
-        if installed == Installed::Nothing && self.raft.has_use_for_snapshot(position.index) {
+        // That it was wanted, the core was told no longer, once it was here.
+        if installed == Installed::Nothing && self.is_short_of_room() {
             let node = self.node_of(leader);
             let what = format!(
                 "keeps a snapshot {} of Leader {node} in the place of its log, as its replicator does not execute",

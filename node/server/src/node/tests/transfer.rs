@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use raftlog_raft::entry::Operation;
+use raftlog_raft::fold::Fold;
 use raftlog_raft::log::Base;
 use raftlog_raft::message::LogPosition;
 use raftlog_storage::snapshots::{Manifest, Whole};
@@ -65,9 +66,13 @@ fn config(node: u32, voter: bool) -> NodeConfig {
     }
 }
 
-fn open(node: u32, mut disk: MemoryDisk, now: Time) -> Alone {
-    let random = ChaCha8Rng::seed_from_u64(u64::from(node));
-    let node = Node::open(config(node, node == 1), &mut disk, now, random).unwrap();
+fn open(node: u32, disk: MemoryDisk, now: Time) -> Alone {
+    open_with(config(node, node == 1), disk, now)
+}
+
+fn open_with(config: NodeConfig, mut disk: MemoryDisk, now: Time) -> Alone {
+    let random = ChaCha8Rng::seed_from_u64(u64::from(config.node));
+    let node = Node::open(config, &mut disk, now, random).unwrap();
     Alone {
         node,
         disk,
@@ -157,16 +162,14 @@ impl Pair {
             .handle(self.leader.now, Input::ChangeMembership(change));
     }
 
-    /// A node takes a snapshot of everything that it has committed, whose state is that byte again and again.
-    fn take_snapshot(alone: &mut Alone, byte: u8) -> LogPosition {
-        let (now, origin) = (alone.now, origin(alone));
-        let (formed, store) = Self::formed(alone);
-        let log = formed.raft().log();
-        let position = log.last();
-        assert_eq!(position.index, log.settled());
-        let fold = log.fold().clone();
-        let mut data = vec![byte; STATE_BYTES];
-        fold.encode(&mut data);
+    /// What a node has committed, which is all that it has.
+    fn committed(alone: &Alone) -> (LogPosition, Fold) {
+        let log = Self::raft(alone).log();
+        assert_eq!(log.last().index, log.settled());
+        (log.last(), log.fold().clone())
+    }
+
+    fn manifest(alone: &Alone, position: LogPosition, fold: &Fold, whole: Whole) -> Manifest {
         let contents = Contents {
             place: Place {
                 index: fold.operation_index,
@@ -174,14 +177,24 @@ impl Pair {
                 running_hash: fold.running_hash,
             },
             state_bytes: STATE_BYTES as u64,
-            origin,
+            origin: origin(alone),
         };
-        let manifest = Manifest {
+        Manifest {
             index: position.index,
             term: position.term,
             metadata: contents.encode(),
-            whole: Whole::default(),
-        };
+            whole,
+        }
+    }
+
+    /// A node takes a snapshot of everything that it has committed, whose state is that byte again and again.
+    fn take_snapshot(alone: &mut Alone, byte: u8) -> LogPosition {
+        let now = alone.now;
+        let (position, fold) = Self::committed(alone);
+        let mut data = vec![byte; STATE_BYTES];
+        fold.encode(&mut data);
+        let manifest = Self::manifest(alone, position, &fold, Whole::default());
+        let (_, store) = Self::formed(alone);
         store.snapshots.begin(manifest, false).unwrap();
         let mut offset = 0;
         for piece in data.chunks(1 << 20) {
@@ -242,6 +255,10 @@ impl Pair {
                 }
                 Output::InstallSnapshotResponse(response) => Input::InstallSnapshotResponse(response),
                 Output::Stop(why) => panic!("{why}"),
+                Output::Notice(notice) => {
+                    alone.notices.push(notice.to_string());
+                    continue;
+                }
                 _ => continue,
             };
             self.network.push_back((to_learner, input));
@@ -474,6 +491,12 @@ fn what_no_leader_of_this_term_sends_is_refused() {
         ("an earlier term", term - 1, offer(100, good.clone()), true),
         ("a term that cannot be", u64::MAX, offer(100, good.clone()), true),
         ("metadata that cannot be read", term, offer(100, bad), true),
+        (
+            "an entry that no log comes to",
+            term,
+            offer(u64::MAX, good.clone()),
+            true,
+        ),
         ("what is there already", term, offer(1, good.clone()), false),
     ] {
         let part = SnapshotPart::Offer(manifest);
@@ -510,4 +533,75 @@ fn what_no_leader_of_this_term_sends_is_refused() {
         .node
         .handle(pair.learner.now, Input::InstallSnapshot(message));
     assert_eq!(pair.learner.node.store.snapshots.incoming(), None);
+}
+
+/// The learner's log is about to be full, its replicator does not execute, and what is committed leaves its memory.
+fn short_of_room() -> Pair {
+    let mut pair = Pair::new(1);
+    let settings = NodeConfig {
+        snapshots: SnapshotPolicy {
+            every_operations: 1_000_000,
+            every_bytes: Some(1_000),
+        },
+        bounds: Bounds {
+            recent_bytes_max: 0,
+            ..Bounds::default()
+        },
+        ..config(2, false)
+    };
+    pair.learner = open_with(settings, MemoryDisk::new(1 << 30), pair.leader.now);
+    pair.add_learner();
+    pair.submit(50);
+    pair.run_until(Duration::from_secs(5), Pair::is_caught_up);
+    pair
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_log_that_nobody_executes() {
+    let mut pair = short_of_room();
+    let position = Pair::take_snapshot(&mut pair.leader, 1);
+    Pair::compact(&mut pair.leader);
+    pair.submit(3);
+    pair.run_until(Duration::from_secs(5), |pair| {
+        Pair::raft(&pair.learner).log().base().position == position
+    });
+    let told = pair
+        .learner
+        .notices
+        .iter()
+        .filter(|said| said.contains("in the place of its log"));
+    assert_eq!(told.count(), 1, "{:?}", pair.learner.notices);
+}
+
+/// Its last entry has left the memory of the receiver, which cannot tell at once.
+#[test]
+fn no_log_begins_behind_a_snapshot_of_something_else() {
+    let mut pair = short_of_room();
+    let (position, mut fold) = Pair::committed(&pair.leader);
+    pair.submit(3);
+    fold.running_hash ^= 1;
+    let mut data = vec![1; STATE_BYTES];
+    fold.encode(&mut data);
+    let whole = Whole {
+        bytes: data.len() as u64,
+        crc: crc32fast::hash(&data),
+    };
+    let manifest = Pair::manifest(&pair.leader, position, &fold, whole);
+    let (from, to) = (pair.leader.node.member_id(), pair.learner.node.member_id());
+    let (id, term) = (SnapshotId::of(&manifest), Pair::raft(&pair.learner).term());
+    let mut parts = vec![SnapshotPart::Offer(manifest)];
+    let mut offset = 0;
+    for piece in data.chunks(1 << 20) {
+        let data = piece.to_vec().into();
+        parts.push(SnapshotPart::Data { id, offset, data });
+        offset += piece.len() as u64;
+    }
+    for part in parts {
+        let message = InstallSnapshot { from, to, term, part };
+        let now = pair.learner.now;
+        pair.learner.node.handle(now, Input::InstallSnapshot(message));
+        pair.learner.run(Duration::ZERO);
+    }
+    let why = pair.learner.stopped.expect("one of the two is damaged");
+    assert!(why.contains("contradicts the log"), "{why}");
 }
