@@ -12,7 +12,8 @@ use raftlog_raft::planted::Planted;
 use raftlog_raft::time::Time;
 use raftlog_server::fuzzing::{self, PeerMessage};
 use raftlog_server::node::{
-    Bounds, FromReplicator, Input, Node, NodeConfig, Output, PeerReport, Proposal, Proposed, SnapshotPolicy,
+    Bounds, FromReplicator, Input, Node, NodeConfig, Output, PeerReport, Proposal, Proposed, Query,
+    SnapshotPolicy,
 };
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{Disk, Op, OpId};
@@ -47,8 +48,8 @@ pub mod kind {
     pub const PEER_REPORT: u8 = 9;
     /// OpenSession; where there are bytes, a transfer to the member of this number.
     pub const SESSION_OR_TRANSFER: u8 = 10;
-    /// A read index is asked for.
-    pub const READ_INDEX: u8 = 11;
+    /// A client asks the executor.
+    pub const QUERY: u8 = 11;
     /// A stream to another member broke.
     pub const STREAM_BROKEN: u8 = 12;
     /// Waits until the deadline.
@@ -209,7 +210,12 @@ impl Rig {
                 let target = Some(u32::from(first_byte(chunk))).filter(|&target| target > 0);
                 Input::TransferLeadership { id, target }
             }
-            kind::READ_INDEX => Input::ReadIndex { id },
+            kind::QUERY => Input::Query(Query {
+                id,
+                query: bytes,
+                allow_stale: chunk.kind & 0x80 != 0,
+                until: self.now + Duration::from_secs(1),
+            }),
             kind::STREAM_BROKEN => Input::PeerStreamBroken(from),
             _ => return None,
         })

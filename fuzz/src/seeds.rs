@@ -367,7 +367,7 @@ fn node_follower() -> Vec<u8> {
         Chunk::new(from(kind::APPEND_ENTRIES, 0), append(1, (4, 1), vec![], 4)),
         Chunk::new(from(kind::REQUEST_VOTE, 1), vote.encode_to_vec()),
         Chunk::new(from(kind::APPEND_ENTRIES, 1), append(2, (9, 1), vec![], 4)),
-        Chunk::new(kind::READ_INDEX, ""),
+        Chunk::new(kind::QUERY, ""),
         Chunk::new(
             from(kind::TIMEOUT_NOW, 1),
             v1::TimeoutNowRequest {
@@ -433,7 +433,7 @@ fn node_leader() -> Vec<u8> {
         Chunk::new(kind::SUBMIT, submit(1)),
         Chunk::new(from(kind::APPEND_ENTRIES_RESPONSE, 0), response(1, 1)),
         Chunk::new(from(kind::APPEND_ENTRIES_RESPONSE, 1), conflict.encode_to_vec()),
-        Chunk::new(kind::READ_INDEX, ""),
+        Chunk::new(kind::QUERY, ""),
         Chunk::new(from(kind::APPEND_ENTRIES_RESPONSE, 0), response(2, 2)),
         Chunk::new(kind::SESSION_OR_TRANSFER, ""),
         Chunk::new(from(kind::STREAM_BROKEN, 0), ""),
@@ -471,7 +471,7 @@ fn node_alone() -> Vec<u8> {
         Chunk::new(kind::SESSION_OR_TRANSFER, ""),
         Chunk::new(kind::REPLICATOR, progress),
         Chunk::new(kind::REPLICATOR, read),
-        Chunk::new(kind::READ_INDEX, ""),
+        Chunk::new(kind::QUERY, ""),
         Chunk::new(kind::REPLICATOR_STREAM, "x"),
     ]));
     data

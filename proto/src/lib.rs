@@ -20,6 +20,15 @@ pub const OPERATION_BYTES_MAX: usize = 1 << 20;
 /// The longest `client_id`, in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 256;
 
+/// The longest query, in bytes.
+pub const QUERY_BYTES_MAX: usize = 64 << 10;
+
+/// The longest result of a query, in bytes.
+pub const RESULT_BYTES_MAX: usize = 64 << 10;
+
+/// Queries that a node may have at its replicator without an answer.
+pub const QUERIES_MAX: usize = 128;
+
 /// The largest message either side decodes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
@@ -43,7 +52,7 @@ pub mod reason {
     pub const LEADERSHIP_LOST: &str = "LEADERSHIP_LOST";
     /// The connection to the leader broke under a forwarded request: the outcome is unknown.
     pub const FORWARD_BROKEN: &str = "FORWARD_BROKEN";
-    /// Committed, but not executed in time.
+    /// Committed, but not executed in time, or not known to be.
     pub const NOT_EXECUTED: &str = "NOT_EXECUTED";
     /// The message is for another cluster.
     pub const WRONG_CLUSTER: &str = "WRONG_CLUSTER";
@@ -64,12 +73,18 @@ pub mod reason {
     /// No majority of the new voters answers the leader. Nothing was changed.
     pub const WOULD_LOSE_QUORUM: &str = "WOULD_LOSE_QUORUM";
     /// The operations asked for are not held any more: then `first_index` in the metadata is the first one that is. Or they
-    /// are not committed yet.
+    /// are not committed, or executed, yet.
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
     /// There is no snapshot, or will not be: of a replicator that is not there, or that has executed nothing, or in the time given.
     pub const NO_SNAPSHOT: &str = "NO_SNAPSHOT";
     /// The snapshot that is read is no more, as newer ones were taken. A new one can be.
     pub const SNAPSHOT_GONE: &str = "SNAPSHOT_GONE";
+    /// The executor knows no such query, or it is too long.
+    pub const INVALID_QUERY: &str = "INVALID_QUERY";
+    /// The result of a query is longer than what one may have.
+    pub const RESULT_TOO_LONG: &str = "RESULT_TOO_LONG";
+    /// The node's replicator is not connected: ask another node.
+    pub const NO_REPLICATOR: &str = "NO_REPLICATOR";
     /// The message contradicts itself or the protocol. Nothing was changed.
     pub const INVALID_REQUEST: &str = "INVALID_REQUEST";
     /// The stream was replaced by a newer one of the same caller.

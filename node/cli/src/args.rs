@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Submit operations, and wait until they are committed
     Submit(SubmitArgs),
+    /// Ask the executor of any replicator, through its node
+    Query(QueryArgs),
     /// Show every node's own view
     Status(StatusArgs),
     /// Exit with 0 if the cluster is healthy, with 1 if not
@@ -149,6 +151,19 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     pub(crate) stdin: bool,
     /// How long one operation may take with all attempts; with --stdin, how long without any progress
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// What the executor is asked; log knows "last", the last operation executed, and operation indexes
+    #[arg(value_name = "QUERY")]
+    pub(crate) query: OsString,
+    /// Take what is executed at any replicator, without asking the leader what is committed
+    #[arg(long)]
+    pub(crate) stale: bool,
+    /// How long it may take with all attempts
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }

@@ -16,6 +16,7 @@ mod leader;
 mod member;
 mod output;
 mod program;
+mod query;
 mod run;
 mod snapshot;
 mod status;

@@ -8,7 +8,7 @@ use crate::{
     args::{Arguments, Command, LeaderCommand, one_line},
     bench, completions, demo,
     failure::Failure,
-    health, leader, member, snapshot, status, submit, test_client, verify, watch,
+    health, leader, member, query, snapshot, status, submit, test_client, verify, watch,
 };
 
 /// Runs raftctl to its end.
@@ -44,6 +44,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Demo(demo) => demo::run(&demo).await,
         Command::Client(client) => test_client::run(&common, &client).await,
         Command::Submit(submit) => submit::run(&common, &submit).await,
+        Command::Query(query) => query::run(&common, &query).await,
         Command::Status(status) => status::run(&common, &status).await,
         Command::Health(health) => health::run(&common, &health).await,
         Command::Watch(watch) => watch::run(&common, &watch).await,

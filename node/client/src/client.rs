@@ -8,10 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use raftlog_proto::{
-    CLIENT_ID_BYTES_MAX, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX, reason,
+    CLIENT_ID_BYTES_MAX, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX, QUERY_BYTES_MAX, reason,
     v1::{
-        self, GetStatusRequest, NodeStatus, OpenSessionRequest, SubmitClientRequestRequest,
-        TransferLeadershipRequest, cluster_client::ClusterClient, operations_client::OperationsClient,
+        self, GetStatusRequest, NodeStatus, OpenSessionRequest, QueryRequest, QueryResponse,
+        SubmitClientRequestRequest, TransferLeadershipRequest, cluster_client::ClusterClient,
+        operations_client::OperationsClient,
     },
 };
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
@@ -25,6 +26,11 @@ use crate::{
     session::Session,
     targets::Targets,
 };
+
+/// One attempt of a query may take this part of the time that is left.
+const QUERY_ATTEMPTS: u32 = 3;
+/// But at least this long.
+const QUERY_ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
 /// What a submission waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +85,17 @@ pub struct Committed {
     pub leader_address: String,
     /// What its execution gave, if that was waited for and is known.
     pub result: Option<Bytes>,
+}
+
+/// What an executor answered to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryAnswer {
+    /// What it means is up to the executor.
+    pub result: Bytes,
+    /// The last operation that was executed when it was answered; 0 before the first.
+    pub index: u64,
+    /// Term of that operation.
+    pub term: u64,
 }
 
 /// A client of one cluster. Cheap to clone; clones share connections and what is known about the leader.
@@ -200,6 +217,36 @@ impl Client {
             leader_address: response.leader_address,
             result: response.result_available.then_some(response.result),
         })
+    }
+
+    /// Asks the executor, on the replicator of any node. Unless `allow_stale`, the answer sees every operation acknowledged
+    /// before the call. Attempts are repeated at the other endpoints until one is answered or time is out; none of them may
+    /// take more than a part of the time, as a node may wait for a replicator that is stuck.
+    pub async fn query(&self, query: impl Into<Bytes>, allow_stale: bool) -> Result<QueryAnswer, Error> {
+        let query: Bytes = query.into();
+        if query.len() > QUERY_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a query of {} bytes: at most {QUERY_BYTES_MAX} are allowed",
+                query.len()
+            )));
+        }
+        let message = QueryRequest { query, allow_stale };
+        let call = Call {
+            what: "query",
+            timeout: self.options().timeout,
+            stake: Stake::None,
+            repeatable: true,
+        };
+        let (response, _) = self
+            .call(call, |channel, remaining| {
+                let mut request = Request::new(message.clone());
+                let part = (remaining / QUERY_ATTEMPTS).max(QUERY_ATTEMPT_MIN);
+                request.set_timeout(part.min(remaining));
+                async move { operations(channel).query(request).await }
+            })
+            .await?;
+        let QueryResponse { result, index, term } = response;
+        Ok(QueryAnswer { result, index, term })
     }
 
     /// One node's own view, as it is: never forwarded, one attempt, within `timeout`.
@@ -543,6 +590,11 @@ impl Call {
                 ),
                 reason,
             },
+            Verdict::TimedOut if [reason::NOT_EXECUTED, reason::NO_REPLICATOR].contains(&reason.as_str()) => {
+                Error::Failed(format!(
+                    "cannot {what}: no answer within {seconds} s; last {target}: {message}; see `raftctl status`"
+                ))
+            }
             Verdict::TimedOut if reason.is_empty() && self.stake == Stake::None => Error::NoLeader(format!(
                 "cannot {what}: no node answered within {seconds} s; last {target}: {message}; see `raftctl status`"
             )),

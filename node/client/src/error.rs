@@ -81,7 +81,7 @@ pub fn classify(code: Code, reason: &str) -> Class {
         | reason::CONFIGURATION_CHANGED
         | reason::NOT_CAUGHT_UP
         | reason::WOULD_LOSE_QUORUM => Class::Refused,
-        reason::INVALID_OPERATION | reason::INVALID_CHANGE => Class::Invalid,
+        reason::INVALID_OPERATION | reason::INVALID_CHANGE | reason::INVALID_QUERY => Class::Invalid,
         reason::SEQUENCE_FORGOTTEN => Class::Unknown { repeat: false },
         reason::LEADERSHIP_LOST | reason::FORWARD_BROKEN | reason::NOT_EXECUTED => {
             Class::Unknown { repeat: true }
@@ -203,6 +203,7 @@ mod tests {
             (reason::NOT_CAUGHT_UP, Class::Refused),
             (reason::WOULD_LOSE_QUORUM, Class::Refused),
             (reason::INVALID_CHANGE, Class::Invalid),
+            (reason::INVALID_QUERY, Class::Invalid),
             (reason::SEQUENCE_FORGOTTEN, Class::Unknown { repeat: false }),
             (reason::LEADERSHIP_LOST, Class::Unknown { repeat: true }),
             (reason::FORWARD_BROKEN, Class::Unknown { repeat: true }),

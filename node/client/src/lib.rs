@@ -56,7 +56,7 @@ mod stream;
 mod targets;
 mod window;
 
-pub use client::{Client, Committed, Submission, WaitFor};
+pub use client::{Client, Committed, QueryAnswer, Submission, WaitFor};
 pub use endpoint::{ENDPOINTS_MAX, Endpoint};
 pub use error::{Class, Error, classify};
 pub use operation_log::{Batch, OperationLog, Watch};

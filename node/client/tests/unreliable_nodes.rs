@@ -16,8 +16,9 @@ use raftlog_proto::{
     error::status,
     reason,
     v1::{
-        GetStatusRequest, GetStatusResponse, IndexRun, OpenSessionRequest, OpenSessionResponse,
-        SubmitClientRequestRequest, SubmitClientRequestResponse, SubmitStreamRequest, SubmitStreamResponse,
+        GetStatusRequest, GetStatusResponse, IndexRun, OpenSessionRequest, OpenSessionResponse, QueryRequest,
+        QueryResponse, SubmitClientRequestRequest, SubmitClientRequestResponse, SubmitStreamRequest,
+        SubmitStreamResponse,
         operations_server::{Operations, OperationsServer},
     },
 };
@@ -35,6 +36,7 @@ struct Cluster {
     log: Vec<Bytes>,
     indexes: BTreeMap<(String, u64), u64>,
     sessions: u64,
+    has_hung: bool,
     random: ChaCha8Rng,
 }
 
@@ -45,6 +47,7 @@ impl Cluster {
             log: Vec::new(),
             indexes: BTreeMap::new(),
             sessions: 0,
+            has_hung: false,
             random,
         }
     }
@@ -135,6 +138,43 @@ impl Operations for Node {
         }))
     }
 
+    /// Knows two queries: `last`, which fails in every way that passes, and `hang`, which whoever is asked first never
+    /// answers.
+    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
+        let query = request.into_inner().query;
+        let (way, hangs, index) = {
+            let mut cluster = self.0.lock().unwrap();
+            let index = u64::try_from(cluster.log.len()).unwrap();
+            let hangs = query == "hang" && !std::mem::replace(&mut cluster.has_hung, true);
+            (cluster.random.random_range(0..8), hangs, index)
+        };
+        let answer = |result: &'static str| QueryResponse {
+            result: Bytes::from_static(result.as_bytes()),
+            index,
+            term: 1,
+        };
+        match (&*query, way) {
+            _ if hangs => std::future::pending().await,
+            (b"hang", _) => Ok(Response::new(answer("hung"))),
+            (b"last", 0) => Err(status(Code::Unavailable, reason::NO_LEADER, "no leader")),
+            (b"last", 1) => Err(status(Code::DeadlineExceeded, reason::NO_LEADER, "late")),
+            (b"last", 2) | (b"stuck", _) => {
+                Err(status(Code::DeadlineExceeded, reason::NOT_EXECUTED, "stuck"))
+            }
+            (b"last", 3) => Err(status(Code::Unavailable, reason::NO_REPLICATOR, "away")),
+            (b"last", 4) => Err(status(Code::ResourceExhausted, reason::BACKPRESSURE, "too much")),
+            (b"last", 5) => Err(status(Code::Unavailable, reason::STOPPING, "stopping")),
+            (b"last", 6) => Err(Status::unavailable("broken")),
+            (b"last", _) => Ok(Response::new(answer("op"))),
+            (b"9", _) => Err(status(Code::OutOfRange, reason::OUT_OF_RANGE, "not yet")),
+            _ => Err(status(
+                Code::InvalidArgument,
+                reason::INVALID_QUERY,
+                "ask for last",
+            )),
+        }
+    }
+
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
@@ -221,6 +261,14 @@ async fn start(seed: u64, nodes: usize) -> (Client, Arc<Mutex<Cluster>>) {
         ..Options::default()
     };
     (Client::new(endpoints, options).unwrap(), cluster)
+}
+
+fn with_timeout(client: &Client, timeout: Duration) -> Client {
+    let options = Options {
+        timeout,
+        ..*client.options()
+    };
+    Client::new(client.endpoints(), options).unwrap()
 }
 
 fn seeds() -> Vec<u64> {
@@ -373,4 +421,43 @@ async fn a_port_that_speaks_something_else_means_at_once_that_nothing_was_append
     assert!(matches!(error, Error::NoLeader(_)), "{error:?}");
     let expected = format!("{address} is not a node's client port; check --endpoints");
     assert!(error.to_string().contains(&expected), "{error}");
+}
+
+#[tokio::test]
+async fn a_query_is_asked_anywhere_until_it_is_answered() {
+    for seed in seeds() {
+        let (client, _) = start(seed, 3).await;
+        for _ in 0..50 {
+            let answer = client.query("last", false).await.unwrap();
+            assert_eq!((&*answer.result, answer.index, answer.term), (&b"op"[..], 0, 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_costs_a_query_a_part_of_its_time() {
+    let (client, cluster) = start(1, 2).await;
+    let client = with_timeout(&client, Duration::from_secs(4));
+    let answer = client.query("hang", true).await.unwrap();
+    assert!(cluster.lock().unwrap().has_hung);
+    assert_eq!(answer.result, "hung");
+}
+
+#[tokio::test]
+async fn what_no_node_can_answer_is_told_at_once_or_when_time_is_out() {
+    let (client, _) = start(1, 3).await;
+    for (query, expected) in [("first", "ask for last"), ("9", "not yet")] {
+        let error = client.query(query, false).await.unwrap_err();
+        let is_invalid = matches!(error, Error::Invalid(_));
+        assert_eq!(is_invalid, query == "first", "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let impatient = with_timeout(&client, Duration::from_millis(100));
+    let error = impatient.query("stuck", false).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Failed(why) if why.contains("stuck")),
+        "{error:?}"
+    );
+    let too_long = client.query(vec![b'x'; 70_000], false).await.unwrap_err();
+    assert!(matches!(too_long, Error::Invalid(_)), "{too_long:?}");
 }

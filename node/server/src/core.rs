@@ -24,8 +24,9 @@ use crate::lines;
 use crate::metrics::Metrics;
 use crate::node::{
     BootstrapRefusal, Committed, FromReplicator, Input, InstallSnapshot, InstallSnapshotResponse,
-    MembershipChange, MembershipRefusal, Node, Notice, Output, Proposal, Proposed, Refusal, RequestId,
-    SnapshotRefusal, Status, TakenSnapshot, ToReplicator, TransferRefusal, Transferred,
+    MembershipChange, MembershipRefusal, Node, Notice, Output, Proposal, Proposed, Query, QueryRefusal,
+    QueryResult, Refusal, RequestId, SnapshotRefusal, Status, TakenSnapshot, ToReplicator, TransferRefusal,
+    Transferred,
 };
 use crate::peers::{Outgoing, Peers, Sent};
 use crate::responses::Responses;
@@ -43,6 +44,7 @@ enum Waiter {
         position: u64,
         answers: mpsc::Sender<Answered>,
     },
+    Query(oneshot::Sender<Result<QueryResult, QueryRefusal>>),
     Transfer(oneshot::Sender<Result<Transferred, TransferRefusal>>),
     Change(oneshot::Sender<Result<Configuration, MembershipRefusal>>),
     TakeSnapshot(oneshot::Sender<Result<TakenSnapshot, SnapshotRefusal>>),
@@ -266,6 +268,10 @@ impl Core {
                     },
                 );
             }
+            Command::Query { query, answer } => {
+                let id = self.expect(Waiter::Query(answer));
+                self.node.handle(now, Input::Query(Query { id, ..query }));
+            }
             Command::RequestVote { message, answer } => {
                 if let Body::RequestVote(request) = &message.body {
                     self.votes.retain(|_, waiting| !waiting.is_closed());
@@ -373,8 +379,11 @@ impl Core {
                     let _ = answer.send(result);
                 }
             }
-            // Reads come with Query; until then nothing asks for a ReadIndex here.
-            Output::ReadReady { .. } => {}
+            Output::QueryAnswered { id, result } => {
+                if let Some(Waiter::Query(answer)) = self.waiters.remove(&id) {
+                    let _ = answer.send(result);
+                }
+            }
             Output::AskPeer { node, address } => self.edges.formation.ask(node, address),
             Output::SendBootstrap {
                 node,

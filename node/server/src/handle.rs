@@ -12,8 +12,9 @@ use raftlog_raft::message::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::node::{
-    BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Refusal, SnapshotId,
-    SnapshotRefusal, Status, StreamId, TakenSnapshot, ToReplicator, TransferRefusal, Transferred,
+    BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Query, QueryRefusal,
+    QueryResult, Refusal, SnapshotId, SnapshotRefusal, Status, StreamId, TakenSnapshot, ToReplicator,
+    TransferRefusal, Transferred,
 };
 use crate::responses::Listener;
 
@@ -85,6 +86,11 @@ pub(crate) enum Command {
         member: MemberId,
         responses: Listener<v1::InstallSnapshotResponse>,
     },
+    Query {
+        /// Its number is given by the core.
+        query: Query,
+        answer: oneshot::Sender<Result<QueryResult, QueryRefusal>>,
+    },
     /// A stream to the replicator is open, the hello is sent.
     ReplicatorOpened(mpsc::Sender<ToReplicator>),
     Status(oneshot::Sender<Arc<Status>>),
@@ -142,6 +148,16 @@ impl Handle {
         }
         // A core that ends with proposals under way cannot tell what becomes of them.
         result.await.unwrap_or(Err(Refusal::LeadershipLost))
+    }
+
+    /// Asks the executor of this node's replicator; `None` once the core has ended. Refuses at once when there is too much to do.
+    pub(crate) async fn query(&self, query: Query) -> Option<Result<QueryResult, QueryRefusal>> {
+        let (answer, result) = oneshot::channel();
+        match self.commands.try_send(Command::Query { query, answer }) {
+            Ok(()) => result.await.ok(),
+            Err(mpsc::error::TrySendError::Full(_)) => Some(Err(QueryRefusal::Backpressure)),
+            Err(mpsc::error::TrySendError::Closed(_)) => None,
+        }
     }
 
     /// Changes who belongs to the cluster.

@@ -28,6 +28,7 @@ mod operation;
 mod operations_service;
 mod peers;
 mod probe;
+mod query;
 mod raft_service;
 mod readiness;
 mod recover;

@@ -40,6 +40,12 @@ pub(crate) struct AnsweredBy {
     pub(crate) by: &'static str,
 }
 
+/// Label `outcome`: answered, or the reason of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct QueryOutcome {
+    pub(crate) outcome: String,
+}
+
 /// All metrics of a node. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -72,6 +78,9 @@ pub(crate) struct Metrics {
     reads: Family<AnsweredBy, Counter>,
     pub(crate) proposals: Counter,
     pub(crate) refusals: Family<Reason, Counter>,
+    queries: Family<QueryOutcome, Counter>,
+    query_seconds: Histogram,
+    pub(crate) queries_in_flight: Level,
     pub(crate) forwards: Counter,
     pub(crate) requests_in_flight_bytes: Level,
     pub(crate) messages_refused: Family<Reason, Counter>,
@@ -123,6 +132,9 @@ impl Metrics {
             reads: Family::default(),
             proposals: Counter::default(),
             refusals: Family::default(),
+            queries: Family::default(),
+            query_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            queries_in_flight: Level::default(),
             forwards: Counter::default(),
             requests_in_flight_bytes: Level::default(),
             messages_refused: Family::default(),
@@ -272,6 +284,21 @@ impl Metrics {
             self.refusals.clone(),
         );
         registry.register(
+            "queries",
+            "Queries answered by the replicator's executor, or refused, by reason",
+            self.queries.clone(),
+        );
+        registry.register(
+            "query_seconds",
+            "Time of queries, refused ones included",
+            self.query_seconds.clone(),
+        );
+        registry.register(
+            "queries_in_flight",
+            "Clients that wait for the answer to a query",
+            self.queries_in_flight.clone(),
+        );
+        registry.register(
             "forwards",
             "Client requests forwarded to the leader",
             self.forwards.clone(),
@@ -415,10 +442,20 @@ impl Metrics {
 
     /// Counts a refused client request.
     pub(crate) fn refused(&self, status: &tonic::Status) {
-        let reason =
-            raftlog_proto::error::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()));
+        let reason = reason_of(status);
         self.refusals.get_or_create(&Reason { reason }).inc();
     }
+
+    /// Counts a query, and how long it took.
+    pub(crate) fn observe_query<T>(&self, result: &Result<T, tonic::Status>, time: Duration) {
+        let outcome = result.as_ref().map_or_else(reason_of, |_| "answered".to_owned());
+        self.queries.get_or_create(&QueryOutcome { outcome }).inc();
+        self.query_seconds.observe(time.as_secs_f64());
+    }
+}
+
+fn reason_of(status: &tonic::Status) -> String {
+    raftlog_proto::error::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()))
 }
 
 #[cfg(test)]

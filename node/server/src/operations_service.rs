@@ -252,6 +252,14 @@ impl Operations for OperationsService {
         self.bounded(timeout, self.open(forwarded, timeout)).await
     }
 
+    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<v1::QueryResponse>, Status> {
+        self.say("Query");
+        let timeout = deadline::of(request.metadata());
+        self.timed_query(request.into_inner(), timeout)
+            .await
+            .map(Response::new)
+    }
+
     async fn get_status(
         &self,
         _: Request<v1::GetStatusRequest>,

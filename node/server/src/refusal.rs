@@ -3,7 +3,10 @@
 use raftlog_proto::{error, reason};
 use tonic::{Code, Status};
 
-use crate::node::{BootstrapRefusal, Leader, MembershipRefusal, Refusal, SnapshotRefusal, TransferRefusal};
+use crate::node::{
+    BootstrapRefusal, Leader, MembershipRefusal, QueryRefusal, QueryRefused, Refusal, SnapshotRefusal,
+    TransferRefusal, WhyRefused,
+};
 
 /// What a client is told about a proposal that failed.
 pub(crate) fn proposal(refusal: Refusal) -> Status {
@@ -40,6 +43,62 @@ pub(crate) fn proposal(refusal: Refusal) -> Status {
             "leadership was lost before the commit: the outcome is unknown; retry with the same session and sequence",
         ),
     }
+}
+
+/// What a client is told about a query that has no result. It left no trace, so it may be asked again anywhere.
+pub(crate) fn query(refusal: QueryRefusal) -> Status {
+    let late = |reason, message: String| error::status(Code::DeadlineExceeded, reason, message);
+    match refusal {
+        QueryRefusal::NoLeader { leader: None } => error::status(
+            Code::Unavailable,
+            reason::NO_LEADER,
+            "no leader is known that could say up to where to read; try again later, or with allow_stale",
+        ),
+        QueryRefusal::NoLeader { leader: Some(leader) } => error::status(
+            Code::Unavailable,
+            reason::NO_LEADER,
+            format!(
+                "Leader {} at {} did not say up to where to read; try again",
+                leader.node, leader.client_address
+            ),
+        ),
+        QueryRefusal::Backpressure => backpressure(),
+        QueryRefusal::NoReplicator => error::status(
+            Code::Unavailable,
+            reason::NO_REPLICATOR,
+            "this node's replicator is not connected, or went away; ask another node",
+        ),
+        QueryRefusal::NotReadInTime => late(
+            reason::NO_LEADER,
+            "the leader did not say in time up to where to read; try again later, or with allow_stale"
+                .to_owned(),
+        ),
+        QueryRefusal::NotExecutedInTime { index, executed } => {
+            let executed = executed.map_or("nothing that it tells".to_owned(), |executed| {
+                executed.to_string()
+            });
+            let message = format!(
+                "this node's replicator did not execute operation {index} in time; executed: {executed}; ask another node, or                  with allow_stale"
+            );
+            late(reason::NOT_EXECUTED, message)
+        }
+        QueryRefusal::NotAnsweredInTime => late(
+            reason::NOT_EXECUTED,
+            "this node's replicator did not answer in time; ask another node".to_owned(),
+        ),
+        QueryRefusal::Executor(refused) => refused_by_executor(refused),
+    }
+}
+
+fn refused_by_executor(refused: QueryRefused) -> Status {
+    let QueryRefused { why, message } = refused;
+    let (code, reason) = match why {
+        WhyRefused::Busy => (Code::ResourceExhausted, reason::BACKPRESSURE),
+        WhyRefused::Invalid => (Code::InvalidArgument, reason::INVALID_QUERY),
+        WhyRefused::OutOfRange => (Code::OutOfRange, reason::OUT_OF_RANGE),
+        WhyRefused::TooLong => (Code::FailedPrecondition, reason::RESULT_TOO_LONG),
+    };
+    error::status(code, reason, message)
 }
 
 /// Too much is under way here.
@@ -229,6 +288,72 @@ mod tests {
             (Refusal::TimedOut, Code::DeadlineExceeded, reason::NO_SNAPSHOT),
         ] {
             let status = snapshot(refusal);
+            assert_eq!(status.code(), code, "{refusal:?}");
+            assert_eq!(error::reason_of(&status).as_deref(), Some(reason), "{refusal:?}");
+            assert!(!status.message().contains('\n') && !status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_a_query_has_its_code_and_reason() {
+        use QueryRefusal as Refusal;
+        let leader = Leader {
+            member_id: raftlog_raft::ids::MemberId::new(1).unwrap(),
+            node: 1,
+            client_address: "node1:5001".into(),
+        };
+        let executor = |why| {
+            let message = "no".to_owned();
+            Refusal::Executor(QueryRefused { why, message })
+        };
+        let late = |executed| Refusal::NotExecutedInTime { index: 9, executed };
+        for (refusal, code, reason) in [
+            (
+                Refusal::NoLeader { leader: None },
+                Code::Unavailable,
+                reason::NO_LEADER,
+            ),
+            (
+                Refusal::NoLeader { leader: Some(leader) },
+                Code::Unavailable,
+                reason::NO_LEADER,
+            ),
+            (
+                Refusal::Backpressure,
+                Code::ResourceExhausted,
+                reason::BACKPRESSURE,
+            ),
+            (Refusal::NoReplicator, Code::Unavailable, reason::NO_REPLICATOR),
+            (Refusal::NotReadInTime, Code::DeadlineExceeded, reason::NO_LEADER),
+            (late(Some(4)), Code::DeadlineExceeded, reason::NOT_EXECUTED),
+            (late(None), Code::DeadlineExceeded, reason::NOT_EXECUTED),
+            (
+                Refusal::NotAnsweredInTime,
+                Code::DeadlineExceeded,
+                reason::NOT_EXECUTED,
+            ),
+            (
+                executor(WhyRefused::Busy),
+                Code::ResourceExhausted,
+                reason::BACKPRESSURE,
+            ),
+            (
+                executor(WhyRefused::Invalid),
+                Code::InvalidArgument,
+                reason::INVALID_QUERY,
+            ),
+            (
+                executor(WhyRefused::OutOfRange),
+                Code::OutOfRange,
+                reason::OUT_OF_RANGE,
+            ),
+            (
+                executor(WhyRefused::TooLong),
+                Code::FailedPrecondition,
+                reason::RESULT_TOO_LONG,
+            ),
+        ] {
+            let status = query(refusal.clone());
             assert_eq!(status.code(), code, "{refusal:?}");
             assert_eq!(error::reason_of(&status).as_deref(), Some(reason), "{refusal:?}");
             assert!(!status.message().contains('\n') && !status.message().is_empty());

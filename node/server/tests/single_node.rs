@@ -12,11 +12,12 @@ use bytes::Bytes;
 use raftlog_proto::v1::cluster_client::ClusterClient;
 use raftlog_proto::v1::operations_client::OperationsClient;
 use raftlog_proto::v1::{
-    GetStatusRequest, NodeStatus, OpenSessionRequest, Role, SubmitClientRequestRequest, SubmitStreamHeader,
-    SubmitStreamRequest, WatchStatusRequest,
+    GetStatusRequest, NodeStatus, OpenSessionRequest, QueryRequest, Role, SubmitClientRequestRequest,
+    SubmitStreamHeader, SubmitStreamRequest, WatchStatusRequest,
 };
-use raftlog_proto::{error, reason};
+use raftlog_proto::{QUERY_BYTES_MAX, error, reason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -476,4 +477,39 @@ async fn a_flood_of_connections_to_one_port_leaves_the_others_and_those_that_are
         }
     };
     assert_eq!(tokio::time::timeout(PATIENCE, connecting).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_query_without_a_replicator_is_refused_at_once_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::start(folder.path());
+    let channel = node.connect().await;
+    leads(&channel).await;
+    let mut client = OperationsClient::new(channel);
+    let query = |bytes: usize, allow_stale| QueryRequest {
+        query: vec![b'x'; bytes].into(),
+        allow_stale,
+    };
+    for (request, code, reason) in [
+        (query(4, false), Code::Unavailable, reason::NO_REPLICATOR),
+        (query(4, true), Code::Unavailable, reason::NO_REPLICATOR),
+        (
+            query(QUERY_BYTES_MAX + 1, true),
+            Code::InvalidArgument,
+            reason::INVALID_QUERY,
+        ),
+    ] {
+        let refused = client.query(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+        assert_eq!(error::reason_of(&refused).as_deref(), Some(reason));
+    }
+    let metrics = node.http("/metrics").await;
+    for line in [
+        "queries_total{outcome=\"NO_REPLICATOR\"} 2",
+        "queries_total{outcome=\"INVALID_QUERY\"} 1",
+        "query_seconds_count 3",
+        "queries_in_flight 0",
+    ] {
+        assert!(metrics.contains(&format!("\nraftlog_node_{line}\n")), "{metrics}");
+    }
 }

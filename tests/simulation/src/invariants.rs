@@ -633,6 +633,16 @@ impl Invariants {
         self.executions.get(&node).map_or(0, |seen| seen.last)
     }
 
+    /// Queries see what is executed: the state that one is answered from, at `index`, is what that replicator has executed, or
+    /// took from a snapshot.
+    pub fn queried(&self, node: NodeNumber, index: OperationIndex) -> Verdict {
+        let seen = self.executions.get(&node);
+        let through = seen.map_or(0, |seen| seen.last.max(seen.restored.unwrap_or(0)));
+        demand(index <= through, "queries see what is executed", || {
+            format!("replicator {node} answers a query at index {index}; {through} is executed")
+        })
+    }
+
     /// A lease ends before anybody can be elected to a later term (thesis 6.4.1): `holders` lead their terms under one while
     /// another member becomes leader. One whose votes come late may still find that it was elected to an earlier term:
     /// whoever voted for the lease's would take nothing from it.
@@ -738,6 +748,8 @@ mod tests {
         seen.executed(1, 2, 1, b"a").unwrap();
         seen.acknowledged(b"a", 1).unwrap();
         seen.read(1, 1).unwrap();
+        seen.queried(1, 1).unwrap();
+        seen.queried(2, 0).unwrap();
         seen.truncated(member(2), 3).unwrap();
         seen.leads(member(3), 3).unwrap();
         seen.came_back(member(3), 3, false).unwrap();
@@ -755,6 +767,15 @@ mod tests {
     fn a_leader_that_drops_its_entries() {
         let mut seen = cluster(&[1, 1], 1);
         assert_eq!(found(seen.truncated(member(1), 2)), "leader append-only");
+    }
+
+    #[test]
+    fn a_query_that_sees_what_is_not_executed() {
+        let mut seen = cluster(&[1, 1, 2], 2);
+        assert_eq!(found(seen.queried(1, 1)), "queries see what is executed");
+        seen.restores(1, 1).unwrap();
+        seen.queried(1, 1).unwrap();
+        assert_eq!(found(seen.queried(1, 2)), "queries see what is executed");
     }
 
     #[test]

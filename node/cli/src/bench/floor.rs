@@ -13,8 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use raftlog_proto::v1::{
-    GetStatusRequest, GetStatusResponse, OpenSessionRequest, OpenSessionResponse, SubmitClientRequestRequest,
-    SubmitClientRequestResponse, SubmitStreamRequest, SubmitStreamResponse,
+    GetStatusRequest, GetStatusResponse, OpenSessionRequest, OpenSessionResponse, QueryRequest,
+    QueryResponse, SubmitClientRequestRequest, SubmitClientRequestResponse, SubmitStreamRequest,
+    SubmitStreamResponse,
     operations_client::OperationsClient,
     operations_server::{Operations, OperationsServer},
 };
@@ -177,6 +178,10 @@ impl Operations for Answerer {
         &self,
         _: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
+        Err(only_echo())
+    }
+
+    async fn query(&self, _: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
         Err(only_echo())
     }
 

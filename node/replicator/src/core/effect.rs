@@ -28,6 +28,17 @@ pub enum Effect {
     Close(StreamId, Refusal),
     /// Execute these, in order, one at a time; answer with [`Event::Executed`](super::Event::Executed).
     Execute(Vec<Operation>),
+    /// Ask the executor, and give its answer to the node, with the place.
+    Query {
+        /// The stream it came on.
+        stream: StreamId,
+        /// The node's number for it.
+        id: u64,
+        /// The last operation that is executed now: the answer is of this state, or of a later one.
+        executed: Place,
+        /// What the executor is asked.
+        query: Bytes,
+    },
     /// A line of the story. Comes before the [`Effect::Execute`] that it leads to.
     Story(Story),
     /// The answer to [`Event::Fetch`](super::Event::Fetch).

@@ -86,6 +86,15 @@ pub enum Event {
         /// The node needs nothing at or below this index from here.
         index: OperationIndex,
     },
+    /// Somebody asks the executor: [`Effect::Query`](super::Effect::Query).
+    Query {
+        /// The stream it came on.
+        stream: StreamId,
+        /// The node's number for it.
+        id: u64,
+        /// What the executor is asked.
+        query: Bytes,
+    },
     /// The node's answer to [`Effect::AskReadIndex`](super::Effect::AskReadIndex).
     ReadIndexAnswer {
         /// The stream it came on.

@@ -147,6 +147,7 @@ impl Replicator {
             Event::RestorePiece { stream, offset, data } => self.restore_piece(stream, offset, &data),
             Event::TakeSnapshot { stream, id } => self.take_snapshot(stream, id),
             Event::SnapshotKept { stream, index } => self.snapshot_kept(stream, index),
+            Event::Query { stream, id, query } => self.query(stream, id, query),
             Event::ReadIndexAnswer { stream, id, index } => self.read_index_answered(stream, id, index),
             Event::NodeClosed { stream } => self.node_closed(stream),
             Event::Disk(STORE_IDENTITY, outcome) => self.identity_stored(outcome),

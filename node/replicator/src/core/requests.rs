@@ -1,9 +1,10 @@
 //! Requests from clients, as far as they are decisions: which operations, and when a read is linearizable.
 
+use bytes::Bytes;
 use raftlog_raft::ids::OperationIndex;
 
 use super::compaction::COMPACTION_READ;
-use super::effect::{Busy, Effect, FetchError, ReadIndexError};
+use super::effect::{Busy, Effect, FetchError, ReadIndexError, Refusal};
 use super::event::{FetchId, ReadIndexId, StreamId};
 use super::execution::EXECUTION_READ;
 use super::operation::Operation;
@@ -65,6 +66,26 @@ impl Replicator {
             id,
             result,
             commit: self.commit.index,
+        });
+    }
+
+    /// The node asks the executor only once it has been told that enough is executed here: so there is nothing to wait for.
+    pub(super) fn query(&mut self, stream: StreamId, id: u64, query: Bytes) {
+        let Some(open) = self.stream.as_ref().filter(|open| open.id == stream) else {
+            return;
+        };
+        if open.agreed.is_none() {
+            let (node, what) = (
+                open.node,
+                "it sent a query before it said how to start".to_owned(),
+            );
+            return self.refuse_stream(Refusal::Protocol { node, what });
+        }
+        self.effects.push(Effect::Query {
+            stream,
+            id,
+            executed: self.execution.executed(),
+            query,
         });
     }
 

@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_proto::v1::ReplicateLogResponse;
 use raftlog_raft::ids::{ClusterId, OperationIndex};
 use raftlog_storage::aside;
 use raftlog_telemetry::story::Story;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -18,10 +20,11 @@ use tracing::{info, warn};
 use super::disk_thread::{Completion, DiskThread};
 use super::handle::{Fetched, FromNode, Inbox, Request, ToNode};
 use super::metrics::Metrics;
+use super::query::{Answer, Asker, Query, Refused};
 use super::story::{CommitLine, ReplicateLogLine};
 use super::wire;
 use crate::core::{
-    self, Effect, Event, FetchId, Notice, Operation, ReadIndexError, ReadIndexId, Replicator, StreamId,
+    self, Effect, Event, FetchId, Notice, Operation, Place, ReadIndexError, ReadIndexId, Replicator, StreamId,
 };
 
 /// Events taken before effects are carried out, at most.
@@ -43,6 +46,7 @@ pub(super) struct Driver {
     completions: mpsc::Receiver<Completion>,
     runs: mpsc::Sender<Vec<Operation>>,
     executed: watch::Receiver<OperationIndex>,
+    queries: mpsc::Sender<Query>,
     stories: Stories,
     metrics: Metrics,
     node: u32,
@@ -61,6 +65,8 @@ pub(super) struct Executor {
     /// As long as what the core hands out at most, so that it never has to wait.
     pub(super) runs: mpsc::Sender<Vec<Operation>>,
     pub(super) executed: watch::Receiver<OperationIndex>,
+    /// What does not fit is refused.
+    pub(super) queries: mpsc::Sender<Query>,
 }
 
 impl Driver {
@@ -80,6 +86,7 @@ impl Driver {
             completions: disk.1,
             runs: executor.runs,
             executed: executor.executed,
+            queries: executor.queries,
             stories,
             metrics,
             node,
@@ -270,13 +277,13 @@ impl Driver {
                     });
                 }
             }
-            Effect::Close(stream, refusal) => {
-                if let Some(to_node) = self.streams.remove(&stream) {
-                    // A node that does not read has no use for the reason.
-                    let _ = to_node.messages.try_send(Err(wire::refused(&refusal)));
-                    to_node.done.cancel();
-                }
-            }
+            Effect::Query {
+                stream,
+                id,
+                executed,
+                query,
+            } => self.ask_executor(stream, id, executed, query),
+            Effect::Close(stream, refusal) => self.end_stream(stream, wire::refused(&refusal)),
             Effect::Execute(run) => self.execute(run),
             Effect::Story(core::Story::Replicated { from }) => {
                 self.stories.replicate_log.say(ReplicateLogLine {
@@ -327,6 +334,37 @@ impl Driver {
                 "{why}; but it cannot be moved in {}: {error}; move it away by hand",
                 self.data_dir.display()
             ),
+        }
+    }
+
+    /// Hands a query to the executor, if the node leaves room for the answer.
+    fn ask_executor(&mut self, stream: StreamId, id: u64, executed: Place, text: Bytes) {
+        let Some(to_node) = self.streams.get(&stream) else {
+            return;
+        };
+        let Ok(place) = to_node.answers.clone().try_reserve_owned() else {
+            self.core.handle(Event::NodeClosed { stream });
+            return self.end_stream(stream, wire::invalid("too many queries are without an answer"));
+        };
+        let asker = Asker { id, place };
+        let query = Query {
+            executed,
+            text,
+            asker,
+        };
+        self.metrics.queried();
+        if let Err(TrySendError::Full(query) | TrySendError::Closed(query)) = self.queries.try_send(query) {
+            let busy = "the executor has too many queries: ask again later".to_owned();
+            let result = Err(Refused::Busy(busy));
+            query.asker.answer(Answer { executed, result });
+        }
+    }
+
+    fn end_stream(&mut self, stream: StreamId, why: tonic::Status) {
+        if let Some(to_node) = self.streams.remove(&stream) {
+            // A node that does not read has no use for the reason.
+            let _ = to_node.messages.try_send(Err(why));
+            to_node.done.cancel();
         }
     }
 

@@ -79,6 +79,10 @@ pub(super) enum NodeMessage {
         id: u64,
         index: Option<OperationIndex>,
     },
+    Query {
+        id: u64,
+        query: Bytes,
+    },
 }
 
 impl NodeMessage {
@@ -98,6 +102,7 @@ impl NodeMessage {
             Self::RestorePiece { offset, data } => Event::RestorePiece { stream, offset, data },
             Self::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
             Self::SnapshotKept { index } => Event::SnapshotKept { stream, index },
+            Self::Query { id, query } => Event::Query { stream, id, query },
             Self::ReadIndexAnswer { id, index } => Event::ReadIndexAnswer {
                 stream,
                 id: ReadIndexId(id),
@@ -116,6 +121,8 @@ pub(super) struct ToNode {
     pub(super) progress: watch::Sender<Progress>,
     /// Likewise: what the node ordered last.
     pub(super) snapshot: watch::Sender<Option<Snapshot>>,
+    /// As long as what may be without an answer: each query reserves its place.
+    pub(super) answers: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
     /// Cancelled when the core is done with the stream.
     pub(super) done: CancellationToken,
 }

@@ -14,6 +14,7 @@ use crate::core::Status;
 pub(super) struct Metrics {
     gauges: Arc<Gauges>,
     executed: Counter,
+    queries: Counter,
     snapshots_taken: Counter,
     snapshots_restored: Counter,
     watchers: Gauge,
@@ -125,6 +126,8 @@ impl Metrics {
         }
         let help = "Operations executed by this process";
         registry.register("raft_replicator_operations_executed", help, self.executed.clone());
+        let help = "Queries that the node had for the executor";
+        registry.register("raft_replicator_queries", help, self.queries.clone());
         let help = "Snapshots given to the node by this process";
         registry.register(
             "raft_replicator_snapshots_taken",
@@ -142,6 +145,11 @@ impl Metrics {
     /// Counts executed operations.
     pub(super) fn executed(&self, operations: u64) {
         self.executed.inc_by(operations);
+    }
+
+    /// Counts a query.
+    pub(super) fn queried(&self) {
+        self.queries.inc();
     }
 
     /// Counts a snapshot for the node.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftlog_proto::error::status;
-use raftlog_proto::reason;
 use raftlog_proto::v1::replicator_server::Replicator;
 use raftlog_proto::v1::{ReplicateLogRequest, ReplicateLogResponse};
+use raftlog_proto::{QUERIES_MAX, reason};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -23,7 +23,7 @@ use crate::core::Progress;
 const STREAMS_MAX: usize = 16;
 /// How long an open stream may take to say who it is.
 const HELLO_MAX: Duration = Duration::from_secs(10);
-/// Messages that wait for a node to read them, progress and snapshots aside.
+/// Messages that wait for a node to read them, progress, snapshots and answers aside.
 const MESSAGES_MAX: usize = 64;
 
 /// See [`Replicator`].
@@ -56,10 +56,12 @@ impl Replicator for ReplicatorService {
         let (messages, message_queue) = mpsc::channel(MESSAGES_MAX);
         let (progress, progresses) = watch::channel(Progress::default());
         let (snapshot, snapshots) = watch::channel(None);
+        let (answers, answer_queue) = mpsc::channel(QUERIES_MAX);
         let to_node = ToNode {
             messages,
             progress,
             snapshot,
+            answers,
             done: CancellationToken::new(),
         };
         tokio::spawn(listen(self.handle.clone(), request.into_inner(), to_node, permit));
@@ -67,8 +69,9 @@ impl Replicator for ReplicatorService {
         let snapshots = WatchStream::from_changes(snapshots);
         let snapshots = snapshots.filter_map(|snapshot| Some(Ok(wire::snapshot(snapshot?))));
         let messages = ReceiverStream::new(message_queue);
+        let answers = ReceiverStream::new(answer_queue);
         Ok(Response::new(Box::pin(
-            messages.merge(progresses).merge(snapshots),
+            messages.merge(progresses).merge(snapshots).merge(answers),
         )))
     }
 }

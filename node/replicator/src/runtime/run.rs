@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use raftlog_proto::QUERIES_MAX;
 use raftlog_storage::{FileDisk, aside};
 use raftlog_telemetry::listener::{self, Connections};
 use raftlog_telemetry::logging::Logging;
@@ -21,9 +22,10 @@ use super::config::Config;
 use super::disk_thread::DiskThread;
 use super::driver::{Driver, Executor, Stories};
 use super::flags;
-use super::handle;
+use super::handle::{self, Handle};
 use super::listen::{self, ListenAddress, Listener};
 use super::log_executor::LogExecutor;
+use super::log_query;
 use super::metrics::Metrics;
 use super::probe::ReplicatorProbe;
 use super::serve::{self, Services};
@@ -57,7 +59,8 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     listeners
         .announce(&config, &core.status())
         .map_err(|error| format!("cannot tell own addresses: {error}"))?;
-    let executor = start_executor(&config, logging, runs_max, core.status().executed.index);
+    let executed = core.status().executed.index;
+    let executor = start_executor(&config, logging, &handle, runs_max, executed);
     let disk = DiskThread::start(disk).map_err(|error| format!("cannot start the disk's thread: {error}"))?;
     let stories = Stories {
         replicate_log: Story::new(&suppressed, Runtime::current()),
@@ -185,10 +188,17 @@ impl Listeners {
     }
 }
 
-fn start_executor(config: &Config, logging: &Logging, runs_max: usize, executed: u64) -> Executor {
+fn start_executor(
+    config: &Config,
+    logging: &Logging,
+    handle: &Handle,
+    runs_max: usize,
+    executed: u64,
+) -> Executor {
     // As long as what the core hands out at most: each run is an operation at least.
     let (runs, queue) = mpsc::channel(runs_max + 1);
     let (done, executed) = watch::channel(executed);
+    let (queries, asked) = mpsc::channel(QUERIES_MAX);
     match config.executor {
         flags::Executor::Log => {
             let lines = logging.lines().clone();
@@ -198,7 +208,12 @@ fn start_executor(config: &Config, logging: &Logging, runs_max: usize, executed:
                 lines,
             };
             tokio::spawn(executor.run(queue, done));
+            tokio::spawn(log_query::run(handle.clone(), asked));
         }
     }
-    Executor { runs, executed }
+    Executor {
+        runs,
+        executed,
+        queries,
+    }
 }

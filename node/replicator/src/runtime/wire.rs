@@ -1,12 +1,14 @@
 //! Between the core's words and the messages of `raftlog.v1`.
 
+use bytes::Bytes;
 use raftlog_proto::error::status;
 use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, start};
-use raftlog_proto::{reason, v1::ReplicateLogResponse};
+use raftlog_proto::{QUERY_BYTES_MAX, reason, v1::ReplicateLogResponse};
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use tonic::Code;
 
 use super::handle::NodeMessage;
+use super::query::{Answer, Refused};
 use crate::core::{
     Operation, Parent, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction, Status,
 };
@@ -84,6 +86,10 @@ pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessa
             let index = (!answer.refused).then_some(answer.index);
             Ok(NodeMessage::ReadIndexAnswer { id: answer.id, index })
         }
+        Some(Message::Query(v1::Query { id, query })) if query.len() <= QUERY_BYTES_MAX => {
+            Ok(NodeMessage::Query { id, query })
+        }
+        Some(Message::Query(_)) => Err(invalid("a query is too long")),
         Some(Message::Hello(_)) => Err(invalid("hello is the first message of ReplicateLog only")),
         None => Err(invalid("an empty message, or one of a newer version")),
     }
@@ -157,6 +163,31 @@ pub(super) fn progress(progress: Progress) -> ReplicateLogResponse {
 pub(super) fn read_index(id: ReadIndexId) -> ReplicateLogResponse {
     response(replicate_log_response::Message::ReadIndex(v1::ReadIndexRequest {
         id: id.0,
+    }))
+}
+
+pub(super) fn query_answer(id: u64, answer: Answer) -> ReplicateLogResponse {
+    use v1::QueryRefusal as Why;
+    let Answer { executed, result } = answer;
+    let (result, refused) = match result {
+        Ok(result) => (result, None),
+        Err(refused) => {
+            let (why, message) = match refused {
+                Refused::Busy(message) => (Why::Busy, message),
+                Refused::Invalid(message) => (Why::Invalid, message),
+                Refused::OutOfRange(message) => (Why::OutOfRange, message),
+                Refused::TooLong(message) => (Why::TooLong, message),
+            };
+            let why = why.into();
+            (Bytes::new(), Some(v1::QueryRefused { why, message }))
+        }
+    };
+    response(replicate_log_response::Message::Query(v1::QueryAnswer {
+        id,
+        index: executed.index,
+        term: executed.term,
+        result,
+        refused,
     }))
 }
 

@@ -246,6 +246,11 @@ async fn a_reader_of_stdout_that_does_not_read_holds_up_execution_only() {
     let progress = node.progress(|progress| progress.commit_index == end).await;
     assert!(progress.executed_index < end);
     assert_eq!(program.get("/readyz").0, 200, "execution does not count");
+    let answer = node.query(1, "last").await;
+    assert!(
+        answer.refused.is_none() && answer.index < end,
+        "queries do not wait for it"
+    );
     drop(held_up);
     node.progress(|progress| progress.executed_index == end).await;
     let lines = program.lines.wait("the last executes line", |lines| {

@@ -7,4 +7,5 @@ mod clients;
 mod feeding;
 mod played_node;
 mod program;
+mod queries;
 mod snapshots;

@@ -7,8 +7,8 @@ use raftlog_proto::v1::replicate_log_request::Message;
 use raftlog_proto::v1::replicate_log_response::Message as Answer;
 use raftlog_proto::v1::replicator_client::ReplicatorClient;
 use raftlog_proto::v1::{
-    Feed, NodeHello, Position, Progress, ReadIndexAnswer, ReplicateLogRequest, ReplicateLogResponse,
-    ReplicatedOperation, Snapshot, SnapshotChunk, Start, TakeSnapshot, start,
+    Feed, NodeHello, Position, Progress, Query, QueryAnswer, ReadIndexAnswer, ReplicateLogRequest,
+    ReplicateLogResponse, ReplicatedOperation, Snapshot, SnapshotChunk, Start, TakeSnapshot, start,
 };
 use raftlog_raft::fold::running_hash;
 use tokio::sync::mpsc;
@@ -155,6 +155,19 @@ impl PlayedNode {
             .await
             .expect("the replicator answers");
         answer.map(|answer| answer.and_then(|answer| answer.message))
+    }
+
+    /// Asks the executor and waits for the answer.
+    pub(crate) async fn query(&mut self, id: u64, query: &'static str) -> QueryAnswer {
+        let query = query.into();
+        self.say(Message::Query(Query { id, query })).await;
+        loop {
+            match self.next().await.unwrap() {
+                Some(Answer::Query(answer)) => return answer,
+                Some(Answer::Progress(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// Orders a snapshot and waits for it.

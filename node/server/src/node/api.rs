@@ -12,6 +12,7 @@ use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::message::Message;
 use raftlog_raft::planted::Planted;
 use raftlog_raft::session::{SESSIONS_MAX, opened_id};
+use raftlog_raft::time::Time;
 use raftlog_storage::snapshots::Manifest;
 use raftlog_storage::{DiskError, Op, OpId, Outcome};
 
@@ -159,11 +160,8 @@ pub enum Input {
         /// From there on.
         offset: u64,
     },
-    /// From when on is a read linearizable? Answered by [`Output::ReadReady`].
-    ReadIndex {
-        /// Who asks.
-        id: RequestId,
-    },
+    /// Ask the executor of the own replicator; answered by [`Output::QueryAnswered`].
+    Query(Query),
     /// An [`Output::Disk`] is done. They complete in the order in which they came out.
     Disk(OpId, Result<Outcome, DiskError>),
     /// Form a cluster; answered by [`Output::Bootstrapped`].
@@ -228,6 +226,17 @@ pub enum FromReplicator {
     ReadIndex {
         /// The replicator's number for it.
         id: u64,
+    },
+    /// The answer to [`ToReplicator::Query`].
+    QueryAnswer {
+        /// Which.
+        id: u64,
+        /// The last operation that was executed then.
+        index: OperationIndex,
+        /// Its term.
+        term: Term,
+        /// What the executor says.
+        result: Result<Bytes, QueryRefused>,
     },
     /// A piece of what it was asked for by [`ToReplicator::TakeSnapshot`].
     Snapshot(SnapshotChunk),
@@ -324,6 +333,14 @@ pub enum ToReplicator {
         id: u64,
         /// What has to be committed there before the read; absent without a leader.
         index: Option<OperationIndex>,
+    },
+    /// Ask the executor, now; answered by [`FromReplicator::QueryAnswer`]. At most [`raftlog_proto::QUERIES_MAX`] are without
+    /// an answer.
+    Query {
+        /// Echoed in the answer.
+        id: u64,
+        /// What it is asked.
+        query: Bytes,
     },
     /// Answer with a snapshot at whatever executed index, in [`FromReplicator::Snapshot`]; instead of any earlier order.
     TakeSnapshot {
@@ -426,12 +443,12 @@ pub enum Output {
         /// From the offset that was asked for to the end of the chunk that it is in; `None` where the snapshot is no more.
         data: Option<Bytes>,
     },
-    /// A ReadIndex is decided.
-    ReadReady {
+    /// A query is answered, or is not going to be.
+    QueryAnswered {
         /// Which.
         id: RequestId,
-        /// What has to be applied before the read.
-        result: Result<OperationIndex, Refusal>,
+        /// How.
+        result: Result<QueryResult, QueryRefusal>,
     },
     /// A bootstrap is decided, and on disk where it was taken.
     Bootstrapped {
@@ -466,6 +483,79 @@ pub enum Output {
     Notice(Notice),
     /// The node must not go on: say it on stderr and exit with 1.
     Stop(String),
+}
+
+/// What a client asks the executor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Who asks.
+    pub id: RequestId,
+    /// At most [`raftlog_proto::QUERY_BYTES_MAX`]; its meaning is up to the executor.
+    pub query: Bytes,
+    /// Answer from what is executed at the own replicator, whatever is committed elsewhere.
+    pub allow_stale: bool,
+    /// Nobody waits for longer.
+    pub until: Time,
+}
+
+/// What the executor answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryResult {
+    /// At most [`raftlog_proto::RESULT_BYTES_MAX`].
+    pub result: Bytes,
+    /// The last operation that was executed then.
+    pub index: OperationIndex,
+    /// Its term.
+    pub term: Term,
+}
+
+/// Why a query has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryRefusal {
+    /// Nobody can say up to where it has to see.
+    NoLeader {
+        /// Who leads, where it is known.
+        leader: Option<Leader>,
+    },
+    /// Too many are under way.
+    Backpressure,
+    /// The own replicator is not connected, or went away.
+    NoReplicator,
+    /// The leader did not say up to where it has to see.
+    NotReadInTime,
+    /// The replicator has not executed enough.
+    NotExecutedInTime {
+        /// What it had to execute.
+        index: OperationIndex,
+        /// What it has executed; absent while it is not connected.
+        executed: Option<OperationIndex>,
+    },
+    /// The replicator was asked and did not answer.
+    NotAnsweredInTime,
+    /// The executor said no.
+    Executor(QueryRefused),
+}
+
+/// Why an executor has no result for a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryRefused {
+    /// The kind of it.
+    pub why: WhyRefused,
+    /// For people.
+    pub message: String,
+}
+
+/// Kinds of [`QueryRefused`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyRefused {
+    /// It has no time.
+    Busy,
+    /// It knows no such query.
+    Invalid,
+    /// What is asked for is not there yet, or not any more.
+    OutOfRange,
+    /// The result would be.
+    TooLong,
 }
 
 /// A proposal that is committed.

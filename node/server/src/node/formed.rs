@@ -22,11 +22,12 @@ use raftlog_storage::{Append, WalEvent};
 use super::RETRY_FULL_DISK;
 use super::api::{
     Committed, Disks, FromReplicator, Kept, Leader, MemberProgress, MembershipRefusal, Output, Proposal,
-    Refusal, Role, Status, ToReplicator, TransferRefusal, Transferred,
+    Query, Refusal, Role, Status, ToReplicator, TransferRefusal, Transferred,
 };
 use super::feed::{Feed, Step, View};
 use super::install_snapshot::SnapshotId;
 use super::notice::Notice;
+use super::queries::Queries;
 use super::receiving::Receiving;
 use super::recovery::REPLACE;
 use super::sending::Sending;
@@ -71,6 +72,7 @@ pub(super) struct Formed {
     /// Reads of the replicator's clients: the core's number and the replicator's own.
     replicator_reads: BTreeMap<RequestId, u64>,
     last_replicator_read: RequestId,
+    queries: Queries,
     retry_full_disk: Time,
     /// Whether some configuration has ever listed this member: if the committed one does not, it was removed.
     pub(super) listed: bool,
@@ -135,6 +137,7 @@ impl Formed {
             last_read: 0,
             replicator_reads: BTreeMap::new(),
             last_replicator_read: REPLICATOR_READS,
+            queries: Queries::default(),
             retry_full_disk: Time::NEVER,
         }
     }
@@ -176,17 +179,23 @@ impl Formed {
 
     pub(super) fn deadline(&self) -> Time {
         let others = self.retry_full_disk.min(self.taking.deadline());
-        self.raft.deadline().min(others)
+        self.raft.deadline().min(others).min(self.queries.deadline())
     }
 
     /// What time has brought; of the log, too.
-    pub(super) fn tick(&mut self, now: Time, store: &mut Store) -> Option<WalEvent<Entry>> {
+    pub(super) fn tick(
+        &mut self,
+        now: Time,
+        store: &mut Store,
+        outputs: &mut Vec<Output>,
+    ) -> Option<WalEvent<Entry>> {
         let mut event = None;
         if now >= self.retry_full_disk {
             self.retry_full_disk = now + RETRY_FULL_DISK;
             event = store.retry();
         }
         self.taking.tick(now);
+        self.queries.expire(now, self.feed.executed_by_now(), outputs);
         self.raft.tick(now);
         event
     }
@@ -194,6 +203,18 @@ impl Formed {
     pub(super) fn submit(&mut self, now: Time, proposals: Vec<Proposal>) {
         for proposal in proposals {
             self.raft.propose(now, proposal);
+        }
+    }
+
+    pub(super) fn query(&mut self, now: Time, query: Query, outputs: &mut Vec<Output>) {
+        let (id, allow_stale) = (query.id, query.allow_stale);
+        match self.queries.begin(query) {
+            Ok(()) if allow_stale => {}
+            Ok(()) => self.raft.read_index(now, id),
+            Err(refusal) => outputs.push(Output::QueryAnswered {
+                id,
+                result: Err(refusal),
+            }),
         }
     }
 
@@ -216,6 +237,15 @@ impl Formed {
             FromReplicator::ReadIndex { id } => {
                 outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index: None }));
             }
+            FromReplicator::QueryAnswer {
+                id,
+                index,
+                term,
+                result,
+            } => match self.queries.answered(id, (index, term), result) {
+                Ok(answer) => outputs.extend(answer),
+                Err(why) => self.refuse_replicator(why, store, outputs),
+            },
             FromReplicator::Snapshot(chunk) => {
                 let progress = taking_progress(&self.raft, &self.weights, &self.feed);
                 let came = self.taking.state_came(chunk, progress, &mut store.snapshots, now);
@@ -228,6 +258,7 @@ impl Formed {
                 self.feed.closed();
                 self.taking.stream_closed(&mut store.snapshots);
                 self.replicator_reads.clear();
+                self.queries.replicator_lost(outputs);
             }
         }
     }
@@ -306,6 +337,7 @@ impl Formed {
             }
             answered |= self.poll_transfers(now, store, outputs)?;
             answered |= self.poll_feed(now, store, outputs);
+            self.queries.poll(self.feed.executed_by_now(), outputs);
             answered |= self.poll_taking(now, store, outputs);
             if !answered {
                 break;
@@ -333,16 +365,14 @@ impl Formed {
                 let result = result.map_err(|refusal| self.change_refused(refusal));
                 outputs.push(Output::MembershipChanged { id, result });
             }
-            Effect::ReadReady(id, index) => match self.replicator_reads.remove(&id) {
-                Some(id) => outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index })),
-                None if id < REPLICATOR_READS => {
-                    let result = index.ok_or(Refusal::NotLeader {
-                        leader: self.leader(),
-                    });
-                    outputs.push(Output::ReadReady { id, result });
+            Effect::ReadReady(id, index) => {
+                if let Some(id) = self.replicator_reads.remove(&id) {
+                    outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index }));
+                } else {
+                    let index = index.ok_or_else(|| self.leader());
+                    outputs.extend(self.queries.read_ready(id, index));
                 }
-                None => {}
-            },
+            }
             Effect::ReadEntries {
                 member,
                 first,

@@ -10,6 +10,7 @@ mod formation;
 mod formed;
 mod install_snapshot;
 mod notice;
+mod queries;
 mod receiving;
 mod recovery;
 mod room;
@@ -44,9 +45,10 @@ use rand_chacha::ChaCha8Rng;
 pub use api::{
     BootstrapRefusal, Bounds, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
     MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, Parent, PeerReport, Place,
-    Position, Progress, Proposal, Proposed, ReadCounts, Refusal, ReplicatedOperation, ReplicatorView,
-    RequestId, Role, SnapshotChunk, SnapshotPolicy, SnapshotRefusal, StartAction, StateSnapshot, Status,
-    StreamId, TakenSnapshot, ToReplicator, TransferRefusal, Transferred,
+    Position, Progress, Proposal, Proposed, Query, QueryRefusal, QueryRefused, QueryResult, ReadCounts,
+    Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk, SnapshotPolicy,
+    SnapshotRefusal, StartAction, StateSnapshot, Status, StreamId, TakenSnapshot, ToReplicator,
+    TransferRefusal, Transferred, WhyRefused,
 };
 pub use install_snapshot::{
     InstallSnapshot, InstallSnapshotResponse, SnapshotAnswer, SnapshotId, SnapshotPart,
@@ -301,10 +303,10 @@ impl Node {
                     Err(why) => self.decline(cluster, &why),
                 }
             }
-            Input::ReadIndex { id } => self.outputs.push(Output::ReadReady {
-                id,
-                result: Err(no_leader),
-            }),
+            Input::Query(Query { id, .. }) => {
+                let result = Err(QueryRefusal::NoLeader { leader: None });
+                self.outputs.push(Output::QueryAnswered { id, result });
+            }
             Input::Replicator(FromReplicator::Position(_)) => {
                 let why = "this node belongs to no cluster yet".to_owned();
                 self.outputs.push(Output::Replicator(ToReplicator::Close { why }));
@@ -319,7 +321,7 @@ impl Node {
         };
         match input {
             Input::Tick => {
-                if let Some(event) = formed.tick(now, &mut self.store) {
+                if let Some(event) = formed.tick(now, &mut self.store, &mut self.outputs) {
                     self.wal_event(now, event);
                 }
             }
@@ -343,11 +345,11 @@ impl Node {
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
             Input::Removed { version } => formed.removed(version),
-            Input::ReadIndex { id } => formed.raft().read_index(now, id),
             Input::TakeSnapshot { id, within } => formed.take_snapshot(now, id, within),
             Input::ReadSnapshot { id, snapshot, offset } => {
                 formed.read_snapshot(id, snapshot, offset, &mut self.store, &mut self.outputs);
             }
+            Input::Query(query) => formed.query(now, query, &mut self.outputs),
             Input::Replicator(said) => formed.replicator_said(now, said, &mut self.store, &mut self.outputs),
             Input::PeerReport { .. } | Input::Disk(..) | Input::Bootstrap { .. } | Input::Invited { .. } => {}
         }

@@ -1,5 +1,6 @@
 //! The wiring of the parts, with a disk in memory.
 
+mod queries;
 mod saved;
 mod snapshots;
 mod survivors;
@@ -28,6 +29,7 @@ struct Alone {
     answers: BTreeMap<RequestId, Result<Committed, Refusal>>,
     taken: BTreeMap<RequestId, Result<TakenSnapshot, SnapshotRefusal>>,
     read: BTreeMap<RequestId, Option<Bytes>>,
+    queried: BTreeMap<RequestId, Result<QueryResult, QueryRefusal>>,
     notices: Vec<String>,
     stopped: Option<String>,
 }
@@ -98,6 +100,7 @@ impl Alone {
             answers: BTreeMap::new(),
             taken: BTreeMap::new(),
             read: BTreeMap::new(),
+            queried: BTreeMap::new(),
             notices: Vec::new(),
             stopped: None,
         })
@@ -130,6 +133,9 @@ impl Alone {
                     }
                     Output::SnapshotRead { id, data } => {
                         self.read.insert(id, data);
+                    }
+                    Output::QueryAnswered { id, result } => {
+                        self.queried.insert(id, result);
                     }
                     Output::Notice(notice) => self.notices.push(notice.to_string()),
                     Output::Stop(why) => self.stopped = Some(why),

@@ -1,12 +1,13 @@
 //! Between a node and its replicator.
 
+use raftlog_proto::RESULT_BYTES_MAX;
 use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, start};
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 
 use super::Malformed;
 use crate::node::{
-    FromReplicator, Parent, Place, Position, Progress, ReplicatedOperation, SnapshotChunk, StartAction,
-    StateSnapshot, ToReplicator,
+    FromReplicator, Parent, Place, Position, Progress, QueryRefused, ReplicatedOperation, SnapshotChunk,
+    StartAction, StateSnapshot, ToReplicator, WhyRefused,
 };
 
 /// The first message of a stream.
@@ -71,6 +72,7 @@ pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogReq
             let (index, refused) = (index.unwrap_or(0), index.is_none());
             Message::ReadIndex(v1::ReadIndexAnswer { id, index, refused })
         }
+        ToReplicator::Query { id, query } => Message::Query(v1::Query { id, query }),
         ToReplicator::TakeSnapshot { id } => Message::TakeSnapshot(v1::TakeSnapshot { id }),
         ToReplicator::Restore { offset, data } => Message::Restore(v1::SnapshotChunk {
             id: 0,
@@ -106,6 +108,16 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
             durable_executed_index: at.durable_executed_index,
         }),
         Message::ReadIndex(request) => FromReplicator::ReadIndex { id: request.id },
+        Message::Query(answer) if answer.result.len() > RESULT_BYTES_MAX => return Err(Malformed("result")),
+        Message::Query(answer) => FromReplicator::QueryAnswer {
+            id: answer.id,
+            index: answer.index,
+            term: answer.term,
+            result: match answer.refused {
+                None => Ok(answer.result),
+                Some(refused) => Err(query_refused(refused)),
+            },
+        },
         Message::Snapshot(chunk) => FromReplicator::Snapshot(SnapshotChunk {
             id: chunk.id,
             snapshot: chunk.snapshot.map(|snapshot| StateSnapshot {
@@ -116,6 +128,17 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
             data: chunk.data,
         }),
     })
+}
+
+fn query_refused(refused: v1::QueryRefused) -> QueryRefused {
+    let why = match refused.why() {
+        v1::QueryRefusal::Busy => WhyRefused::Busy,
+        v1::QueryRefusal::Invalid => WhyRefused::Invalid,
+        v1::QueryRefusal::OutOfRange => WhyRefused::OutOfRange,
+        v1::QueryRefusal::TooLong => WhyRefused::TooLong,
+    };
+    let message = refused.message;
+    QueryRefused { why, message }
 }
 
 /// An absent place is the one before the first operation.
@@ -154,6 +177,47 @@ mod tests {
             (None, None, Place::default())
         );
         assert!(from_replicator(v1::ReplicateLogResponse { message: None }).is_err());
+    }
+
+    #[test]
+    fn an_answer_to_a_query_is_a_result_or_why_there_is_none() {
+        let said = |answer| {
+            let message = Some(replicate_log_response::Message::Query(answer));
+            from_replicator(v1::ReplicateLogResponse { message })
+        };
+        let answer = |bytes: usize, why: Option<v1::QueryRefusal>| v1::QueryAnswer {
+            id: 1,
+            index: 7,
+            term: 2,
+            result: vec![b'x'; bytes].into(),
+            refused: why.map(|why| v1::QueryRefused {
+                why: why.into(),
+                message: "no".into(),
+            }),
+        };
+        let FromReplicator::QueryAnswer {
+            id: 1,
+            index: 7,
+            term: 2,
+            result,
+        } = said(answer(3, None)).unwrap()
+        else {
+            panic!("not an answer")
+        };
+        assert_eq!(result, Ok("xxx".into()));
+        for (wire, expected) in [
+            (v1::QueryRefusal::Busy, WhyRefused::Busy),
+            (v1::QueryRefusal::Invalid, WhyRefused::Invalid),
+            (v1::QueryRefusal::OutOfRange, WhyRefused::OutOfRange),
+            (v1::QueryRefusal::TooLong, WhyRefused::TooLong),
+        ] {
+            assert!(matches!(
+                said(answer(0, Some(wire))).unwrap(),
+                FromReplicator::QueryAnswer { result: Err(refused), .. } if refused.why == expected
+            ));
+        }
+        assert!(said(answer(RESULT_BYTES_MAX, None)).is_ok());
+        assert_eq!(said(answer(RESULT_BYTES_MAX + 1, None)), Err(Malformed("result")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_raft::Raft;
 use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
 use raftlog_raft::feature::FeatureLevel;
@@ -9,7 +10,7 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use raftlog_raft::message::{AppendEntries, Body, Message};
 use raftlog_raft::time::Time;
 use raftlog_server::node::{
-    FromReplicator, Input, Notice, Output, PeerReport, Proposal, RequestId, StartAction, ToReplicator,
+    FromReplicator, Input, Notice, Output, PeerReport, Proposal, Query, RequestId, StartAction, ToReplicator,
 };
 use raftlog_storage::Op;
 
@@ -19,6 +20,9 @@ use crate::coverage::Seen;
 use crate::disk::Completion;
 use crate::happening::{Carried, Happening, Target};
 use crate::invariants::Invariants;
+
+/// How long a node may take to answer a query.
+const QUERY_WAIT: Duration = Duration::from_secs(5);
 
 impl Cluster {
     pub(super) fn happen_to_node(&mut self, number: NodeNumber, happening: Happening) {
@@ -103,7 +107,15 @@ impl Cluster {
             }
             Happening::Connect => self.connect(number),
             Happening::Submit(id) => self.submit(number, id),
-            Happening::Read(id) => node.handle(now, Input::ReadIndex { id }),
+            Happening::Read(id) => {
+                let query = Query {
+                    id,
+                    query: Bytes::from_static(b"last"),
+                    allow_stale: false,
+                    until: now + QUERY_WAIT,
+                };
+                node.handle(now, Input::Query(query));
+            }
             _ => {}
         }
         self.settle(number);
@@ -199,7 +211,9 @@ impl Cluster {
                 Ok(_) => Seen::TransferDone,
                 Err(_) => Seen::TransferRefused,
             }),
-            Output::ReadReady { id, result } => self.read_ready(id, result.ok(), Seen::ReadByNode),
+            Output::QueryAnswered { id, result } => {
+                self.read_ready(id, result.ok().map(|answer| answer.index), Seen::ReadByNode);
+            }
             Output::AskPeer { node, .. } => {
                 let life = self.pods[&number].node_life;
                 self.call(number, node, None, Happening::Asked { by: number, life });
@@ -388,6 +402,7 @@ impl Cluster {
                 return self.judge(violation("node and replicator belong together", what));
             }
             ToReplicator::Feed { .. }
+            | ToReplicator::Query { .. }
             | ToReplicator::ReadAnswer { .. }
             | ToReplicator::SnapshotKept { .. } => {}
         }

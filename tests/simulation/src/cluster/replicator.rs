@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_raft::ids::{NodeNumber, OperationIndex};
 use raftlog_replicator::core::{
     Effect, Event, FetchId, Operation, Position, Progress as ReplicatorProgress, ReadIndexId, Refusal,
@@ -94,6 +95,9 @@ impl Cluster {
                 self.say_to_node(number, stream, FromReplicator::ReadIndex { id: id.0 });
             }
             Effect::Execute(operations) => self.execute(number, operations),
+            Effect::Query {
+                stream, id, executed, ..
+            } => self.answer_query(number, stream, id, executed.index, executed.term),
             Effect::WakeIn(span) => {
                 let target = Target::Replicator(number, Some(self.pods[&number].replicator_life));
                 self.agenda.add(self.now + span, target, Happening::Wake);
@@ -169,6 +173,19 @@ impl Cluster {
                 .executed(number, life, operation.index, &operation.data);
             self.judge(verdict);
         }
+    }
+
+    /// Of the answer only the place matters here.
+    fn answer_query(&mut self, number: NodeNumber, stream: StreamId, id: u64, index: u64, term: u64) {
+        let verdict = self.invariants.queried(number, index);
+        self.judge(verdict);
+        let answer = FromReplicator::QueryAnswer {
+            id,
+            index,
+            term,
+            result: Ok(Bytes::new()),
+        };
+        self.say_to_node(number, stream, answer);
     }
 
     /// What the read has to see is committed there: the client reads the last of it.
@@ -247,6 +264,7 @@ fn heard(stream: StreamId, said: ToReplicator) -> Event {
             id: ReadIndexId(id),
             index,
         },
+        ToReplicator::Query { id, query } => Event::Query { stream, id, query },
         ToReplicator::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
         ToReplicator::Restore { offset, data } => Event::RestorePiece { stream, offset, data },
         ToReplicator::SnapshotKept { index } => Event::SnapshotKept { stream, index },

@@ -1,7 +1,9 @@
 //! What clients ask for: committed operations, and when a read is linearizable.
 
 use super::rig::{NODE, Rig, log};
-use crate::core::{Config, Effect, Event, FetchId, ReadIndexError, ReadIndexId, StartAction, StreamId};
+use crate::core::{
+    Config, Effect, Event, FetchId, ReadIndexError, ReadIndexId, Refusal, StartAction, StreamId,
+};
 
 fn fetched(rig: &mut Rig, from: u64, to: u64, bytes_max: usize) -> Vec<u64> {
     rig.take_others();
@@ -178,4 +180,43 @@ fn waiting_reads_are_bounded_and_make_room_when_abandoned() {
     ));
     rig.handle(Event::ReadIndexAbandoned { id: ReadIndexId(1) });
     assert!(asked(&mut rig, 4).is_some());
+}
+
+fn queried(rig: &mut Rig, stream: StreamId, id: u64) -> Option<(StreamId, u64, u64)> {
+    rig.take_others();
+    let query = "last".into();
+    rig.handle(Event::Query { stream, id, query });
+    rig.take_others().into_iter().find_map(|effect| match effect {
+        Effect::Query {
+            stream, id, executed, ..
+        } => Some((stream, id, executed.index)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_query_is_of_what_is_executed_not_of_what_is_committed() {
+    let mut rig = Rig::new();
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    assert_eq!(queried(&mut rig, stream, 1), Some((stream, 1, 0)));
+    rig.feed(stream, &log(&[1; 5]), 4);
+    assert_eq!(queried(&mut rig, stream, 2), Some((stream, 2, 0)));
+    rig.settle();
+    assert_eq!(queried(&mut rig, stream, 3), Some((stream, 3, 4)));
+}
+
+#[test]
+fn only_the_node_that_said_how_to_start_may_query() {
+    let (mut rig, old) = Rig::holding(&log(&[1; 5]), 5);
+    let stream = rig.opened();
+    assert_eq!(queried(&mut rig, old, 1), None);
+    rig.handle(Event::Query {
+        stream,
+        id: 2,
+        query: "last".into(),
+    });
+    assert!(
+        matches!(&rig.take_others()[..], [.., Effect::Close(closed, Refusal::Protocol { what, .. })]
+            if *closed == stream && what.contains("query")),
+    );
 }

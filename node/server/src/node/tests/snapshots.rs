@@ -105,7 +105,7 @@ impl Replicator {
                 self.closed.push(why);
                 Vec::new()
             }
-            ToReplicator::ReadAnswer { .. } => Vec::new(),
+            ToReplicator::ReadAnswer { .. } | ToReplicator::Query { .. } => Vec::new(),
         }
     }
 

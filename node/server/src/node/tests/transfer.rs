@@ -81,6 +81,7 @@ fn open_with(config: NodeConfig, mut disk: MemoryDisk, now: Time) -> Alone {
         answers: BTreeMap::new(),
         taken: BTreeMap::new(),
         read: BTreeMap::new(),
+        queried: BTreeMap::new(),
         notices: Vec::new(),
         stopped: None,
     }
