@@ -7,7 +7,8 @@ use raftlog_proto::MESSAGE_BYTES_MAX;
 use raftlog_proto::v1::operation_log_client::OperationLogClient;
 use raftlog_proto::v1::operations_client::OperationsClient;
 use raftlog_proto::v1::{
-    GetStatusRequest, NodeStatus, ReadRequest, SubmitClientRequestRequest, SubmitClientRequestResponse,
+    GetStatusRequest, NodeStatus, QueryRequest, QueryResponse, ReadRequest, SubmitClientRequestRequest,
+    SubmitClientRequestResponse,
 };
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -94,6 +95,23 @@ pub async fn submit_in_session(
         ..Default::default()
     };
     call(operations(port).submit_client_request(Request::new(request))).await
+}
+
+/// Asks the executor of the log through that node.
+///
+/// # Errors
+/// What the server answers.
+pub async fn query(
+    client: &mut OperationsClient<Channel>,
+    query: &str,
+    allow_stale: bool,
+) -> Result<QueryResponse, Status> {
+    let mut request = Request::new(QueryRequest {
+        query: query.to_owned().into(),
+        allow_stale,
+    });
+    request.set_timeout(CALL_TIMEOUT);
+    call(client.query(request)).await
 }
 
 /// The `OperationLog` service at that address.

@@ -6,9 +6,9 @@ use crate::history::Logged;
 use crate::linearizability::{Read, View};
 use raftlog_proto::error::reason_of;
 use raftlog_proto::reason;
-use raftlog_proto::v1::Role;
 use raftlog_proto::v1::operation_log_client::OperationLogClient;
 use raftlog_proto::v1::operations_client::OperationsClient;
+use raftlog_proto::v1::{QueryResponse, Role};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -34,8 +34,10 @@ pub struct Readers {
 /// What readers saw.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Through replicators.
+    /// From replicators.
     pub reads: Vec<Read>,
+    /// Of the last operation that was executed, through nodes.
+    pub queries: Vec<Read>,
     /// Of nodes.
     pub views: Vec<View>,
 }
@@ -105,6 +107,7 @@ impl Readers {
         while let Some(seen) = self.readers.join_next().await {
             let seen = seen.expect("a reader failed");
             all.reads.extend(seen.reads);
+            all.queries.extend(seen.queries);
             all.views.extend(seen.views);
         }
         all
@@ -114,10 +117,10 @@ impl Readers {
 impl Reader {
     async fn run(mut self) -> Seen {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            if self.random.random_bool(0.5) {
-                self.read().await;
-            } else {
-                self.view().await;
+            match self.random.random_range(0..3) {
+                0 => self.read().await,
+                1 => self.query().await,
+                _ => self.view().await,
             }
             let pause = self.random.random_range(5..40);
             sleep(Duration::from_millis(pause)).await;
@@ -147,6 +150,28 @@ impl Reader {
             }
             Ok(Err(status)) => assert_not_stale(replicator, from_index, &status),
             Err(_) => {}
+        }
+    }
+
+    async fn query(&mut self) {
+        let at = self.random.random_range(0..self.nodes.len());
+        let (node, client) = self.nodes.get_mut(at).expect("the index is in range");
+        let began_micros = micros(self.shared.began);
+        // What is refused or takes too long tells nothing.
+        if let Ok(QueryResponse { result, index, term }) = api::query(client, "last", false).await {
+            self.highest = index.max(self.highest);
+            let last = Logged {
+                index,
+                term,
+                data: result,
+            };
+            self.seen.queries.push(Read {
+                replicator: *node,
+                from_index: index.max(1),
+                operations: (index > 0).then_some(last).into_iter().collect(),
+                began_micros,
+                ended_micros: micros(self.shared.began),
+            });
         }
     }
 

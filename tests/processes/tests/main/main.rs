@@ -21,6 +21,7 @@ mod members;
 mod minority;
 mod original_story;
 mod outage;
+mod queries;
 mod quorum;
 mod raftctl;
 mod real_input;

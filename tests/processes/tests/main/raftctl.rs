@@ -44,6 +44,27 @@ async fn a_tour() {
         let _: Value = serde_json::from_str(line).expect("each line is JSON");
     }
 
+    for (query, expected) in [("last", "second\n"), ("1", "first\n")] {
+        for more in [&[][..], &["--stale"]] {
+            let answer = cluster
+                .raftctl(&[&["-o", "raw", "query", query], more].concat())
+                .await;
+            assert_eq!(answer.expect(0, &[]).text(), expected);
+        }
+    }
+    let answer = cluster.raftctl(&["-o", "json", "query", "last"]).await;
+    let answer: Value = serde_json::from_str(&answer.expect(0, &[]).text()).expect("-o json is JSON");
+    assert_eq!(
+        (&answer["index"], &answer["result"]),
+        (&2.into(), &"second".into())
+    );
+    for format in ["table", "yaml"] {
+        let answer = cluster.raftctl(&["-o", format, "query", "last"]).await;
+        assert!(answer.expect(0, &[]).text().contains("second"), "-o {format}");
+    }
+    cluster.raftctl(&["query", "first"]).await.expect(3, &["'last'"]);
+    cluster.raftctl(&["query", "3"]).await.expect(1, &["index 2"]);
+
     let follower = cluster.others(&[leader])[0];
     cluster.node(follower).kill().await;
     cluster
@@ -69,8 +90,9 @@ async fn a_tour() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_there_is_one_line_and_a_code() {
     let cluster = Cluster::prepare(Options::quick()).await;
-    let table: [(&[&str], i32, &str); 5] = [
+    let table: [(&[&str], i32, &str); 6] = [
         (&["submit", "--timeout", "1s", "x"], 3, "127.0.0.1"),
+        (&["query", "--timeout", "1s", "last"], 3, "127.0.0.1"),
         (&["status", "--timeout", "1s"], 1, "127.0.0.1"),
         (&["health"], 1, "unavailable"),
         (&["watch", "--timeout", "1s"], 1, "127.0.0.1"),

@@ -2,6 +2,8 @@
 
 use processes::api;
 use processes::cluster::{Cluster, Options};
+use raftlog_proto::error::reason_of;
+use raftlog_proto::reason;
 use raftlog_proto::v1::Role;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,6 +116,20 @@ async fn a_reader_that_does_not_read_stops_nothing() {
         status.executed_index < LINES as u64,
         "{} lines went nowhere",
         status.executed_index
+    );
+    // A query that has to see all of it is told how far execution is; one that may be stale gets that.
+    let mut node = api::operations(cluster.address(1));
+    let late = api::query(&mut node, "last", false).await;
+    let late = late.expect_err("execution is held up");
+    assert_eq!(reason_of(&late).as_deref(), Some(reason::NOT_EXECUTED), "{late}");
+    assert!(late.message().contains(&LINES.to_string()), "{late}");
+    let stale = api::query(&mut node, "last", true)
+        .await
+        .expect("it waits for nothing");
+    assert!(
+        (status.executed_index..LINES as u64).contains(&stale.index),
+        "{}",
+        stale.index
     );
     // A reader again: it goes on after what was executed durably, and nothing is missing.
     cluster.replicator(1).kill().await;

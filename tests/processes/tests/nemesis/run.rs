@@ -82,16 +82,17 @@ impl Run {
         self.show_coverage();
         let told = self.load.finish().await;
         let seen = self.readers.finish().await;
+        let queries = seen.queries.len();
         let history = History {
             acknowledged: told.acknowledged,
             unanswered: told.unanswered,
-            reads: seen.reads,
+            reads: [seen.reads, seen.queries].concat(),
             views: seen.views,
         };
         let log = self.cluster.check_linearizability(&history).await;
         let terms = log.last().map_or(0, |last| last.term);
         println!(
-            "{} operations in the log, {} of them acknowledged; {} reads, {} views; the last term is {terms}",
+            "{} operations in the log, {} of them acknowledged; {} reads, {queries} of them queries, {} views; the last term is {terms}",
             log.len(),
             history.acknowledged.len(),
             history.reads.len(),
