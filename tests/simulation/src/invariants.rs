@@ -637,7 +637,7 @@ impl Invariants {
     /// took from a snapshot.
     pub fn queried(&self, node: NodeNumber, index: OperationIndex) -> Verdict {
         let seen = self.executions.get(&node);
-        let through = seen.map_or(0, |seen| seen.last.max(seen.restored.unwrap_or(0)));
+        let through = seen.map_or(0, |seen| seen.last.max(seen.offered.last().copied().unwrap_or(0)));
         demand(index <= through, "queries see what is executed", || {
             format!("replicator {node} answers a query at index {index}; {through} is executed")
         })

@@ -179,9 +179,10 @@ impl Replicator {
 
     pub(super) fn woken(&mut self) {
         self.writing.wake = false;
-        if self.writing.full {
-            let event = self.wal.retry();
-            event.into_iter().for_each(|event| self.wal_event(event));
+        if self.writing.full
+            && let Some(event) = self.wal.retry()
+        {
+            self.wal_event(event);
         }
         if self.has_to_write() {
             self.write();
