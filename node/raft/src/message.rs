@@ -92,9 +92,12 @@ pub struct AppendEntries {
     pub heartbeat: bool,
     /// The leader's minimum election timeout.
     pub minimum_election_timeout: Duration,
-    /// Answers to the follower's `read_requests`.
+    /// Answers to the follower's `read_requests`, at most [`READS_MAX`].
     pub read_answers: Vec<ReadAnswer>,
 }
+
+/// Most ReadIndex requests or answers in one message.
+pub const READS_MAX: usize = 4_096;
 
 /// A leader's answer to one ReadIndex request (thesis 6.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +119,7 @@ pub struct AppendEntriesResponse {
     pub received: LogIndex,
     /// Set when `previous` did not match.
     pub conflict: Option<Conflict>,
-    /// ReadIndex requests, to be answered by `read_answers`.
+    /// ReadIndex requests, to be answered by `read_answers`, at most [`READS_MAX`].
     pub read_requests: Vec<u64>,
     /// What the follower has no room on: soon it may be able to take no more.
     pub full: Full,

@@ -7,7 +7,6 @@ use std::mem;
 use super::progress::Ordered;
 use super::reads::LeaderReads;
 use super::{Progress, Raft, Role};
-use crate::config::Config;
 use crate::effect::{Committed, Effect, ElectedBy, Notice, Proposal, Proposed, Refusal, RequestId};
 use crate::entry::{CLIENT_ID_BYTES_MAX, Entry, OPERATION_BYTES_MAX, Operation, Payload};
 use crate::ids::{LogIndex, MemberId, OperationIndex};
@@ -208,14 +207,10 @@ impl Raft {
         if let Some(refusal) = self.lack_of_room(now) {
             return Err(refusal);
         }
-        let Config {
-            uncommitted_bytes_max,
-            recent_bytes_max,
-            ..
-        } = self.config;
         // What others have committed waits in memory, too, for an own disk that is slower than theirs.
-        let unwritten = self.log.recent_bytes() >= recent_bytes_max + uncommitted_bytes_max;
-        if unwritten || self.log.unsettled_bytes() >= uncommitted_bytes_max {
+        let unwritten =
+            self.log.recent_bytes() >= self.config.recent_bytes_max + self.config.uncommitted_bytes_max;
+        if unwritten || self.log.unsettled_bytes() >= self.config.uncommitted_bytes_max {
             return Err(Refusal::Backpressure);
         }
         Ok(Admission::Append)
@@ -407,7 +402,7 @@ impl Raft {
             round: if wants_answer { round } else { 0 },
             heartbeat: ordered == Ordered::Heartbeat,
             minimum_election_timeout: minimum,
-            read_answers: mem::take(&mut progress.read_answers),
+            read_answers: progress.some_read_answers(),
         };
         self.send(id, self.term, Body::AppendEntries(request));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::feature::Supports;
 use crate::ids::{LogIndex, OperationIndex};
-use crate::message::ReadAnswer;
+use crate::message::{READS_MAX, ReadAnswer};
 use crate::time::Time;
 
 /// One follower, as its leader sees it.
@@ -233,6 +233,12 @@ impl Progress {
             } else {
                 previous == self.next - 1
             })
+    }
+
+    /// As many answers as one message has room for; those that are left go with the next.
+    pub(super) fn some_read_answers(&mut self) -> Vec<ReadAnswer> {
+        let count = self.read_answers.len().min(READS_MAX);
+        self.read_answers.drain(..count).collect()
     }
 
     /// Tells it with the next message how far a read has to see.

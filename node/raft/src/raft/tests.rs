@@ -19,7 +19,9 @@ use crate::feature::Supports;
 use crate::fold::Fold;
 use crate::membership::Member;
 use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
-use crate::message::{AppendEntries, AppendEntriesResponse, Conflict, Full, LogPosition, RequestVote};
+use crate::message::{
+    AppendEntries, AppendEntriesResponse, Conflict, Full, LogPosition, READS_MAX, RequestVote,
+};
 
 fn id(n: u64) -> MemberId {
     MemberId::new(n).unwrap()
@@ -986,6 +988,33 @@ fn t6_4_a_single_voter_answers_reads_from_before_its_first_commit() {
     raft.read_index(now, 7);
     raft.persisted(now, noop);
     assert!(raft.flush(now).contains(&Effect::ReadReady(7, Some(0))));
+}
+
+#[test]
+fn answers_to_many_reads_go_in_several_messages() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let reader = cluster.followers(leader)[0];
+    let count = 2 * READS_MAX as u64 + 1;
+    let now = cluster.now;
+    for request in 1..=count {
+        cluster.raft(reader).read_index(now, request);
+    }
+    // The leader hears all of them before it says anything.
+    for effect in cluster.raft(reader).flush(now) {
+        if let Effect::Send(message) = effect {
+            cluster.raft(leader).message(now, message);
+        }
+    }
+    cluster.sent.clear();
+    cluster.flush(leader);
+    for message in &cluster.sent {
+        if let Body::AppendEntries(append) = &message.body {
+            assert!(append.read_answers.len() <= READS_MAX);
+        }
+    }
+    cluster.deliver();
+    assert_eq!(cluster.reads.len() as u64, count);
 }
 
 #[test]

@@ -6,15 +6,12 @@ use raftlog_proto::v1;
 use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::message::{
-    AppendEntries, AppendEntriesResponse, Body, Comparison, Conflict, Full, LogPosition, Message, ReadAnswer,
-    RequestVote,
+    AppendEntries, AppendEntriesResponse, Body, Comparison, Conflict, Full, LogPosition, Message, READS_MAX,
+    ReadAnswer, RequestVote,
 };
 
 use super::Malformed;
 use super::entry::{entry_from_wire, entry_to_wire};
-
-/// Most ReadIndex requests or answers in one message.
-const READS_MAX: usize = 4_096;
 
 /// What every message says beside its body.
 #[derive(Debug, Clone, Copy)]
