@@ -207,6 +207,11 @@ impl Raft {
         if let Some(refusal) = self.lack_of_room(now) {
             return Err(refusal);
         }
+        // A snapshot ends with an operation: what room is left is for the first one, or there would never be any more.
+        let is_first_needed = self.wants_snapshot.is_some() && self.log.fold().operation_index == 0;
+        if is_first_needed && matches!(proposed, Proposed::OpenSession) {
+            return Err(Refusal::LogFull);
+        }
         // What others have committed waits in memory, too, for an own disk that is slower than theirs.
         let unwritten =
             self.log.recent_bytes() >= self.config.recent_bytes_max + self.config.uncommitted_bytes_max;

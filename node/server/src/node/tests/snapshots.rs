@@ -245,15 +245,20 @@ impl Pod {
         data: Vec<u8>,
         session: Option<SessionStamp>,
     ) -> Result<Committed, Refusal> {
+        let data = data.into();
+        self.propose(Proposed::Operation(Operation { data, session }))
+    }
+
+    fn open_session(&mut self) -> Result<Committed, Refusal> {
+        self.propose(Proposed::OpenSession)
+    }
+
+    fn propose(&mut self, proposed: Proposed) -> Result<Committed, Refusal> {
         self.last_request += 1;
-        let operation = Operation {
-            data: data.into(),
-            session,
-        };
         let proposal = Proposal {
             id: self.last_request,
             stream: None,
-            proposed: Proposed::Operation(operation),
+            proposed,
         };
         self.alone
             .node
@@ -619,6 +624,28 @@ fn a_restore_that_cannot_go_on_starts_over() {
     assert_eq!(pod.alone.stopped, None);
 }
 
+/// A snapshot ends with an operation, and there is none yet.
+#[test]
+fn sessions_leave_room_for_the_first_operation() {
+    let policy = SnapshotPolicy {
+        every_operations: 1_000,
+        every_bytes: Some(4_000),
+    };
+    let mut pod = Pod::with(policy, 10);
+    let refused = (0..1_000).map(|_| pod.open_session()).find_map(Result::err);
+    assert_eq!(refused, Some(Refusal::LogFull));
+    assert!(!pod.status().kept.log_full);
+    pod.submit_many(1);
+    pod.alone.run(Duration::from_secs(1));
+    pod.settle();
+    assert_eq!(pod.status().kept.snapshot_index, 1);
+    for _ in 0..1_000 {
+        pod.open_session().unwrap();
+        pod.alone.run(Duration::from_secs(11));
+        pod.settle();
+    }
+}
+
 /// A log that begins right behind its last operation, and in which none comes any more, is compacted as any other.
 #[test]
 fn a_log_of_sessions_alone_is_compacted_too() {
@@ -626,15 +653,7 @@ fn a_log_of_sessions_alone_is_compacted_too() {
     pod.submit_many(40);
     let open_sessions = |pod: &mut Pod, count: u64| {
         for _ in 0..count {
-            pod.last_request += 1;
-            let proposal = Proposal {
-                id: pod.last_request,
-                stream: None,
-                proposed: Proposed::OpenSession,
-            };
-            pod.alone
-                .node
-                .handle(pod.alone.now, Input::Submit(vec![proposal]));
+            pod.open_session().unwrap();
             pod.alone.run(Duration::from_secs(11));
             pod.settle();
         }
