@@ -8,6 +8,8 @@ pub mod identity;
 pub mod node;
 pub mod replicator;
 pub mod seeds;
+pub mod snapshots;
+pub mod stream;
 pub mod wal;
 
 use bytes::Bytes;

@@ -1,19 +1,23 @@
 //! A node between other members, its replicator and clients, all of which say anything. Headers are those of members: what
 //! is refused by its header never gets further.
 //!
-//! The kind of a chunk says, by its lower four bits, what happens, and by the next two which other member says it. The first
-//! byte of the input says how many voters there are, 1 to 3.
+//! The kind of a chunk says, by its lower five bits, what happens, and by the next one which other member says it; 0x40 leaves what
+//! the disk is to do for later. The first byte of the input says how many voters there are, 1 to 3.
 
 use bytes::Bytes;
+use prost::Message as _;
+use raftlog_proto::v1;
+use raftlog_raft::feature::Supports;
+use raftlog_raft::fold::running_hash;
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::membership::Member;
-use raftlog_raft::feature::Supports;
 use raftlog_raft::planted::Planted;
 use raftlog_raft::time::Time;
+use raftlog_raft::{Raft, RoleName};
 use raftlog_server::fuzzing::{self, PeerMessage};
 use raftlog_server::node::{
-    Bounds, FromReplicator, Input, Node, NodeConfig, Output, PeerReport, Proposal, Proposed, Query,
-    SnapshotPolicy,
+    Bounds, FromReplicator, Input, InstallSnapshot, Node, NodeConfig, Output, PeerReport, Proposal, Proposed,
+    Query, SnapshotId, SnapshotPart, SnapshotPolicy, ToReplicator,
 };
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{Disk, Op, OpId};
@@ -24,7 +28,7 @@ use std::time::Duration;
 
 use crate::{Chunk, chunks};
 
-/// The kinds of chunks, by their lower four bits; others let time pass.
+/// The kinds of chunks, by their lower five bits; others let time pass.
 pub mod kind {
     /// `RequestVoteRequest`.
     pub const REQUEST_VOTE: u8 = 0;
@@ -54,10 +58,42 @@ pub mod kind {
     pub const STREAM_BROKEN: u8 = 12;
     /// Waits until the deadline.
     pub const DEADLINE: u8 = 13;
+    /// `InstallSnapshotRequest`.
+    pub const INSTALL_SNAPSHOT: u8 = 14;
+    /// `InstallSnapshotResponse`; without 0x80 it is about the snapshot that was offered last, whose CRC nobody could guess.
+    pub const INSTALL_SNAPSHOT_RESPONSE: u8 = 15;
+    /// A snapshot behind the log's end, whole and with good CRCs: how far behind as the first byte, then the replicator's state. With
+    /// 0x80 the bytes behind the first are all of its data, with nothing of the state.
+    pub const SNAPSHOT: u8 = 16;
+    /// An `Entry` that, whatever it says of its place, follows the log, from the leader; and all before it is committed.
+    pub const FOLLOWS: u8 = 17;
+    /// `ChangeMembershipRequest`.
+    pub const CHANGE_MEMBERSHIP: u8 = 18;
+    /// `AppendEntriesRequest` to a node that belongs to no cluster.
+    pub const INVITATION: u8 = 19;
+    /// A voter's configuration of the version in these bytes, little-endian, does not list this node.
+    pub const REMOVED: u8 = 20;
+    /// The replicator has executed all that is committed and, where it was ordered, gives the snapshot of that, of these bytes.
+    pub const REPLICATOR_SNAPSHOT: u8 = 21;
+    /// What is under way of a snapshot to another member is lost.
+    pub const SNAPSHOT_STREAM_BROKEN: u8 = 22;
+    /// The stream of a client ends.
+    pub const STREAM_CLOSED: u8 = 23;
+    /// The process is killed and started again.
+    pub const RESTART: u8 = 24;
+    /// `CompareHashRequest`.
+    pub const COMPARE_HASH: u8 = 25;
+    /// `CompareHashResponse`.
+    pub const COMPARED: u8 = 26;
+    /// An operator wants a snapshot, within so many milliseconds as the first byte says.
+    pub const TAKE_SNAPSHOT: u8 = 27;
+    /// `DownloadSnapshotRequest`.
+    pub const DOWNLOAD_SNAPSHOT: u8 = 28;
 }
 
-const VOLUME_BYTES: u64 = 64 << 20;
+const VOLUME_BYTES: u64 = 16 << 20;
 const MEMBER_ME: u32 = 1;
+const CLIENT_STREAM: u64 = 1;
 
 /// A node, its disk, and what of it is under way.
 struct Rig {
@@ -66,6 +102,12 @@ struct Rig {
     under_way: VecDeque<(OpId, Op)>,
     now: Time,
     next_id: u64,
+    /// The replicator's latest order of a snapshot.
+    order: Option<u64>,
+    /// The snapshot that it offered last.
+    offered: Option<SnapshotId>,
+    /// It said that it must not go on.
+    stopped: bool,
 }
 
 /// The target.
@@ -81,11 +123,16 @@ pub fn node(data: &[u8]) {
         rig.carry_out(chunk.kind & 0x40 == 0);
     }
     rig.carry_out(true);
-    rig.reopens();
+    rig.restart();
 }
 
 fn id(node: u32) -> MemberId {
     MemberId::new(u64::from(node) + 100).expect("it is not 0")
+}
+
+/// The member ID of the node itself, which its randomness makes the same in every run.
+pub fn own_id() -> u64 {
+    Rig::start(1, false).map_or(0, |rig| rig.node.member_id().get())
 }
 
 fn address(node: u32) -> String {
@@ -125,6 +172,9 @@ impl Rig {
             under_way: VecDeque::new(),
             now,
             next_id: 0,
+            order: None,
+            offered: None,
+            stopped: false,
         };
         if formed {
             let me = rig.node.member_id();
@@ -148,30 +198,34 @@ impl Rig {
     }
 
     fn take(&mut self, chunk: &Chunk) {
-        let input = match chunk.kind & 0x0f {
+        match chunk.kind & 0x1f {
             kind::DEADLINE => {
                 self.now = self
                     .now
                     .max(self.node.deadline().min(self.now + Duration::from_secs(60)));
-                Some(Input::Tick)
+                self.node.handle(self.now, Input::Tick);
             }
-            14..=15 => {
+            kind::SNAPSHOT => self.take_snapshot(chunk),
+            kind::REPLICATOR_SNAPSHOT => self.replicator_snapshot(&chunk.bytes),
+            kind::RESTART => self.restart(),
+            29.. => {
                 self.now = self.now + Duration::from_millis(u64::from(first_byte(chunk)));
-                Some(Input::Tick)
+                self.node.handle(self.now, Input::Tick);
             }
-            _ => self.input(chunk),
-        };
-        if let Some(input) = input {
-            self.node.handle(self.now, input);
+            _ => {
+                if let Some(input) = self.input(chunk) {
+                    self.node.handle(self.now, input);
+                }
+            }
         }
     }
 
     fn input(&mut self, chunk: &Chunk) -> Option<Input> {
-        let from = id(2 + u32::from(chunk.kind >> 4 & 0x03));
+        let from = sender(chunk);
         let bytes = chunk.bytes.clone();
         self.next_id += 1;
         let id = self.next_id;
-        Some(match chunk.kind & 0x0f {
+        Some(match chunk.kind & 0x1f {
             kind::REQUEST_VOTE => self.message(PeerMessage::RequestVote, from, bytes)?,
             kind::VOTE => self.message(PeerMessage::Vote, from, bytes)?,
             kind::APPEND_ENTRIES => self.message(PeerMessage::AppendEntries, from, bytes)?,
@@ -179,7 +233,7 @@ impl Rig {
             kind::TIMEOUT_NOW => self.message(PeerMessage::TimeoutNow, from, bytes)?,
             kind::SUBMIT => {
                 let proposed = Proposed::Operation(fuzzing::operation(bytes)?);
-                let stream = (chunk.kind & 0x80 != 0).then_some(1);
+                let stream = (chunk.kind & 0x80 != 0).then_some(CLIENT_STREAM);
                 Input::Submit(vec![Proposal { id, stream, proposed }])
             }
             kind::REPLICATOR => Input::Replicator(fuzzing::from_replicator(bytes)?),
@@ -217,6 +271,30 @@ impl Rig {
                 until: self.now + Duration::from_secs(1),
             }),
             kind::STREAM_BROKEN => Input::PeerStreamBroken(from),
+            kind::COMPARE_HASH => self.message(PeerMessage::CompareHash, from, bytes)?,
+            kind::COMPARED => self.message(PeerMessage::Compared, from, bytes)?,
+            kind::TAKE_SNAPSHOT => {
+                let within = Duration::from_millis(u64::from(first_byte(chunk)));
+                Input::TakeSnapshot { id, within }
+            }
+            kind::DOWNLOAD_SNAPSHOT => {
+                let (snapshot, offset) = fuzzing::download_snapshot(bytes)?;
+                Input::ReadSnapshot { id, snapshot, offset }
+            }
+            kind::INSTALL_SNAPSHOT => self.message(PeerMessage::InstallSnapshot, from, bytes)?,
+            kind::INSTALL_SNAPSHOT_RESPONSE => self.message(
+                PeerMessage::InstallSnapshotResponse,
+                from,
+                self.about_offered(chunk)?,
+            )?,
+            kind::FOLLOWS => self.message(PeerMessage::AppendEntries, from, self.follows(bytes)?)?,
+            kind::CHANGE_MEMBERSHIP => Input::ChangeMembership(fuzzing::change_membership(id, bytes)?),
+            kind::INVITATION => fuzzing::invitation(self.node.member_id(), bytes)?,
+            kind::REMOVED => Input::Removed {
+                version: number(&bytes),
+            },
+            kind::SNAPSHOT_STREAM_BROKEN => Input::SnapshotStreamBroken(from),
+            kind::STREAM_CLOSED => Input::StreamClosed(CLIENT_STREAM),
             _ => return None,
         })
     }
@@ -224,15 +302,168 @@ impl Rig {
     fn message(&self, kind: PeerMessage, from: MemberId, bytes: Bytes) -> Option<Input> {
         // A node that belongs to no cluster refuses every header.
         self.node.cluster_id()?;
-        fuzzing::peer_message(kind, from, self.node.member_id(), bytes).map(Input::Message)
+        fuzzing::peer_message(kind, from, self.node.member_id(), bytes)
+    }
+
+    fn about_offered(&self, chunk: &Chunk) -> Option<Bytes> {
+        let mut response = v1::InstallSnapshotResponse::decode(chunk.bytes.clone()).ok()?;
+        if let Some(offered) = self.offered.filter(|_| chunk.kind & 0x80 == 0) {
+            (response.last_log_index, response.crc) = (offered.index, offered.crc);
+        }
+        Some(response.encode_to_vec().into())
+    }
+
+    /// The term of which another member may say that it leads it.
+    fn leaders_term(&self, raft: &Raft) -> u64 {
+        let more = u64::from(raft.role() == RoleName::Leader);
+        raft.term().saturating_add(more).max(1)
+    }
+
+    /// An `AppendEntriesRequest` with an entry whose place is the next one.
+    fn follows(&self, entry: Bytes) -> Option<Bytes> {
+        use v1::entry::Kind;
+        let raft = self.node.raft()?;
+        let (last, fold, term) = (raft.log().last(), raft.log().fold(), self.leaders_term(raft));
+        let log_index = last.index.checked_add(1)?;
+        let mut entry = v1::Entry {
+            log_index,
+            term,
+            operation_index: fold.operation_index,
+            running_hash: fold.running_hash,
+            ..v1::Entry::decode(entry).ok()?
+        };
+        match entry.kind.as_mut()? {
+            Kind::Operation(operation) => {
+                entry.operation_index = fold.operation_index.checked_add(1)?;
+                let index = entry.operation_index;
+                entry.running_hash = running_hash(fold.running_hash, index, term, &operation.data);
+            }
+            Kind::Configuration(configuration) | Kind::JointConfiguration(configuration) => {
+                configuration.version = log_index;
+            }
+            Kind::Recovered(recovered) => recovered.configuration.as_mut()?.version = log_index,
+            _ => {}
+        }
+        let request = v1::AppendEntriesRequest {
+            term,
+            previous_log_index: last.index,
+            previous_log_term: last.term,
+            entries: vec![entry],
+            commit_log_index: last.index,
+            round: log_index,
+            ..Default::default()
+        };
+        Some(request.encode_to_vec().into())
+    }
+
+    /// A leader's snapshot, offered and sent.
+    fn take_snapshot(&mut self, chunk: &Chunk) {
+        let from = sender(chunk);
+        for request in self.snapshot(chunk).into_iter().flatten() {
+            let bytes = request.encode_to_vec().into();
+            if let Some(input) = self.message(PeerMessage::InstallSnapshot, from, bytes) {
+                self.node.handle(self.now, input);
+                self.carry_out(chunk.kind & 0x40 == 0);
+            }
+        }
+    }
+
+    fn snapshot(&self, chunk: &Chunk) -> Option<[v1::InstallSnapshotRequest; 2]> {
+        use v1::install_snapshot_request::Part;
+        let raft = self.node.raft()?;
+        let (term, ahead) = (self.leaders_term(raft), u64::from(first_byte(chunk)));
+        let state = chunk.bytes.slice(1.min(chunk.bytes.len())..);
+        let index = raft.log().last().index.checked_add(ahead)?;
+        let mut fold = raft.log().fold().clone();
+        fold.operation_index = fold.operation_index.checked_add(ahead)?;
+        let mut data = state.to_vec();
+        if chunk.kind & 0x80 == 0 {
+            fold.encode(&mut data);
+        }
+        let state_bytes = if chunk.kind & 0x80 == 0 { state.len() } else { 0 };
+        let state_bytes = u64::try_from(state_bytes).ok()?;
+        let mut metadata = vec![1];
+        for number in [fold.operation_index, term, fold.running_hash, state_bytes] {
+            metadata.extend_from_slice(&number.to_le_bytes());
+        }
+        let crc = crc32fast::hash(&data);
+        let request = |part| v1::InstallSnapshotRequest {
+            term,
+            part: Some(part),
+            ..Default::default()
+        };
+        let offer = request(Part::Offer(v1::SnapshotManifest {
+            last_log_index: index,
+            last_log_term: term,
+            metadata: metadata.into(),
+            bytes: u64::try_from(data.len()).ok()?,
+            crc,
+        }));
+        let piece = request(Part::Data(v1::SnapshotPart {
+            last_log_index: index,
+            crc,
+            offset: 0,
+            data: data.into(),
+        }));
+        Some([offer, piece])
+    }
+
+    fn replicator_snapshot(&mut self, state: &Bytes) {
+        for message in self.snapshot_of_replicator(state).into_iter().flatten() {
+            let message = Some(message);
+            let bytes = v1::ReplicateLogResponse { message }.encode_to_vec();
+            if let Some(said) = fuzzing::from_replicator(bytes.into()) {
+                self.node.handle(self.now, Input::Replicator(said));
+                self.carry_out(true);
+            }
+        }
+    }
+
+    /// Its progress, and the snapshot.
+    fn snapshot_of_replicator(&self, state: &Bytes) -> Option<Vec<v1::replicate_log_response::Message>> {
+        use v1::replicate_log_response::Message as Said;
+        let raft = self.node.raft()?;
+        let log = raft.log();
+        let index = log.operation_index_at(raft.commit().min(raft.persisted_index()));
+        let mut said = vec![Said::Progress(v1::Progress {
+            last_index: index,
+            commit_index: index,
+            executed_index: index,
+            durable_executed_index: index,
+        })];
+        let at = log.log_index_of(index);
+        if let (Some(id), Some(at)) = (self.order, at) {
+            let place = v1::Place {
+                index,
+                term: log.term_at(at)?,
+                running_hash: log.running_hash_at(at)?,
+            };
+            said.push(Said::Snapshot(v1::SnapshotChunk {
+                id,
+                snapshot: Some(v1::Snapshot {
+                    place: Some(place),
+                    size: u64::try_from(state.len()).ok()?,
+                }),
+                offset: 0,
+                data: state.clone(),
+            }));
+        }
+        Some(said)
     }
 
     /// Does what the node asks for; what it asks of its disk only where `disk` says so.
     fn carry_out(&mut self, disk: bool) {
         loop {
             for output in self.node.outputs(self.now) {
-                if let Output::Disk(id, op) = output {
-                    self.under_way.push_back((id, op));
+                match output {
+                    Output::Disk(id, op) => self.under_way.push_back((id, op)),
+                    Output::Replicator(ToReplicator::TakeSnapshot { id }) => self.order = Some(id),
+                    Output::InstallSnapshot(InstallSnapshot {
+                        part: SnapshotPart::Offer(manifest),
+                        ..
+                    }) => self.offered = Some(SnapshotId::of(&manifest)),
+                    Output::Stop(_) => self.stopped = true,
+                    _ => {}
                 }
             }
             let Some((id, op)) = (if disk { self.under_way.pop_front() } else { None }) else {
@@ -244,13 +475,26 @@ impl Rig {
         let _ = self.node.status(self.now);
     }
 
-    /// Whatever the others made it write, it can read.
-    fn reopens(mut self) {
-        let opened = Node::open(config(), &mut self.disk, self.now, ChaCha8Rng::seed_from_u64(2));
-        if let Err(error) = opened {
-            panic!("a node's own folder can be opened again: {error}");
+    /// Whatever the others made it write, it can read, unless it stopped because of that.
+    fn restart(&mut self) {
+        self.under_way.clear();
+        match Node::open(config(), &mut self.disk, self.now, ChaCha8Rng::seed_from_u64(2)) {
+            Ok(opened) => self.node = opened,
+            Err(error) => assert!(self.stopped, "a node's own folder can be opened again: {error}"),
         }
     }
+}
+
+fn sender(chunk: &Chunk) -> MemberId {
+    id(2 + u32::from(chunk.kind >> 5 & 1))
+}
+
+fn number(bytes: &Bytes) -> u64 {
+    let mut number = [0; 8];
+    for (to, from) in number.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u64::from_le_bytes(number)
 }
 
 fn first_byte(chunk: &Chunk) -> u8 {

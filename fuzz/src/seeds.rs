@@ -46,6 +46,12 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("node", "leader", node_leader()),
         ("node", "alone", node_alone()),
         ("node", "unformed", node_unformed()),
+        ("node", "invited", node_invited()),
+        ("node", "members", node_members()),
+        ("node", "snapshots", node_snapshots()),
+        ("node", "installing", node_installing()),
+        ("snapshots", "whole", snapshot_files()),
+        ("stream", "story", stream_story()),
     ];
     seeds.extend(entries());
     seeds
@@ -297,14 +303,15 @@ fn replicator_restored() -> Vec<u8> {
     ])
 }
 
-/// Kind and number of the other member, from 0.
+/// Kind and number of the other member, 0 or 1.
 fn from(kind: u8, other: u8) -> u8 {
-    kind | (other << 4)
+    kind | (other << 5)
 }
 
 fn wire_entry(entry: Entry) -> v1::Entry {
     use v1::entry::Kind;
     let kind = match entry.payload {
+        Payload::Noop => Kind::Noop(v1::Noop {}),
         Payload::Operation(operation) => {
             let stamp = operation.session.unwrap_or(raftlog_raft::entry::SessionStamp {
                 client_id: "".into(),
@@ -322,7 +329,20 @@ fn wire_entry(entry: Entry) -> v1::Entry {
         Payload::ExecutionProgress { executed_through } => {
             Kind::ExecutionProgress(v1::ExecutionProgress { executed_through })
         }
-        _ => Kind::Noop(v1::Noop {}),
+        Payload::Configuration(configuration) if configuration.is_joint() => {
+            Kind::JointConfiguration(wire_configuration(&configuration))
+        }
+        Payload::Configuration(configuration) => Kind::Configuration(wire_configuration(&configuration)),
+        Payload::Recovered {
+            parent,
+            configuration,
+        } => Kind::Recovered(v1::Recovered {
+            parent_cluster_id: parent.get(),
+            configuration: Some(wire_configuration(&configuration)),
+        }),
+        Payload::FeatureLevel(level) => Kind::FeatureLevel(v1::FeatureLevel {
+            level: level.get().into(),
+        }),
     };
     v1::Entry {
         log_index: entry.log_index,
@@ -330,6 +350,28 @@ fn wire_entry(entry: Entry) -> v1::Entry {
         operation_index: entry.operation_index,
         running_hash: entry.running_hash,
         kind: Some(kind),
+    }
+}
+
+fn wire_member(member: &Member) -> v1::Member {
+    v1::Member {
+        member_id: member.id.get(),
+        node: member.node,
+        peer_address: member.peer_address.clone(),
+        client_address: member.client_address.clone(),
+        voter: member.voter,
+    }
+}
+
+fn wire_configuration(configuration: &Configuration) -> v1::Configuration {
+    let old_voters = configuration.old_voters().iter().map(|old| v1::OldVoter {
+        member_id: old.id.get(),
+        leaves: old.leaves,
+    });
+    v1::Configuration {
+        version: configuration.version,
+        members: configuration.members().iter().map(wire_member).collect(),
+        old_voters: old_voters.collect(),
     }
 }
 
@@ -359,6 +401,10 @@ fn node_follower() -> Vec<u8> {
         ..Default::default()
     };
     let mut data = vec![2];
+    let follows = |entry: Entry| Chunk::new(kind::FOLLOWS, wire_entry(entry).encode_to_vec());
+    let mut more: Vec<Chunk> = log().into_iter().map(follows).collect();
+    more.push(Chunk::new(kind::RESTART, ""));
+    more.extend(comparison());
     data.extend(input(&[
         Chunk::new(
             from(kind::APPEND_ENTRIES, 0),
@@ -378,7 +424,40 @@ fn node_follower() -> Vec<u8> {
         ),
         Chunk::new(kind::DEADLINE, ""),
     ]));
+    data.extend(input(&more));
     data
+}
+
+/// The leader says what it has up to the last entry but one, which is something else; one other member says so, too.
+fn comparison() -> Vec<Chunk> {
+    use node::kind;
+    let (log_index, log_term, running_hash) = (5, 3, 77);
+    let append = v1::AppendEntriesRequest {
+        term: 3,
+        previous_log_index: log_index,
+        previous_log_term: log_term,
+        previous_running_hash: Some(running_hash),
+        round: 20,
+        ..Default::default()
+    };
+    let request = v1::CompareHashRequest {
+        log_index,
+        log_term,
+        running_hash,
+        ..Default::default()
+    };
+    let response = v1::CompareHashResponse {
+        log_index,
+        log_term,
+        running_hash,
+        ..Default::default()
+    };
+    vec![
+        Chunk::new(kind::COMPARE_HASH, request.encode_to_vec()),
+        Chunk::new(kind::APPEND_ENTRIES, append.encode_to_vec()),
+        Chunk::new(from(kind::COMPARED, 0), response.encode_to_vec()),
+        Chunk::new(from(kind::COMPARED, 1), response.encode_to_vec()),
+    ]
 }
 
 fn submit(sequence: u64) -> Vec<u8> {
@@ -518,4 +597,222 @@ fn node_unformed() -> Vec<u8> {
         Chunk::new(kind::SUBMIT, submit(1)),
     ]));
     data
+}
+
+/// A leader takes in a node that waits to be added.
+fn node_invited() -> Vec<u8> {
+    use node::kind;
+    let request = v1::AppendEntriesRequest {
+        header: Some(v1::Header {
+            cluster_id: 9,
+            from_member: 102,
+            to_member: node::own_id(),
+            feature_level: 1,
+        }),
+        term: 1,
+        bootstrap: vec![wire_member(&member(2))],
+        ..Default::default()
+    };
+    let entries = log().into_iter().map(wire_entry).take(1).collect();
+    let mut data = vec![0x80];
+    data.extend(input(&[
+        Chunk::new(kind::INVITATION, request.encode_to_vec()),
+        Chunk::new(kind::APPEND_ENTRIES, append(1, (0, 0), entries, 0)),
+        Chunk::new(kind::SNAPSHOT, vec![3, 1, 1]),
+        Chunk::new(kind::REMOVED, vec![9]),
+        Chunk::new(kind::RESTART, ""),
+    ]));
+    data
+}
+
+/// A leader alone adds a learner, which catches up, is promoted and takes the leader's place.
+fn node_members() -> Vec<u8> {
+    use node::kind;
+    use v1::membership_change::Change;
+    let change = |expected_version, change, force| {
+        let request = v1::ChangeMembershipRequest {
+            expected_version,
+            changes: vec![v1::MembershipChange { change: Some(change) }],
+            force,
+            dry_run: false,
+        };
+        Chunk::new(kind::CHANGE_MEMBERSHIP, request.encode_to_vec())
+    };
+    let answers = |matched| {
+        let response = v1::AppendEntriesResponse {
+            term: 1,
+            round: matched,
+            match_log_index: matched,
+            received_log_index: matched,
+            ..Default::default()
+        };
+        Chunk::new(kind::APPEND_ENTRIES_RESPONSE, response.encode_to_vec())
+    };
+    let mut data = vec![0];
+    data.extend(input(&[
+        Chunk::new(kind::DEADLINE, ""),
+        change(0, Change::AddLearner(wire_member(&member(2))), false),
+        answers(2),
+        change(2, Change::Promote(102), true),
+        answers(3),
+        answers(4),
+        change(4, Change::Remove(node::own_id()), true),
+        answers(5),
+        answers(6),
+        Chunk::new(kind::RESTART, ""),
+        Chunk::new(kind::REMOVED, vec![9]),
+    ]));
+    data
+}
+
+/// A leader takes snapshots, and sends one to a follower that lacks what was compacted.
+fn node_snapshots() -> Vec<u8> {
+    use node::kind;
+    use v1::install_snapshot_response::{Answer, Installed, Refused};
+    use v1::membership_change::Change;
+    use v1::replicate_log_response::Message as Said;
+    let position = v1::ReplicateLogResponse {
+        message: Some(Said::Position(v1::Position::default())),
+    };
+    let mut chunks = vec![
+        Chunk::new(kind::DEADLINE, ""),
+        Chunk::new(kind::REPLICATOR_STREAM, ""),
+        Chunk::new(kind::REPLICATOR, position.encode_to_vec()),
+    ];
+    for sequence in 1..=8 {
+        chunks.push(Chunk::new(kind::SUBMIT | 0x80, submit(sequence)));
+        chunks.push(Chunk::new(kind::REPLICATOR_SNAPSHOT, vec![1, 1]));
+        chunks.push(Chunk::new(kind::DEADLINE, ""));
+    }
+    let add = v1::ChangeMembershipRequest {
+        changes: vec![v1::MembershipChange {
+            change: Some(Change::AddLearner(wire_member(&member(2)))),
+        }],
+        ..Default::default()
+    };
+    chunks.push(Chunk::new(kind::CHANGE_MEMBERSHIP, add.encode_to_vec()));
+    for previous_log_index in [9, 10] {
+        let lacks_it = v1::AppendEntriesResponse {
+            term: 1,
+            round: 1,
+            conflict: Some(v1::Conflict {
+                previous_log_index,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        chunks.push(Chunk::new(
+            kind::APPEND_ENTRIES_RESPONSE,
+            lacks_it.encode_to_vec(),
+        ));
+    }
+    chunks.push(Chunk::new(kind::DEADLINE, ""));
+    let answer = |answer| {
+        let response = v1::InstallSnapshotResponse {
+            term: 1,
+            last_log_index: 9,
+            crc: 0,
+            answer: Some(answer),
+            ..Default::default()
+        };
+        Chunk::new(kind::INSTALL_SNAPSHOT_RESPONSE, response.encode_to_vec())
+    };
+    chunks.push(answer(Answer::GoOnAt(0)));
+    chunks.push(answer(Answer::Received(4)));
+    chunks.push(answer(Answer::Refused(Refused { why: "why".into() })));
+    chunks.push(answer(Answer::Installed(Installed {})));
+    let download = v1::DownloadSnapshotRequest {
+        last_log_index: 9,
+        ..Default::default()
+    };
+    chunks.push(Chunk::new(kind::TAKE_SNAPSHOT, vec![200]));
+    chunks.push(Chunk::new(kind::DOWNLOAD_SNAPSHOT, download.encode_to_vec()));
+    chunks.push(Chunk::new(kind::SNAPSHOT_STREAM_BROKEN, ""));
+    chunks.push(Chunk::new(kind::STREAM_CLOSED, ""));
+    chunks.push(Chunk::new(kind::RESTART, ""));
+    chunks.push(Chunk::new(kind::DEADLINE, ""));
+    let mut data = vec![0];
+    data.extend(input(&chunks));
+    data
+}
+
+/// A follower takes a leader's snapshot in the place of its log, and goes on behind it.
+fn node_installing() -> Vec<u8> {
+    use node::kind;
+    let entry = |number: u64| {
+        let operation = v1::Operation {
+            data: format!("operation-{number}").into(),
+            ..Default::default()
+        };
+        let entry = v1::Entry {
+            kind: Some(v1::entry::Kind::Operation(operation)),
+            ..Default::default()
+        };
+        Chunk::new(kind::FOLLOWS, entry.encode_to_vec())
+    };
+    let offer = v1::InstallSnapshotRequest {
+        term: 1,
+        part: Some(v1::install_snapshot_request::Part::Offer(v1::SnapshotManifest {
+            last_log_index: 100,
+            last_log_term: 1,
+            metadata: vec![1; 33].into(),
+            bytes: 2,
+            crc: 1,
+        })),
+        ..Default::default()
+    };
+    let mut data = vec![2];
+    data.extend(input(&[
+        entry(1),
+        entry(2),
+        Chunk::new(kind::INSTALL_SNAPSHOT, offer.encode_to_vec()),
+        Chunk::new(kind::SNAPSHOT | 0x40, vec![20, 1, 1]),
+        Chunk::new(kind::SNAPSHOT, vec![20, 1, 1]),
+        Chunk::new(kind::RESTART, ""),
+        entry(23),
+        entry(24),
+        Chunk::new(kind::SNAPSHOT, vec![5, 1, 1]),
+        entry(31),
+        Chunk::new(kind::QUERY, ""),
+    ]));
+    data
+}
+
+/// The snapshots at 1 and 2, and one of which a part came in.
+fn snapshot_files() -> Vec<u8> {
+    let good = |index: u8, known: u8| {
+        let mut bytes = vec![index, 1, 3, known, 9, 0, 0];
+        bytes.extend_from_slice(b"abcthe data");
+        bytes
+    };
+    input(&[
+        Chunk::new(4, good(1, 2)),
+        Chunk::new(5, good(2, 2)),
+        Chunk::new(6, good(3, 0)),
+    ])
+}
+
+fn stream_story() -> Vec<u8> {
+    let request = |header, operations: &[&str]| {
+        let operations = operations.iter().map(|data| (*data).to_owned().into());
+        let request = v1::SubmitStreamRequest {
+            header,
+            operations: operations.collect(),
+            acknowledged_through: 0,
+        };
+        Chunk::new(0, request.encode_to_vec())
+    };
+    let header = v1::SubmitStreamHeader {
+        client_id: "client".to_owned(),
+        first_sequence: 7,
+        wait_for: v1::WaitFor::Committed.into(),
+    };
+    input(&[
+        request(Some(header), &["one", "two"]),
+        Chunk::new(1, vec![1]),
+        Chunk::new(1, vec![0]),
+        request(None, &["three", "four", "five"]),
+        Chunk::new(1, vec![2, 4]),
+        Chunk::new(1, vec![0]),
+    ])
 }

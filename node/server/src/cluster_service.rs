@@ -19,7 +19,7 @@ use crate::forward;
 use crate::handle::{Command, Handle};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::node::{Leader, MembershipChange, MembershipRefusal, Role, TakenSnapshot};
+use crate::node::{Leader, MembershipRefusal, Role, TakenSnapshot};
 use crate::refusal;
 use crate::status_watch;
 use crate::wire;
@@ -77,14 +77,8 @@ impl ClusterService {
         let status = self.core.published();
         match (&status.leader, status.role) {
             (_, Role::Leader) => {
-                let change = MembershipChange {
-                    id: 0,
-                    expected_version: request.expected_version,
-                    changes: wire::changes_from_wire(request.changes)
-                        .map_err(|why| refusal::membership(MembershipRefusal::Invalid(why.to_string())))?,
-                    force: request.force,
-                    dry_run: request.dry_run,
-                };
+                let change = wire::membership_change_from_wire(0, request)
+                    .map_err(|why| refusal::membership(MembershipRefusal::Invalid(why.to_string())))?;
                 let changed = self.core.change_membership(change).await;
                 let configuration = changed.map_err(refusal::membership)?;
                 Ok(v1::ChangeMembershipResponse {

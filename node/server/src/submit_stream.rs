@@ -63,14 +63,11 @@ impl OperationsService {
         let Some(first) = requests.message().await? else {
             return Ok(());
         };
-        let header = first
-            .header
-            .clone()
-            .ok_or_else(|| operation::invalid("the first message of a stream carries its header".into()))?;
+        let taking = Requests::begin(first.header.clone())?;
         match self.decider(forwarded)? {
             Decider::Leader(leader) => self.forward_stream(&leader, first, requests, responses).await,
             Decider::ThisNode => {
-                let mut stream = LocalStream::new(self, header)?;
+                let mut stream = LocalStream::new(self, taking);
                 stream.pump(first, requests, responses).await
             }
         }
@@ -114,35 +111,77 @@ impl Drop for Open {
     }
 }
 
-/// A stream that this node decides about.
-struct LocalStream<'a> {
-    service: &'a OperationsService,
-    open: Open,
+/// The requests of a stream, one after the other.
+#[derive(Debug)]
+pub(crate) struct Requests {
     header: v1::SubmitStreamHeader,
     wait_for: v1::WaitFor,
     /// Operations taken so far.
     taken: u64,
+}
+
+impl Requests {
+    /// Of a stream whose first message has this header.
+    pub(crate) fn begin(header: Option<v1::SubmitStreamHeader>) -> Result<Self, Status> {
+        let header = header
+            .ok_or_else(|| operation::invalid("the first message of a stream carries its header".into()))?;
+        let wait_for = v1::WaitFor::try_from(header.wait_for)
+            .map_err(|_| operation::invalid(format!("wait_for {} is unknown", header.wait_for)))?;
+        Ok(Self {
+            header,
+            wait_for,
+            taken: 0,
+        })
+    }
+
+    /// Takes the operations of a message, each with its place in the stream, up to the first bad one.
+    pub(crate) fn take(
+        &mut self,
+        request: v1::SubmitStreamRequest,
+        mut each: impl FnMut(u64, Operation),
+    ) -> Result<(), Status> {
+        let bytes: usize = request.operations.iter().map(bytes::Bytes::len).sum();
+        if bytes > MESSAGE_OPERATION_BYTES_MAX {
+            let why = format!(
+                "the message has {bytes} bytes of operations, more than {MESSAGE_OPERATION_BYTES_MAX}"
+            );
+            return Err(operation::invalid(why));
+        }
+        for data in request.operations {
+            let (client_id, first) = (&self.header.client_id, self.header.first_sequence);
+            let sequence = first
+                .checked_add(self.taken)
+                .ok_or_else(|| operation::invalid("the stream's sequences overflow".into()))?;
+            let operation = operation::checked(data, client_id, sequence, request.acknowledged_through)?;
+            each(self.taken, operation);
+            self.taken += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A stream that this node decides about.
+struct LocalStream<'a> {
+    service: &'a OperationsService,
+    open: Open,
+    requests: Requests,
     /// Room of those that are not answered yet, in the stream's order.
     room: VecDeque<Taken>,
     reorder: Reorder,
 }
 
 impl<'a> LocalStream<'a> {
-    fn new(service: &'a OperationsService, header: v1::SubmitStreamHeader) -> Result<Self, Status> {
-        let wait_for = v1::WaitFor::try_from(header.wait_for)
-            .map_err(|_| operation::invalid(format!("wait_for {} is unknown", header.wait_for)))?;
-        Ok(Self {
+    fn new(service: &'a OperationsService, requests: Requests) -> Self {
+        Self {
             service,
             open: Open {
                 core: service.core.clone(),
                 stream: NEXT_STREAM.fetch_add(1, Ordering::Relaxed),
             },
-            header,
-            wait_for,
-            taken: 0,
+            requests,
             room: VecDeque::new(),
             reorder: Reorder::default(),
-        })
+        }
     }
 
     async fn pump(
@@ -183,29 +222,13 @@ impl<'a> LocalStream<'a> {
         }
     }
 
-    /// Takes the operations of a message, each with its place in the stream, up to the first bad one.
     fn check(
         &mut self,
         request: v1::SubmitStreamRequest,
         waiting: &mut VecDeque<(u64, Operation)>,
     ) -> Result<(), Status> {
-        let bytes: usize = request.operations.iter().map(bytes::Bytes::len).sum();
-        if bytes > MESSAGE_OPERATION_BYTES_MAX {
-            let why = format!(
-                "the message has {bytes} bytes of operations, more than {MESSAGE_OPERATION_BYTES_MAX}"
-            );
-            return Err(operation::invalid(why));
-        }
-        for data in request.operations {
-            let (client_id, first) = (&self.header.client_id, self.header.first_sequence);
-            let sequence = first
-                .checked_add(self.taken)
-                .ok_or_else(|| operation::invalid("the stream's sequences overflow".into()))?;
-            let operation = operation::checked(data, client_id, sequence, request.acknowledged_through)?;
-            waiting.push_back((self.taken, operation));
-            self.taken += 1;
-        }
-        Ok(())
+        let queue = |position, operation| waiting.push_back((position, operation));
+        self.requests.take(request, queue)
     }
 
     /// Hands to the core what fits into the window.
@@ -246,7 +269,7 @@ impl<'a> LocalStream<'a> {
             for _ in 0..count {
                 self.room.pop_front();
             }
-            if self.wait_for == v1::WaitFor::Executed {
+            if self.requests.wait_for == v1::WaitFor::Executed {
                 self.service.executed(told.highest).await?;
             }
             let response = v1::SubmitStreamResponse {

@@ -9,7 +9,7 @@ mod snapshot;
 mod status;
 
 pub(crate) use member::{
-    changes_from_wire, configuration_to_wire, leader_to_wire, members_from_wire, members_to_wire,
+    configuration_to_wire, leader_to_wire, members_from_wire, members_to_wire, membership_change_from_wire,
 };
 pub(crate) use raft::{
     Envelope, append_entries_from_wire, append_entries_to_wire, append_response_from_wire,

@@ -1,13 +1,26 @@
-//! For fuzz targets outside of this crate: logs that chance would never find, since all their CRCs are good.
+//! For fuzz targets outside of this crate: logs and snapshots that chance would never find, since all their CRCs are good.
 
 use bytes::Bytes;
 
 use crate::disk::FileName;
 use crate::format::{Durable, Link, Place, SECTOR_BYTES, SegmentHead, frame};
+use crate::snapshots;
+
+pub use snapshots::fuzzing::snapshot_file;
 
 /// The name of the segment of that sequence.
 pub fn segment_name(sequence: u64) -> FileName {
     FileName::segment(sequence)
+}
+
+/// The name of the snapshot at that index.
+pub fn snapshot_name(index: u64) -> FileName {
+    FileName::snapshot(index)
+}
+
+/// The name of a snapshot that is not whole yet.
+pub fn incoming_name() -> FileName {
+    snapshots::INCOMING
 }
 
 /// The bytes of the first segment, with a batch for each payload, whatever it holds, and zeros behind them.

@@ -6,7 +6,7 @@ use raftlog_raft::membership::change::{Change, MEMBERS_MAX};
 use raftlog_raft::membership::{Configuration, Member, OldVoter};
 
 use super::Malformed;
-use crate::node::Leader;
+use crate::node::{Leader, MembershipChange, RequestId};
 
 /// Longest address.
 const ADDRESS_BYTES_MAX: usize = 512;
@@ -101,8 +101,21 @@ pub(crate) fn configuration_from_wire(configuration: v1::Configuration) -> Resul
     Configuration::joint(version, members, old_voters).ok_or(bad)
 }
 
-/// What a call of `ChangeMembership` asks for.
-pub(crate) fn changes_from_wire(changes: Vec<v1::MembershipChange>) -> Result<Vec<Change>, Malformed> {
+/// What a call of `ChangeMembership` asks for, under that number.
+pub(crate) fn membership_change_from_wire(
+    id: RequestId,
+    request: v1::ChangeMembershipRequest,
+) -> Result<MembershipChange, Malformed> {
+    Ok(MembershipChange {
+        id,
+        expected_version: request.expected_version,
+        changes: changes_from_wire(request.changes)?,
+        force: request.force,
+        dry_run: request.dry_run,
+    })
+}
+
+fn changes_from_wire(changes: Vec<v1::MembershipChange>) -> Result<Vec<Change>, Malformed> {
     if changes.is_empty() || changes.len() > MEMBERS_MAX {
         return Err(Malformed("changes: 1 to 64 of them"));
     }

@@ -33,6 +33,8 @@
 
 mod file;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod incoming;
 mod opening;
 mod saving;
@@ -62,7 +64,7 @@ pub const PENDING_BYTES_MAX: usize = 4 << 20;
 pub const READS_MAX: usize = 64;
 
 /// The file of a snapshot that is not whole yet.
-const INCOMING: FileName = FileName::named("snapshot-incoming");
+pub(crate) const INCOMING: FileName = FileName::named("snapshot-incoming");
 /// Operations of a store bear this, so that they differ from those of a log on the same disk.
 const OP_BIT: u64 = 1 << 63;
 
