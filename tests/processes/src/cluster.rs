@@ -99,6 +99,8 @@ pub struct Program {
     arguments: Vec<String>,
     folder: PathBuf,
     runs: Vec<Process>,
+    /// The first run with the data that it has now.
+    first_run: usize,
 }
 
 /// Five nodes (or another number), their replicators, and their data.
@@ -124,6 +126,7 @@ impl Program {
             arguments,
             folder,
             runs: vec![],
+            first_run: 0,
         }
     }
 
@@ -152,8 +155,18 @@ impl Program {
 
     /// Starts it behind a reader that never reads: `PROGRAM | sleep`.
     pub fn start_unread(&mut self) {
+        self.start_by(r#""$@" | sleep 3600"#);
+    }
+
+    /// Starts it where nobody keeps what it says: `PROGRAM > /dev/null`.
+    pub fn start_unheard(&mut self) {
+        self.start_by(r#"exec "$@" > /dev/null"#);
+    }
+
+    /// Starts it by a shell that does this with it as `"$@"`.
+    fn start_by(&mut self, script: &str) {
         assert!(!self.is_running(), "{} runs already", self.name);
-        let mut arguments = vec!["-c".to_owned(), r#""$@" | sleep 3600"#.into(), "sh".into()];
+        let mut arguments = vec!["-c".to_owned(), script.to_owned(), "sh".into()];
         arguments.push(self.binary.display().to_string());
         arguments.extend(self.arguments.iter().cloned());
         self.runs
@@ -186,9 +199,13 @@ impl Program {
         self.process().wait().await
     }
 
-    /// stdout, run by run.
+    /// stdout, run by run, since it began with an empty folder.
     pub fn stories(&self) -> Vec<Vec<String>> {
-        self.runs.iter().map(Process::stdout).collect()
+        self.runs
+            .iter()
+            .skip(self.first_run)
+            .map(Process::stdout)
+            .collect()
     }
 
     /// The flags it is started with.
@@ -206,8 +223,18 @@ impl Program {
     /// # Panics
     /// While it runs.
     pub fn delete_folder(&mut self) {
+        let folder = self.folder.clone();
+        self.delete_folder_at(&folder);
+    }
+
+    /// The same where its folder is elsewhere for this process.
+    ///
+    /// # Panics
+    /// While it runs.
+    pub fn delete_folder_at(&mut self, folder: &Path) {
         assert!(!self.is_running(), "{} still writes into its folder", self.name);
-        fs::remove_dir_all(&self.folder).expect("a data folder can be removed");
+        fs::remove_dir_all(folder).expect("a data folder can be removed");
+        self.first_run = self.runs.len();
     }
 }
 
@@ -273,6 +300,13 @@ impl Cluster {
             if !program.is_running() {
                 program.start();
             }
+        }
+    }
+
+    /// Starts everything where nobody keeps what it says: it may be more than memory holds.
+    pub fn start_all_unheard(&mut self) {
+        for program in self.replicators.values_mut().chain(self.nodes.values_mut()) {
+            program.start_unheard();
         }
     }
 

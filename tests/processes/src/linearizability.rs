@@ -41,6 +41,8 @@ pub struct Read {
 pub struct View {
     /// Node number.
     pub node: u32,
+    /// Its identity: a node that lost its disk comes back as another member.
+    pub member: u64,
     /// Its term.
     pub term: u64,
     /// Whether it says that it leads.
@@ -69,9 +71,9 @@ pub enum Violation {
     },
     /// A node said that more is committed than there is.
     BeyondTheLog(View),
-    /// Two nodes said that they lead the same term.
+    /// Two members said that they lead the same term.
     TwoLeaders(Box<[View; 2]>),
-    /// A node's term went down, the first view having ended before the second was asked for.
+    /// A member's term went down, the first view having ended before the second was asked for.
     TermWentBack(Box<[View; 2]>),
     /// What began after something had ended stands before it in the log.
     OutOfRealTimeOrder {
@@ -169,17 +171,19 @@ fn check_views(views: &[View], log: &[Logged]) -> Result<(), Violation> {
     let mut leaders: BTreeMap<u64, &View> = BTreeMap::new();
     for view in views.iter().filter(|view| view.leads) {
         let first = *leaders.entry(view.term).or_insert(view);
-        if first.node != view.node {
+        if first.member != view.member {
             return Err(Violation::TwoLeaders(Box::new([first.clone(), view.clone()])));
         }
     }
-    let nodes: BTreeSet<u32> = views.iter().map(|view| view.node).collect();
-    nodes.into_iter().try_for_each(|node| check_terms(node, views))
+    let members: BTreeSet<u64> = views.iter().map(|view| view.member).collect();
+    members
+        .into_iter()
+        .try_for_each(|member| check_terms(member, views))
 }
 
-fn check_terms(node: u32, views: &[View]) -> Result<(), Violation> {
-    let of_node = views.iter().filter(|view| view.node == node);
-    let spans: Vec<Span<&View>> = of_node
+fn check_terms(member: u64, views: &[View]) -> Result<(), Violation> {
+    let of_member = views.iter().filter(|view| view.member == member);
+    let spans: Vec<Span<&View>> = of_member
         .map(|view| Span {
             what: view,
             began: Some(view.began_micros),
@@ -281,6 +285,7 @@ mod tests {
     fn view(node: u32, term: u64, leads: bool, commit_index: u64, times: (u64, u64)) -> View {
         View {
             node,
+            member: node.into(),
             term,
             leads,
             commit_index,
@@ -436,6 +441,12 @@ mod tests {
         assert_eq!(found, Violation::TwoLeaders(Box::new([one, other])));
         let (high, low) = (view(1, 7, false, 0, (0, 1)), view(1, 6, false, 0, (2, 3)));
         let found = violation(|history| history.views = vec![low.clone(), high.clone()]);
-        assert_eq!(found, Violation::TermWentBack(Box::new([high, low])));
+        assert_eq!(
+            found,
+            Violation::TermWentBack(Box::new([high.clone(), low.clone()]))
+        );
+        // It lost its disk in between, and knows of no terms.
+        let reborn = View { member: 9, ..low };
+        passes(|history| history.views = vec![reborn, high]);
     }
 }

@@ -147,12 +147,14 @@ impl Network {
     }
 
     fn disk_from_outside(&self, node: u32) -> PathBuf {
+        self.from_outside(node, &disk(self.folder.path(), node))
+    }
+
+    /// A path of a pod, as it is for this process.
+    pub fn from_outside(&self, node: u32, path: &Path) -> PathBuf {
         let pod = self.pods.get(&node).expect("a node number of this network");
-        let disk = disk(self.folder.path(), node);
-        pod.root().join(
-            disk.strip_prefix("/")
-                .expect("temporary folders have absolute paths"),
-        )
+        pod.root()
+            .join(path.strip_prefix("/").expect("paths of pods are absolute"))
     }
 }
 

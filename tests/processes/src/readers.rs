@@ -186,6 +186,7 @@ impl Reader {
             }
             self.seen.views.push(View {
                 node: *node,
+                member: status.member_id,
                 term: status.term,
                 leads,
                 commit_index: status.commit_index,

@@ -2,7 +2,7 @@
 
 use processes::links::{Link, between};
 use rand::RngExt;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     FreezeReplicators(Group),
     /// No room on the disks of these pods.
     FullDisks(Group),
+    /// kill -9 of this node and its replicator, whose folders are gone: it comes back as a new member, by `member replace`.
+    LosePod(u32),
 }
 
 /// What goes wrong at the same time.
@@ -48,7 +50,9 @@ pub(crate) struct Round {
     pub(crate) peace: Duration,
 }
 
-const KINDS: usize = 11;
+const KINDS: usize = 12;
+/// The one of them that is [`Fault::LosePod`].
+const LOSE_POD: usize = 11;
 /// A log fills up what it has ahead before it needs more of its disk.
 const FULL_DISK_MORE: Duration = Duration::from_secs(4);
 
@@ -69,10 +73,11 @@ impl Drawing {
         }
     }
 
-    /// The next round. Every other fault hits the leader, if one is known.
-    pub(crate) fn round(&mut self, leader: Option<u32>) -> Round {
+    /// The next round. Every other fault hits the leader, if one is known. While a lost pod `is_replaced`, no other is lost: more lost
+    /// disks than a minority has are more than is promised.
+    pub(crate) fn round(&mut self, leader: Option<u32>, is_replaced: bool) -> Round {
         let count = if self.random.random_bool(0.4) { 2 } else { 1 };
-        let mut faults: Vec<Fault> = (0..count).map(|_| self.fault(leader)).collect();
+        let mut faults: Vec<Fault> = (0..count).map(|_| self.fault(leader, is_replaced)).collect();
         // Where one deck ends and the next begins.
         faults.dedup_by_key(|fault| std::mem::discriminant(fault));
         let mut lasts = Duration::from_millis(self.random.random_range(500..4_000));
@@ -83,12 +88,15 @@ impl Drawing {
         Round { faults, lasts, peace }
     }
 
-    fn fault(&mut self, leader: Option<u32>) -> Fault {
-        if self.deck.is_empty() {
-            self.deck = (0..KINDS).collect();
-            self.deck.shuffle(&mut self.random);
+    fn fault(&mut self, leader: Option<u32>, is_replaced: bool) -> Fault {
+        let mut kind = self.draw();
+        if kind == LOSE_POD && is_replaced {
+            while kind == LOSE_POD {
+                kind = self.draw();
+            }
+            // It is only put off.
+            self.deck.insert(0, LOSE_POD);
         }
-        let kind = self.deck.pop().expect("the deck was just filled");
         let group = self.group(leader);
         match kind {
             0 => Fault::Partition(group),
@@ -101,8 +109,24 @@ impl Drawing {
             7 => Fault::KillPods(group),
             8 => Fault::FreezeNodes(group),
             9 => Fault::FreezeReplicators(group),
+            LOSE_POD => Fault::LosePod(self.one_of(&group, leader)),
             _ => Fault::FullDisks(group),
         }
+    }
+
+    fn draw(&mut self) -> usize {
+        if self.deck.is_empty() {
+            self.deck = (0..KINDS).collect();
+            self.deck.shuffle(&mut self.random);
+        }
+        self.deck.pop().expect("the deck was just filled")
+    }
+
+    /// The leader, if it is one of them.
+    fn one_of(&mut self, group: &Group, leader: Option<u32>) -> u32 {
+        let all: Vec<u32> = group.iter().copied().collect();
+        let any = *all.choose(&mut self.random).expect("a group has somebody");
+        leader.filter(|leader| group.contains(leader)).unwrap_or(any)
     }
 
     /// A minority mostly; one in five times any number.
@@ -142,6 +166,7 @@ impl Fault {
             Self::FreezeNodes(_) => "freeze nodes",
             Self::FreezeReplicators(_) => "freeze replicators",
             Self::FullDisks(_) => "full disks",
+            Self::LosePod(_) => "lose pod",
         }
     }
 
@@ -189,7 +214,7 @@ mod tests {
 
     fn drawn(seed: u64, rounds: usize) -> Vec<Round> {
         let mut drawing = Drawing::new(&[1, 2, 3, 4, 5], ChaCha8Rng::seed_from_u64(seed));
-        (0..rounds).map(|_| drawing.round(Some(3))).collect()
+        (0..rounds).map(|_| drawing.round(Some(3), false)).collect()
     }
 
     #[test]
@@ -210,6 +235,20 @@ mod tests {
                 assert_eq!(kinds.len(), round.faults.len(), "{round:?}");
             }
         }
+    }
+
+    #[test]
+    fn one_pod_is_lost_at_a_time() {
+        let mut drawing = Drawing::new(&[1, 2, 3, 4, 5], ChaCha8Rng::seed_from_u64(1));
+        let mut lost = |is_replaced| {
+            let rounds: Vec<Round> = (0..2 * KINDS)
+                .map(|_| drawing.round(Some(3), is_replaced))
+                .collect();
+            let faults = rounds.iter().flat_map(|round| &round.faults);
+            faults.filter(|fault| matches!(fault, Fault::LosePod(_))).count()
+        };
+        assert_eq!(lost(true), 0);
+        assert!(lost(false) > 0, "it was only put off");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! A test binary of its own, since its threads live in another network namespace.
 
 mod fault;
+mod replacement;
 mod run;
 
 use processes::network::Network;

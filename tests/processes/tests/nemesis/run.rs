@@ -1,6 +1,7 @@
 //! A cluster, its clients, and what is done to it.
 
 use crate::fault::{Drawing, Fault, Group, Round};
+use crate::replacement::Replacement;
 use processes::cluster::{Cluster, Options, Program};
 use processes::linearizability::History;
 use processes::links::Losses;
@@ -28,6 +29,8 @@ pub(crate) struct Run {
     readers: Readers,
     network: Network,
     all: Group,
+    /// Of the pod that was lost.
+    replacement: Option<Replacement>,
     coverage: Coverage,
 }
 
@@ -37,6 +40,7 @@ struct Coverage {
     faults: BTreeMap<&'static str, u64>,
     packets_lost: u64,
     disks_full: u64,
+    members_replaced: u64,
 }
 
 impl Run {
@@ -64,6 +68,7 @@ impl Run {
             readers,
             network,
             all,
+            replacement: None,
             coverage: Coverage::default(),
         }
     }
@@ -74,7 +79,8 @@ impl Run {
         let mut drawing = Drawing::new(&self.cluster.numbers(), random);
         let began = Instant::now();
         while began.elapsed() < length {
-            let round = drawing.round(self.readers.leader());
+            self.replace().await;
+            let round = drawing.round(self.readers.leader(), self.replacement.is_some());
             println!("{:6.2} s: {round:?}", began.elapsed().as_secs_f64());
             self.suffer(&round).await;
         }
@@ -144,10 +150,12 @@ impl Run {
             faults,
             packets_lost,
             disks_full,
+            members_replaced,
         } = &self.coverage;
         let late = self.network.delays().late();
         println!(
-            "{faults:?}; {packets_lost} packets lost, {late} pieces late, {disks_full} disks said to be full"
+            "{faults:?}; {packets_lost} packets lost, {late} pieces late, {disks_full} disks said to be full, \
+             {members_replaced} members replaced"
         );
         let of = |names: &[&str]| names.iter().any(|name| faults.contains_key(name));
         assert!(
@@ -158,6 +166,8 @@ impl Run {
             !of(&["delay"]) || late > 0,
             "links were slow, and nothing was late"
         );
+        let lost = faults.get("lose pod").copied().unwrap_or_default();
+        assert_eq!(*members_replaced, lost, "a pod that is lost is replaced");
     }
 
     async fn strike(&mut self, fault: &Fault) {
@@ -168,10 +178,31 @@ impl Run {
                 kill(self.nodes(group)).await;
                 kill(self.replicators(group)).await;
             }
+            Fault::LosePod(node) => self.lose(*node).await,
             Fault::FreezeNodes(group) => signal(self.nodes(group), Signal::STOP),
             Fault::FreezeReplicators(group) => signal(self.replicators(group), Signal::STOP),
             Fault::FullDisks(group) => group.iter().for_each(|&node| self.network.fill_disk(node)),
             Fault::Partition(_) | Fault::Mute(_) | Fault::Deaf(_) | Fault::Loss(..) | Fault::Delay(..) => {}
+        }
+    }
+
+    /// Its data are gone from the moment that it is killed, and it is started again with what else was killed.
+    async fn lose(&mut self, node: u32) {
+        let group = Group::from([node]);
+        kill(self.nodes(&group)).await;
+        kill(self.replicators(&group)).await;
+        wipe(&self.network, node, self.cluster.node(node));
+        wipe(&self.network, node, self.cluster.replicator(node));
+        self.replacement = Some(Replacement::of(node));
+    }
+
+    /// Goes on with the replacement of a lost pod, if there is one.
+    async fn replace(&mut self) {
+        if let Some(replacement) = &mut self.replacement
+            && replacement.is_complete(&mut self.cluster).await
+        {
+            self.replacement = None;
+            self.coverage.members_replaced += 1;
         }
     }
 
@@ -184,6 +215,10 @@ impl Run {
             }
             if let Fault::KillReplicators(group) | Fault::KillPods(group) = fault {
                 replicators.extend(group);
+            }
+            if let Fault::LosePod(node) = fault {
+                nodes.insert(*node);
+                replicators.insert(*node);
             }
         }
         for &node in &self.all {
@@ -230,6 +265,15 @@ impl Run {
             "progress {:.2} s after the last fault",
             healed.elapsed().as_secs_f64()
         );
+        while self.replacement.is_some() {
+            assert!(
+                healed.elapsed() < READY_WITHIN,
+                "{:?} was not replaced",
+                self.replacement
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.replace().await;
+        }
         self.cluster.wait_until_ready().await;
         let took = healed.elapsed();
         println!("all ready {:.2} s after the last fault", took.as_secs_f64());
@@ -253,6 +297,11 @@ async fn kill(mut programs: Vec<&mut Program>) {
     for program in programs {
         program.process().wait().await;
     }
+}
+
+fn wipe(network: &Network, node: u32, program: &mut Program) {
+    let folder = network.from_outside(node, program.folder());
+    program.delete_folder_at(&folder);
 }
 
 fn signal(programs: Vec<&mut Program>, signal: Signal) {
