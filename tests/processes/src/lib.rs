@@ -5,6 +5,7 @@
 //!   [`cluster`] runs nodes and replicators together.
 //! - [`network`] gives every pod a machine of its own on a network that can be cut ([`links`]) and slowed down ([`relay`]).
 //! - [`containers`] builds the images and runs them; [`volume`] mounts disks that can fill up.
+//! - [`streams`] submits as fast as it can, for the measurements in `benches/`.
 //! - [`load`] submits with sessions and records every acknowledgement, [`readers`] read; [`history`], [`linearizability`] and
 //!   [`story`] are the checkers: pure functions with their own tests, since a checker that cannot fail proves nothing.
 //! - Nothing sleeps and hopes: [`wait`] polls a condition until a deadline, or sees to it that one holds for a while.
@@ -30,5 +31,6 @@ pub mod relay;
 pub mod requirements;
 pub mod seed;
 pub mod story;
+pub mod streams;
 pub mod volume;
 pub mod wait;

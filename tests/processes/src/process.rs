@@ -98,6 +98,18 @@ impl Process {
         self.group.as_raw_nonzero().get()
     }
 
+    /// Bytes of its memory that are in use and not on disk.
+    ///
+    /// # Panics
+    /// When the system does not tell: it has ended.
+    pub fn resident_bytes(&self) -> u64 {
+        let file = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kibibytes.unwrap_or_else(|| panic!("{file} tells no VmRSS: {status}")) << 10
+    }
+
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.try_status().is_none()

@@ -3,6 +3,7 @@
 use crate::requirements;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -155,6 +156,17 @@ pub fn fill(folder: &Path, spare: usize) {
 /// When it took nothing.
 pub fn make_room(folder: &Path) {
     fs::remove_file(ballast(folder)).expect("cannot remove the ballast");
+}
+
+/// Bytes that the files of a folder take on disk.
+///
+/// # Panics
+/// When it cannot be listed.
+pub fn used(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).expect("the folder is there");
+    // A file may be removed meanwhile.
+    let sizes = files.filter_map(|file| file.and_then(|file| file.metadata()).ok());
+    sizes.map(|file| file.blocks() * 512).sum()
 }
 
 fn ballast(folder: &Path) -> PathBuf {

@@ -1,14 +1,12 @@
 //! Disks that are smaller than all that is ever written.
 
 use processes::cluster::{Cluster, Options};
-use processes::volume::Volume;
+use processes::volume::{self, Volume};
 use processes::wait::eventually;
 use raftlog_proto::error::reason_of;
 use raftlog_proto::reason;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use tonic::Code;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -22,19 +20,11 @@ const PIECE: usize = 200;
 /// All that is written: half as much again as a volume holds.
 const PIECES: usize = 12;
 
-/// Bytes that the files of a folder take on disk.
-fn used(folder: &Path) -> u64 {
-    let files = std::fs::read_dir(folder).expect("the folder is there");
-    // A file may be removed meanwhile.
-    let sizes = files.filter_map(|file| file.and_then(|file| file.metadata()).ok());
-    sizes.map(|file| file.blocks() * 512).sum()
-}
-
 fn assert_bounded(cluster: &mut Cluster) {
     for number in cluster.numbers() {
         let node = cluster.node(number).folder().to_owned();
         for folder in [node, cluster.replicator(number).folder().to_owned()] {
-            let bytes = used(&folder);
+            let bytes = volume::used(&folder);
             assert!(
                 bytes <= FOLDER_BYTES_MAX,
                 "{} takes {bytes} bytes of at most {FOLDER_BYTES_MAX}",
