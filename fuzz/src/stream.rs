@@ -50,7 +50,7 @@ impl Rig {
     }
 
     fn take(&mut self, chunk: &Chunk) {
-        if chunk.kind % 2 == 0 {
+        if chunk.kind.is_multiple_of(2) {
             let taken = self.stream.request(chunk.bytes.clone()).unwrap_or_default();
             self.took(taken.into_iter().map(|(position, _)| position));
         } else {
