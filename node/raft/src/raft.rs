@@ -492,6 +492,15 @@ impl Raft {
         self.effects.push(Effect::Send(message));
     }
 
+    /// Sends the same to every other voter.
+    fn send_to_voters(&mut self, term: Term, body: &Body) {
+        let voters = self.configuration().voters().map(|member| member.id);
+        let others: Vec<MemberId> = voters.filter(|&id| id != self.config.id).collect();
+        for id in others {
+            self.send(id, term, body.clone());
+        }
+    }
+
     /// Sends once what this flush persists is on disk.
     fn send_persisted(&mut self, to: MemberId, body: Body) {
         let message = self.message_to(to, self.term, body);

@@ -351,13 +351,9 @@ async fn request_vote(
         Ok(Err(status)) => return unanswered(&status),
         Ok(Ok(response)) => response.into_inner(),
     };
-    let own = MemberId::new(asked.from_member);
-    let checked = own.and_then(|own| {
-        let from = header::check(response.header.as_ref(), ClusterId::new(asked.cluster_id), own).ok()?;
-        (from.get() == asked.to_member).then(|| wire::vote_from_wire(from, own, &response))
-    });
-    let vote = checked.ok_or("a vote of another member or cluster")?;
-    let vote = vote.map_err(|error| error.to_string())?;
+    let (from, to) =
+        parties(&asked, response.header.as_ref()).ok_or("a vote of another member or cluster")?;
+    let vote = wire::vote_from_wire(from, to, &response).map_err(|error| error.to_string())?;
     let mut inputs = vec![Input::Message(vote)];
     if response.removed_by > 0 {
         let version = response.removed_by;
@@ -389,13 +385,17 @@ async fn compare_hash(
         Ok(Err(status)) => return unanswered(&status),
         Ok(Ok(response)) => response.into_inner(),
     };
-    let own = MemberId::new(asked.from_member);
-    let checked = own.and_then(|own| {
-        let from = header::check(response.header.as_ref(), ClusterId::new(asked.cluster_id), own).ok()?;
-        (from.get() == asked.to_member).then(|| wire::compared_from_wire(from, own, &response))
-    });
-    let compared = checked.ok_or("a hash of another member or cluster")?;
-    Ok(vec![Input::Message(compared.map_err(|error| error.to_string())?)])
+    let (from, to) =
+        parties(&asked, response.header.as_ref()).ok_or("a hash of another member or cluster")?;
+    let compared = wire::compared_from_wire(from, to, &response).map_err(|error| error.to_string())?;
+    Ok(vec![Input::Message(compared)])
+}
+
+/// Who answers whom, where the answer is of the member and the cluster that were asked.
+fn parties(asked: &v1::Header, answer: Option<&v1::Header>) -> Option<(MemberId, MemberId)> {
+    let own = MemberId::new(asked.from_member)?;
+    let from = header::check(answer, ClusterId::new(asked.cluster_id), own).ok()?;
+    (from.get() == asked.to_member).then_some((from, own))
 }
 
 /// A status that the other side gave is its answer; one without is a broken connection.

@@ -71,15 +71,7 @@ impl Raft {
             position: doubt.position,
             running_hash: doubt.running_hash,
         };
-        let others: Vec<MemberId> = self
-            .configuration()
-            .voters()
-            .map(|member| member.id)
-            .filter(|&id| id != self.config.id)
-            .collect();
-        for id in others {
-            self.send(id, 0, Body::Compare(comparison));
-        }
+        self.send_to_voters(0, &Body::Compare(comparison));
     }
 
     /// Another member doubts, and says what it has there.

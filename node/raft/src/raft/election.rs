@@ -74,15 +74,7 @@ impl Raft {
             transfer,
             last: self.log.last(),
         };
-        let others: Vec<MemberId> = self
-            .configuration()
-            .voters()
-            .map(|member| member.id)
-            .filter(|&id| id != self.config.id)
-            .collect();
-        for id in others {
-            self.send(id, term, Body::RequestVote(request));
-        }
+        self.send_to_voters(term, &Body::RequestVote(request));
     }
 
     pub(super) fn vote_requested(&mut self, now: Time, from: MemberId, term: Term, request: RequestVote) {
