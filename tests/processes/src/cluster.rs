@@ -454,6 +454,20 @@ impl Cluster {
         http::get(self.at(node, self.replicator_http_port(node)), "/readyz").await
     }
 
+    /// Makes a member a voter by raftctl, once it has caught up.
+    pub async fn promote(&self, node: u32) {
+        let number = node.to_string();
+        eventually(&format!("node {node} to be promoted"), async || {
+            let promoted = self.raftctl(&["member", "promote", &number]).await;
+            if promoted.code == 0 {
+                Ok(())
+            } else {
+                Err(promoted.stderr.join(" "))
+            }
+        })
+        .await;
+    }
+
     /// Waits until a node says on `/readyz` that it is unready, with each of `words` in its reason.
     pub async fn wait_until_unready(&self, node: u32, words: &[&str]) -> String {
         eventually(

@@ -49,19 +49,6 @@ async fn add(cluster: &mut Cluster, node: u32) {
     cluster.raftctl(&["member", "add", &address]).await.expect(0, &[]);
 }
 
-async fn promote(cluster: &Cluster, node: u32) {
-    let number = node.to_string();
-    eventually("the new member to be promoted", async || {
-        let promoted = cluster.raftctl(&["member", "promote", &number]).await;
-        if promoted.code == 0 {
-            Ok(())
-        } else {
-            Err(promoted.stderr.join(" "))
-        }
-    })
-    .await;
-}
-
 fn hash_of(log: &[Logged]) -> String {
     let hash = log.iter().fold(0, |before, logged| {
         running_hash(before, logged.index, logged.term, &logged.data)
@@ -143,7 +130,7 @@ async fn a_cluster_that_lost_all_its_nodes_goes_on_from_what_was_saved_under_loa
             cluster.replicator(node).start();
         }
         cluster.wait_until_these_are_ready(&[node]).await;
-        promote(&cluster, node).await;
+        cluster.promote(node).await;
     }
     cluster.wait_until_ready().await;
     let load = cluster.load("after", 8, 7);
@@ -201,7 +188,7 @@ async fn replicators_that_hold_what_was_saved_keep_it() {
         cluster.replicator(node).start();
         add(&mut cluster, node).await;
         cluster.wait_until_these_are_ready(&[node]).await;
-        promote(&cluster, node).await;
+        cluster.promote(node).await;
     }
     cluster.submit(3, "the next").await.expect("a leader");
     for (node, log) in cluster.settled_logs(&[1, 2, 3]).await {

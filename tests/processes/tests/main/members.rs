@@ -28,17 +28,7 @@ async fn members_come_and_go_under_load() {
     cluster.raftctl(&add).await.expect(0, &[]);
     cluster.raftctl(&add).await.expect(0, &[]);
     cluster.wait_until_these_are_ready(&[sixth]).await;
-    let promote = ["member", "promote", "6"];
-    eventually("the sixth node to have caught up", async || {
-        let promoted = cluster.raftctl(&promote).await;
-        let refused = promoted.code != 0;
-        if refused {
-            Err(promoted.stderr.join(" "))
-        } else {
-            Ok(())
-        }
-    })
-    .await;
+    cluster.promote(sixth).await;
     let voters = |members: &[(u32, bool)]| members.iter().filter(|(_, voter)| *voter).count();
     assert_eq!(voters(&members(&cluster).await), 6);
     load.progresses_by(100).await;
@@ -106,16 +96,7 @@ async fn who_was_removed_forms_no_second_cluster() {
     let add: Vec<&str> = add.iter().map(String::as_str).collect();
     cluster.raftctl(&add).await.expect(0, &[]);
     cluster.wait_until_these_are_ready(&[second]).await;
-    eventually("the second node to have caught up", async || {
-        let promoted = cluster.raftctl(&["member", "promote", "2"]).await;
-        let refused = promoted.code != 0;
-        if refused {
-            Err(promoted.stderr.join(" "))
-        } else {
-            Ok(())
-        }
-    })
-    .await;
+    cluster.promote(second).await;
     cluster.raftctl(&["member", "remove", "1"]).await.expect(0, &[]);
     cluster
         .wait_until_unready(1, &["was removed from the cluster"])

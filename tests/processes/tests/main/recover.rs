@@ -85,16 +85,7 @@ async fn one_of_two_that_are_left_of_five_goes_on() {
         let address = format!("127.0.0.1:{}", cluster.port(node));
         cluster.raftctl(&["member", "add", &address]).await.expect(0, &[]);
         cluster.wait_until_these_are_ready(&[node]).await;
-        let number = node.to_string();
-        eventually("the new member to be promoted", async || {
-            let promoted = cluster.raftctl(&["member", "promote", &number]).await;
-            if promoted.code == 0 {
-                Ok(())
-            } else {
-                Err(promoted.stderr.join(" "))
-            }
-        })
-        .await;
+        cluster.promote(node).await;
     }
     cluster.wait_until_ready().await;
     for node in cluster.numbers() {
