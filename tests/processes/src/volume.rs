@@ -1,6 +1,7 @@
 //! Small file systems of their own, to be filled up.
 
 use crate::requirements;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -167,6 +168,16 @@ pub fn used(folder: &Path) -> u64 {
     // A file may be removed meanwhile.
     let sizes = files.filter_map(|file| file.and_then(|file| file.metadata()).ok());
     sizes.map(|file| file.blocks() * 512).sum()
+}
+
+/// The files of a folder and their bytes, for people.
+///
+/// # Panics
+/// When it cannot be listed.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let files = fs::read_dir(folder).expect("the folder is there").flatten();
+    let sized = files.filter_map(|file| Some((file.path(), file.metadata().ok()?.blocks() * 512)));
+    sized.collect()
 }
 
 fn ballast(folder: &Path) -> PathBuf {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::Configuration;
+use raftlog_raft::message::LogPosition;
 
 /// Something that must never happen, and has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -435,21 +436,27 @@ impl Invariants {
         seen.persisted = seen.persisted.max(operations);
     }
 
-    /// Durability: what a member had on disk is there when it comes back with a log of `last` entries. From a damaged disk
-    /// something may be missing where the member `is_aware` of it, and so does not vouch for its log.
-    pub fn came_back(&mut self, member: MemberId, last: LogIndex, is_aware: bool) -> Verdict {
+    /// Durability: what a member had on disk is there when it comes back with the first `kept` of the entries that it had. From a
+    /// damaged disk something may be missing, or what it had replaced be there again, where the member `is_aware` of it, and so
+    /// does not vouch for its log.
+    pub fn came_back(&mut self, member: MemberId, kept: LogIndex, is_aware: bool) -> Verdict {
         let log = self.logs.entry(member).or_default();
         log.leads = None;
         log.folded = None;
         let persisted = log.persisted;
         // What it knew to be committed and had not on disk is gone with its memory.
-        log.commit = log.commit.min(persisted).min(last);
-        let kept = last.min(log.last());
+        log.commit = log.commit.min(persisted).min(kept);
         log.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         log.persisted = persisted.min(kept);
-        demand(is_aware || last >= persisted, "durability", || {
-            format!("{member} had {persisted} entries on disk and comes back with {last}")
+        demand(is_aware || kept >= persisted, "durability", || {
+            format!("{member} had {persisted} entries on disk and comes back with {kept} of them")
         })
+    }
+
+    /// The running hash up to an entry that somebody had in its log.
+    pub fn running_hash(&self, at: LogPosition) -> Option<u64> {
+        let entry = self.entries.get(&(at.index, at.term))?;
+        Some(entry.running_hash)
     }
 
     /// Integrity: what a member reads from its disk is what was written there.
@@ -876,6 +883,18 @@ mod tests {
         let mut seen = cluster(&[1, 1], 1);
         seen.came_back(member(2), 1, true).unwrap();
         assert_eq!(found(seen.came_back(member(3), 1, false)), "durability");
+    }
+
+    /// The last batch of a log replaced entries by a later leader's, which were committed; it rots, so that what it replaced is
+    /// there again. Whoever is aware of that asks others for what is lost: nothing of it was ever committed.
+    #[test]
+    fn what_was_replaced_and_is_there_again_is_not_what_was_committed() {
+        let mut seen = cluster(&[1, 2], 2);
+        seen.committed(member(3), 2, 2).unwrap();
+        seen.came_back(member(3), 1, true).unwrap();
+        assert_eq!(seen.known(member(3)), (1, 1));
+        seen.appended(member(3), &entry(&[1, 1], 2)).unwrap();
+        seen.truncated(member(3), 2).unwrap();
     }
 
     #[test]

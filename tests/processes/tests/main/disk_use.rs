@@ -27,8 +27,9 @@ fn assert_bounded(cluster: &mut Cluster) {
             let bytes = volume::used(&folder);
             assert!(
                 bytes <= FOLDER_BYTES_MAX,
-                "{} takes {bytes} bytes of at most {FOLDER_BYTES_MAX}",
-                folder.display()
+                "{} takes {bytes} bytes of at most {FOLDER_BYTES_MAX}: {:#?}",
+                folder.display(),
+                volume::files(&folder)
             );
         }
     }

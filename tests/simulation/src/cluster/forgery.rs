@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftlog_raft::entry::{Entry, Payload};
 use raftlog_raft::fold::running_hash;
-use raftlog_raft::ids::{NodeNumber, OperationIndex};
+use raftlog_raft::ids::{MemberId, NodeNumber, OperationIndex};
 use raftlog_storage::identity::Identity;
 use raftlog_storage::simulated::MemoryDisk;
 use raftlog_storage::{Append, Disk as _, Visit, Wal, WalOptions};
@@ -69,12 +69,17 @@ impl Cluster {
         let Some(raft) = process.node.raft() else {
             return false;
         };
-        if raft.log().base().position.index >= through {
-            // A snapshot, its own or a leader's, stands in the place of all of it.
+        let (log, last) = (raft.log(), raft.log().last());
+        // A leader's log or snapshot may have taken the place of what was changed, as it contradicted that by its terms.
+        let is_right = log
+            .running_hash_at(last.index)
+            .is_some_and(|hash| self.invariants.running_hash(last) == Some(hash));
+        if is_right || log.base().position.index >= through {
+            // Or a snapshot, its own or a leader's, stands in the place of all of it.
             self.pod(number).forged = None;
             return false;
         }
-        let last = raft.log().last().index;
+        let last = last.index;
         if last > through {
             let what =
                 format!("the log of node {number} was forged up to entry {through} and goes on to {last}");
@@ -83,7 +88,7 @@ impl Cluster {
         true
     }
 
-    /// A forged node that still runs though its cluster's leader could reach it.
+    /// A forged node that still runs though its cluster's leader and a majority who could tell reach it.
     pub(super) fn goes_on_forged(&self) -> Option<NodeNumber> {
         let hears = |number| {
             let both_ways =
@@ -96,7 +101,26 @@ impl Cluster {
             .filter(|(_, pod)| pod.forged.is_some() && pod.node.is_some());
         forged
             .map(|(&number, _)| number)
-            .find(|&number| hears(number) && self.belongs(number))
+            .find(|&number| hears(number) && self.belongs(number) && self.can_be_told(number))
+    }
+
+    /// Whether a majority still holds what a forged node has in its log, and not only snapshots of it: nobody else knows the
+    /// running hash there.
+    fn can_be_told(&self, number: NodeNumber) -> bool {
+        let pod = &self.pods[&number];
+        let process = pod.node.as_ref().and_then(|process| process.node.raft());
+        let Some((raft, through)) = process.zip(pod.forged) else {
+            return false;
+        };
+        let holds = |id: MemberId| {
+            let pod = self.members.get(&id).and_then(|number| self.pods.get(number));
+            let process = pod.and_then(|pod| pod.node.as_ref());
+            let raft = process.filter(|process| process.node.member_id() == id);
+            raft.and_then(|process| process.node.raft())
+                .is_some_and(|raft| raft.log().term_at(through).is_some())
+        };
+        let own = raft.id();
+        raft.configuration().is_quorum(|id| id != own && holds(id))
     }
 }
 

@@ -268,7 +268,9 @@ fn seen_entry(log: &Log, index: LogIndex) -> SeenEntry {
 /// What comes back with a node's log.
 pub(super) fn came_back(seen: &mut Invariants, member: MemberId, raft: &Raft, is_aware: bool) -> Verdict {
     let log = raft.log();
-    seen.came_back(member, log.last().index, is_aware)?;
+    // What its snapshots hold is judged when its log is looked at.
+    let kept = agreed(seen, member, log).max(log.base().position.index);
+    seen.came_back(member, kept, is_aware)?;
     // From the end back to where memory ends.
     for index in (1..=log.last().index).rev() {
         if log.entry(index).is_none() {
