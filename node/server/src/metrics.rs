@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     disk_segments: Level,
     pending_bytes: Level,
     disk_full: Level,
+    log_bytes: Level,
     log_full: Level,
     log_first_index: Level,
     snapshot_index: Level,
@@ -118,6 +119,7 @@ impl Metrics {
             disk_segments: Level::default(),
             pending_bytes: Level::default(),
             disk_full: Level::default(),
+            log_bytes: Level::default(),
             log_full: Level::default(),
             log_first_index: Level::default(),
             snapshot_index: Level::default(),
@@ -220,6 +222,11 @@ impl Metrics {
                 "lacks_room",
                 "1 while this node leads and refuses submissions for lack of room on its disk or a majority's",
                 &self.lacks_room,
+            ),
+            (
+                "log_bytes",
+                "Bytes of disk that the log takes, about: what decides on snapshots, and when it is full",
+                &self.log_bytes,
             ),
             (
                 "log_full",
@@ -393,6 +400,7 @@ impl Metrics {
         self.disk_bytes.set(now.disk_bytes);
         self.disk_segments.set(now.disk_segments);
         self.pending_bytes.set(now.pending_bytes);
+        self.log_bytes.set(now.kept.log_bytes);
         self.log_full.set(u64::from(now.kept.log_full));
         self.log_first_index.set(now.kept.first_index);
         self.snapshot_index.set(now.kept.snapshot_index);

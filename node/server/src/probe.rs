@@ -8,7 +8,7 @@
 //! match_log_index, last_contact_milliseconds, in_flight_bytes, caught_up, feature_level_min, feature_level_max}`, of which
 //! the last two are `null` while it has not told), `replicator` (`{name, connected, last_index,
 //! commit_index, executed_index}`), `first_index` (in the log; earlier ones are in a snapshot), `snapshot_index`,
-//! `snapshot_bytes`, `ready`, `reason`, `disk_full`, `disk_stalled`, `log_full`, `feature_level` (the cluster's, `null` while unformed),
+//! `snapshot_bytes`, `log_bytes` (of disk, about), `ready`, `reason`, `disk_full`, `disk_stalled`, `log_full`, `feature_level` (the cluster's, `null` while unformed),
 //! `feature_level_min` and `feature_level_max` (what this node supports), `version`.
 
 use std::sync::Arc;
@@ -119,6 +119,7 @@ fn to_json(status: &Status, replicator: &str, ready: &Answer) -> Value {
         "first_index": status.kept.first_index,
         "snapshot_index": status.kept.snapshot_index,
         "snapshot_bytes": status.kept.snapshot_bytes,
+        "log_bytes": status.kept.log_bytes,
         "log_full": status.kept.log_full,
         "disk_full": status.disks.full,
         "disk_stalled": status.disks.stalled,

@@ -152,7 +152,8 @@ pub(crate) fn membership(refusal: MembershipRefusal) -> Status {
             Code::FailedPrecondition,
             reason::NOT_CAUGHT_UP,
             format!(
-                "member {member} does not hold enough of the log to vote; wait until it does, or force it"
+                "member {member} does not hold enough of the log to vote; wait until it does, or force it once it has \
+                 received that it is a member"
             ),
         ),
         MembershipRefusal::WouldLoseQuorum { responsive, voters } => error::status(

@@ -96,8 +96,14 @@ impl Places {
 
     /// From where to read on to find that record.
     pub(crate) fn find(&self, index: u64) -> Option<Position> {
+        self.find_first(index).map(|(_, at)| at)
+    }
+
+    /// The same, and the first record there.
+    pub(crate) fn find_first(&self, index: u64) -> Option<(u64, Position)> {
         let after = self.ascending.partition_point(|place| place.first <= index);
-        self.ascending.get(after.checked_sub(1)?).map(|place| place.at)
+        let place = self.ascending.get(after.checked_sub(1)?)?;
+        Some((place.first, place.at))
     }
 
     /// The first index that the place of `index` does not answer for.

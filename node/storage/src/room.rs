@@ -290,6 +290,13 @@ impl Room {
         found.map_or(0, |(sequence, _)| *sequence)
     }
 
+    /// Bytes of the log from that place on.
+    pub(crate) fn bytes_from(&self, segment: u64, offset: u64) -> u64 {
+        let from = self.segments.range(segment..);
+        let used: u64 = from.map(|(_, segment)| segment.used).sum();
+        used.saturating_sub(offset)
+    }
+
     /// Bytes of a new segment.
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.segment_bytes

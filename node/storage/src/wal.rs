@@ -171,6 +171,7 @@ pub struct Wal<R> {
     last_index: u64,
     last_op: u64,
     last_ticket: Ticket,
+    bytes_besides: u64,
 }
 
 impl<R: Record> Wal<R> {
@@ -220,6 +221,7 @@ impl<R: Record> Wal<R> {
             last_index: recovery.last_index,
             last_op: 0,
             last_ticket: 0,
+            bytes_besides: 0,
         };
         Ok((wal, recovery))
     }
@@ -310,6 +312,23 @@ impl<R: Record> Wal<R> {
         segments.map(|segment| self.room.segment(segment).used).sum()
     }
 
+    /// Bytes that each record from that one on takes on disk on average, with its part of batches; 0 if there are none. Some before
+    /// it may be counted in, as many as the index has a place for.
+    pub fn bytes_per_record_from(&self, index: u64) -> u64 {
+        let Some((first, at)) = self.places.find_first(index).filter(|_| !self.is_empty()) else {
+            return 0;
+        };
+        let records = (self.last_index + 1).saturating_sub(first);
+        let bytes = self.room.bytes_from(at.segment, at.offset);
+        bytes.checked_div(records).unwrap_or(0)
+    }
+
+    /// Bytes of the batches written since it was opened besides their records: heads and states, and what rounds them up to whole
+    /// sectors, which is the most where a batch holds one short record.
+    pub fn bytes_besides(&self) -> u64 {
+        self.bytes_besides
+    }
+
     /// Asks for the records from `first` to `last`, at least one, and no more once they have `max_bytes`. Records that are
     /// not on disk yet are answered at once, and so, with none, are requests whose first record is not there (compacted, or
     /// beyond the last); otherwise [`WalEvent::Read`] follows.
@@ -385,6 +404,12 @@ impl<R: Record> Wal<R> {
             sequence: framed.link.sequence,
         };
         self.note_batch(at, framed.bytes.len(), &taken.items);
+        let records = taken
+            .items
+            .iter()
+            .filter(|item| matches!(item.change, Change::Record(_)));
+        let in_records: usize = records.map(|item| item.bytes.len()).sum();
+        self.bytes_besides += (framed.bytes.len() - in_records) as u64;
         let file = FileName::segment(slot.segment);
         Some(Flight {
             op: Op::Write {

@@ -799,3 +799,29 @@ fn a_damaged_stamp_in_a_used_segment_makes_the_last_batch_suspect() {
     }
     assert!(excused > 0 && excused < 60, "{excused}");
 }
+
+/// Short records one by one take a sector each, and a long one what it is long.
+#[test]
+fn records_take_what_their_batches_do() {
+    let mut disk = MemoryDisk::new(ROOMY);
+    let (mut wal, _) = Wal::open(&mut disk, options(), &mut |_| Ok(())).unwrap();
+    assert_eq!(wal.bytes_per_record_from(1), 0);
+    let short = 100_u32;
+    for _ in 0..short {
+        append(&mut wal, 8);
+        drive(&mut wal, &mut disk);
+    }
+    let besides = wal.bytes_besides();
+    assert!((400 * 100..512 * 100).contains(&besides), "{besides}");
+    append(&mut wal, 50_000);
+    drive(&mut wal, &mut disk);
+    assert!(
+        wal.bytes_besides() - besides < 2_000,
+        "the record itself is not counted"
+    );
+    let (wal, _) = Wal::<Numbered>::open(&mut disk, options(), &mut |_| Ok(())).unwrap();
+    assert_eq!(wal.bytes_besides(), 0, "since it was opened");
+    assert_eq!(wal.bytes_per_record_from(1), (100 * 512 + 51_200) / 101);
+    let last = wal.bytes_per_record_from(wal.last_index());
+    assert!((512..=51_200).contains(&last), "{last}");
+}

@@ -99,6 +99,7 @@ events! {
     SegmentBegun "log: another segment begun",
     SegmentRecycled "log: dropped segment used again",
     Compacted "log: compacted",
+    LogFull "log: leader told that it is full",
     RefusedNotLeader "client: refused, not the leader",
     RefusedNotAppended "client: refused, not appended",
     RefusedBackpressure "client: refused, too much under way",

@@ -395,11 +395,12 @@ impl Invariants {
         self.logs.get(&member).map_or(0, |log| log.base)
     }
 
-    /// Sessions are kept: one expires only where more were used since than are kept, each by an entry at least.
+    /// Sessions are kept: one expires only where more were used since than are kept, each by an entry at least. A leader goes by all
+    /// of its log, committed or not.
     pub fn expired(&self, kept: usize) -> Verdict {
-        let entries = self.committed.len();
-        demand(entries > kept, "sessions are kept", || {
-            format!("a session expired where {kept} are kept, and {entries} entries are committed")
+        let longest = self.logs.values().map(SeenLog::last).max().unwrap_or(0);
+        demand(longest > kept as u64, "sessions are kept", || {
+            format!("a session expired where {kept} are kept, and no log has more than {longest} entries")
         })
     }
 

@@ -31,8 +31,8 @@ pub struct MembershipChange {
     pub expected_version: LogIndex,
     /// In this order.
     pub changes: Vec<Change>,
-    /// Also promote who is not caught up, and make voters of whom no majority answers; but one has to be able to: who has
-    /// never answered the leader may not know that it is a member.
+    /// Also promote who is not caught up, and make voters of whom no majority answers; but never of one that does not hold the
+    /// configuration in force: it may not know that it is a member.
     pub force: bool,
     /// Only judge it, and answer the configuration that it would lead to.
     pub dry_run: bool,
@@ -52,10 +52,9 @@ pub enum ChangeRefusal {
     OtherVersion(LogIndex),
     /// It makes no sense; why, for people.
     Invalid(String),
-    /// That member does not hold enough of the log to count; not when forced.
+    /// That member does not hold enough of the log to count; when forced, not even the configuration in force.
     NotCaughtUp(MemberId),
-    /// So few of the new voters answer the leader that nothing could be committed; when forced, only where so few have ever
-    /// answered that nothing could be committed again.
+    /// So few of the new voters answer the leader that nothing could be committed; not when forced.
     WouldLoseQuorum {
         /// New voters that answered within the maximum election timeout.
         responsive: usize,

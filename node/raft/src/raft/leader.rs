@@ -17,6 +17,9 @@ use crate::planted::Bug;
 use crate::session::{self, Verdict};
 use crate::time::Time;
 
+/// Sessions that are opened though room in the log is short and nobody has submitted anything yet: one of them will.
+const SESSIONS_BEFORE_OPERATIONS: usize = 64;
+
 /// What a member has while it leads.
 #[derive(Debug)]
 pub(super) struct Leading {
@@ -207,9 +210,11 @@ impl Raft {
         if let Some(refusal) = self.lack_of_room(now) {
             return Err(refusal);
         }
-        // A snapshot ends with an operation: what room is left is for the first one, or there would never be any more.
-        let is_first_needed = self.wants_snapshot.is_some() && self.log.fold().operation_index == 0;
-        if is_first_needed && matches!(proposed, Proposed::OpenSession) {
+        // A snapshot ends with an operation: before the first one, the log is never full, but not for the sake of sessions.
+        let fold = self.log.fold();
+        let is_first_needed = self.wants_snapshot.is_some() && fold.operation_index == 0;
+        let has_sessions = fold.sessions.len() >= SESSIONS_BEFORE_OPERATIONS;
+        if is_first_needed && has_sessions && matches!(proposed, Proposed::OpenSession) {
             return Err(Refusal::LogFull);
         }
         // What others have committed waits in memory, too, for an own disk that is slower than theirs.
@@ -320,7 +325,8 @@ impl Raft {
         let peers: Vec<MemberId> = leading.peers.keys().copied().collect();
         let mut sent = false;
         for id in peers {
-            while self.send_next(id, round) {
+            let spared = self.is_spared(now, id);
+            while self.send_next(id, round, spared) {
                 sent = true;
             }
         }
@@ -331,8 +337,8 @@ impl Raft {
         }
     }
 
-    /// Sends one message to a follower, if there is a reason for one.
-    fn send_next(&mut self, id: MemberId, round: u64) -> bool {
+    /// Sends one message to a follower, if there is a reason for one; without entries to who is spared.
+    fn send_next(&mut self, id: MemberId, round: u64, spared: bool) -> bool {
         let Role::Leader(leading) = &mut self.role else {
             return false;
         };
@@ -346,6 +352,7 @@ impl Raft {
             && room > 0
             && (progress.pipelining || due)
             && !progress.reading
+            && !spared
             && !progress.needs_snapshot();
         let mut entries = Vec::new();
         if may_carry {

@@ -67,22 +67,33 @@ impl Raft {
             return Err(ChangeRefusal::OtherVersion(configuration.version));
         }
         let target = target.map_err(ChangeRefusal::Invalid)?;
-        self.check_can_come_back(&target)?;
+        self.check_new_voters(&target, |id| self.knows_of_it(id))?;
         if !change.force {
-            self.check_caught_up(now, &target)?;
+            self.check_new_voters(&target, |id| self.keeps_up(now, id))?;
             self.check_quorum_of(now, &target)?;
         }
         Ok(Plan::Change(target))
     }
 
     /// A new voter that lacks much of the log would hold up the commits that it is needed for (thesis 4.2.1).
-    fn check_caught_up(&self, now: Time, target: &Configuration) -> Result<(), ChangeRefusal> {
+    fn check_new_voters(
+        &self,
+        target: &Configuration,
+        is_ready: impl Fn(MemberId) -> bool,
+    ) -> Result<(), ChangeRefusal> {
         let missing = target
             .voters()
             .map(|member| member.id)
             .filter(|&id| !self.configuration().is_voter(id))
-            .find(|&id| !self.keeps_up(now, id));
+            .find(|&id| !is_ready(id));
         missing.map_or(Ok(()), |id| Err(ChangeRefusal::NotCaughtUp(id)))
+    }
+
+    /// Whether that member has on disk that it is one. Who has not may vote for nobody, or give up its identity at its next start
+    /// as it was removed before: once a majority needs it, the cluster could never lead again.
+    fn knows_of_it(&self, id: MemberId) -> bool {
+        let progress = self.leading().and_then(|leading| leading.peers.get(&id));
+        progress.is_some_and(|progress| progress.matched >= self.configuration().version)
     }
 
     /// Whether that member holds the leader's log, but for what has just come.
@@ -99,15 +110,6 @@ impl Raft {
         check_quorum(target, |id| {
             let progress = self.leading().and_then(|leading| leading.peers.get(&id));
             id == self.config.id || progress.is_some_and(|progress| progress.is_responsive(now, within))
-        })
-    }
-
-    /// A majority that does not answer now may do so later, and who forces a change counts on it. But who has never answered
-    /// may not even know that it is a member: it would vote for nobody, and a cluster that needs it could never lead again.
-    fn check_can_come_back(&self, target: &Configuration) -> Result<(), ChangeRefusal> {
-        check_quorum(target, |id| {
-            let progress = self.leading().and_then(|leading| leading.peers.get(&id));
-            self.configuration().is_voter(id) || progress.is_some_and(Progress::has_answered)
         })
     }
 

@@ -91,6 +91,16 @@ impl Raft {
         disk.or(leading.without_room.values().next())?.refusal()
     }
 
+    /// Whether a follower is sent no entries for now: its log is full, and a majority goes on without it. It gets a snapshot in their
+    /// place, or has room again when its replicator executes.
+    pub(super) fn is_spared(&self, now: Time, id: MemberId) -> bool {
+        let is_full = self
+            .leading()
+            .and_then(|leading| leading.without_room.get(&id))
+            .is_some_and(|full| full.log);
+        is_full && self.majority_has_room(now)
+    }
+
     fn majority_has_room(&self, now: Time) -> bool {
         self.configuration().is_quorum(|id| self.has_room(now, id))
     }

@@ -795,6 +795,8 @@ pub struct Kept {
     pub snapshot_index: OperationIndex,
     /// Bytes of snapshots on disk.
     pub snapshot_bytes: u64,
+    /// Bytes of disk that the log takes, about, without what is dropped and what is prepared.
+    pub log_bytes: u64,
     /// Submissions are refused because the log is as long as it may be until the replicator has executed more.
     pub log_full: bool,
 }
@@ -806,6 +808,7 @@ impl Default for Kept {
             first_index: 1,
             snapshot_index: 0,
             snapshot_bytes: 0,
+            log_bytes: 0,
             log_full: false,
         }
     }

@@ -30,6 +30,7 @@ use super::notice::Notice;
 use super::queries::Queries;
 use super::receiving::Receiving;
 use super::recovery::REPLACE;
+use super::room::Room;
 use super::sending::Sending;
 use super::snapshot::{self, Contents};
 use super::store::Store;
@@ -51,8 +52,7 @@ pub(super) struct Formed {
     feed: Feed,
     taking: Taking,
     weights: Weights,
-    /// What the log may weigh.
-    log_bytes_max: u64,
+    room: Room,
     /// The read of a snapshot that the feed waits for.
     state_read: Option<u64>,
     /// Reads of snapshots for clients.
@@ -101,8 +101,7 @@ pub(super) struct Past {
     pub(super) tickets: u64,
     pub(super) weights: Weights,
     pub(super) taking: Taking,
-    /// What the log may weigh.
-    pub(super) log_bytes_max: u64,
+    pub(super) room: Room,
 }
 
 impl Formed {
@@ -111,7 +110,7 @@ impl Formed {
             tickets,
             weights,
             taking,
-            log_bytes_max,
+            room,
         } = past;
         Self {
             cluster,
@@ -124,7 +123,7 @@ impl Formed {
             feed: Feed::new(cluster),
             taking,
             weights,
-            log_bytes_max,
+            room,
             state_read: None,
             downloads: BTreeMap::new(),
             sending: Sending::default(),
@@ -343,6 +342,7 @@ impl Formed {
                 break;
             }
         }
+        self.weights.has_written_besides(store.wal.bytes_besides());
         self.compare_snapshots(now, store);
         self.compact(store, outputs);
         self.ask_for_snapshot(store);
@@ -568,7 +568,7 @@ impl Formed {
 
     /// Whether the log weighs so much that there is no room for what lies between two snapshots.
     fn is_short_of_room(&self) -> bool {
-        self.weights.all() >= self.log_bytes_max / 6 * 5
+        self.weights.all() >= self.room.log_bytes_max() / 6 * 5
     }
 
     /// A snapshot may have come from a damaged member, and its last entry have left memory here or come later: before the log
@@ -608,7 +608,7 @@ impl Formed {
     /// Lets go of what is in the older of two snapshots; the newer one has proved itself when it has become that. Where room is
     /// short the newest has to do.
     fn compact(&mut self, store: &mut Store, outputs: &mut Vec<Output>) {
-        if self.log_bytes_max == u64::MAX {
+        if self.room.log_bytes_max() == u64::MAX {
             // All of the log is to be kept, whatever snapshots somebody has asked for.
             return;
         }
@@ -652,7 +652,10 @@ impl Formed {
 
     /// A log that cannot be compacted, as its replicator does not execute, does not grow for ever.
     fn limit(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        let full = self.weights.all() >= self.log_bytes_max;
+        // Without an operation there is nothing that a snapshot could hold: what has filled it is elections, and room for the first
+        // operation is what gets the log out of that.
+        let full =
+            self.weights.all() >= self.room.log_bytes_max() && self.raft.log().fold().operation_index > 0;
         if full == self.raft.log_full() {
             return;
         }
@@ -792,6 +795,7 @@ impl Formed {
                 .manifests()
                 .map(|manifest| manifest.whole.bytes)
                 .sum(),
+            log_bytes: self.weights.all(),
             log_full: raft.log_full(),
         };
         status.reads = raft.read_counts();

@@ -127,7 +127,7 @@ impl Node {
             outputs.push(Output::Notice(Notice::Plain { node, what }));
         }
         let state = if let Some(cluster) = identity.cluster.filter(|_| identity.formed) {
-            let raft_config = raft_config(&config, identity.member);
+            let raft_config = raft_config(&config, room, identity.member);
             let mut raft = Raft::new(
                 raft_config,
                 recovered.hard_state,
@@ -152,7 +152,7 @@ impl Node {
                     raft.log().base().position.index,
                     config.planted,
                 ),
-                log_bytes_max: room.log_bytes_max(),
+                room,
             };
             let mut formed = Formed::new(cluster, bootstrap, raft, past);
             formed.listed |= recovered.listed;
@@ -553,7 +553,7 @@ impl Node {
         let (bounds, planted) = (self.config.bounds, self.config.planted);
         let fold = first_fold(bootstrap.clone(), bounds);
         let log = Log::new(fold.clone(), bounds.recent_bytes_max);
-        let raft_config = raft_config(&self.config, self.identity.member);
+        let raft_config = raft_config(&self.config, self.room, self.identity.member);
         let raft = Raft::new(raft_config, HardState::default(), log, self.random.clone(), now);
         self.outputs.push(Output::Notice(Notice::Formed {
             node: self.config.node,
@@ -576,7 +576,7 @@ impl Node {
             tickets: 1,
             weights: self.room.weights(0),
             taking: self.room.taking(origin, fold, 0, planted),
-            log_bytes_max: self.room.log_bytes_max(),
+            room: self.room,
         };
         let mut formed = Formed::new(cluster, bootstrap, raft, past);
         if self.store.wal.is_full_disk() {
@@ -674,7 +674,7 @@ fn first_fold(bootstrap: Configuration, bounds: Bounds) -> Fold {
     }
 }
 
-fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
+fn raft_config(config: &NodeConfig, room: Room, id: MemberId) -> raftlog_raft::Config {
     let Bounds {
         recent_bytes_max,
         append_bytes_max,
@@ -691,8 +691,8 @@ fn raft_config(config: &NodeConfig, id: MemberId) -> raftlog_raft::Config {
         supports: config.supports,
         recent_bytes_max,
         append_bytes_max,
-        in_flight_bytes_max,
-        uncommitted_bytes_max,
+        in_flight_bytes_max: room.under_way_bytes_max(in_flight_bytes_max),
+        uncommitted_bytes_max: room.under_way_bytes_max(uncommitted_bytes_max),
         planted: config.planted,
         ..raftlog_raft::Config::new(id)
     }

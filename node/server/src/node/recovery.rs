@@ -143,6 +143,9 @@ pub(super) fn read(
         base_fold = fold;
         weights.start_from(position.index);
     }
+    let base = log.base().position.index;
+    let left = log.last().index - base;
+    weights.stretch_to(store.wal.bytes_per_record_from(base + 1).saturating_mul(left));
     let listed = replay.listed || log.fold().configuration.member(identity.member).is_some();
     let recovered = Recovered {
         log,

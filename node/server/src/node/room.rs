@@ -16,6 +16,9 @@ const EVERY_BYTES_MAX: u64 = 1 << 30;
 const EVERY_BYTES_PER_VOLUME: u64 = 16;
 /// The log may weigh so many times what lies between two snapshots. Two is what it comes to if all goes well.
 const LOG_PER_EVERY_BYTES: u64 = 3;
+/// What is under way to a follower, or not committed yet, is at most this part of that: by so much a log may be longer when
+/// everybody has heard that it is full.
+const UNDER_WAY_PER_EVERY_BYTES: u64 = 2;
 /// Marks between two snapshots.
 const MARKS: u64 = 16;
 
@@ -42,6 +45,12 @@ impl Room {
     /// What the log may weigh.
     pub(super) fn log_bytes_max(&self) -> u64 {
         self.every_bytes.saturating_mul(LOG_PER_EVERY_BYTES)
+    }
+
+    /// What may be under way, in bytes, of a `bound` on memory.
+    pub(super) fn under_way_bytes_max(&self, bound: usize) -> usize {
+        let part = usize::try_from(self.every_bytes / UNDER_WAY_PER_EVERY_BYTES);
+        bound.min(part.unwrap_or(usize::MAX)).max(1)
     }
 
     /// Of a log that begins behind `base`.
@@ -77,12 +86,17 @@ mod tests {
             (Some(1000), 1 << 40, 3000),
             (Some(0), 0, 3),
         ] {
-            assert_eq!(Room::new(asked(every_bytes), volume).log_bytes_max(), log);
+            let room = Room::new(asked(every_bytes), volume);
+            assert_eq!(room.log_bytes_max(), log);
+            let under_way = usize::try_from(log / 6).unwrap().clamp(1, 16 << 20);
+            assert_eq!(room.under_way_bytes_max(16 << 20), under_way);
         }
         let never = SnapshotPolicy {
             every_operations: 0,
             every_bytes: Some(1000),
         };
-        assert_eq!(Room::new(never, 1 << 30).log_bytes_max(), u64::MAX);
+        let all = Room::new(never, 1 << 30);
+        assert_eq!(all.log_bytes_max(), u64::MAX);
+        assert_eq!(all.under_way_bytes_max(16 << 20), 16 << 20);
     }
 }

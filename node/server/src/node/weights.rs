@@ -1,5 +1,7 @@
-//! How much the log weighs between two of its entries, about: what decides on snapshots, and when the log is as long as it may
-//! be. A few marks are enough for that.
+//! How much of the disk the log takes between two of its entries, about: what decides on snapshots, and when the log is as long
+//! as it may be. A few marks are enough for that.
+//!
+//! It is what entries weigh, and what batches take besides: of small operations one by one, that is the most.
 
 use std::collections::VecDeque;
 
@@ -13,6 +15,8 @@ pub(super) struct Weights {
     /// All up to and with an entry weigh so much; the first is the base.
     marks: VecDeque<(LogIndex, u64)>,
     total: u64,
+    /// Bytes besides entries that are in the total.
+    besides: u64,
 }
 
 impl Weights {
@@ -22,6 +26,7 @@ impl Weights {
             stride: stride.max(1),
             marks: VecDeque::from([(base, 0)]),
             total: 0,
+            besides: 0,
         }
     }
 
@@ -30,6 +35,29 @@ impl Weights {
         if self.total >= self.through(LogIndex::MAX) + self.stride {
             self.marks.push_back((entry.log_index, self.total));
         }
+    }
+
+    /// Since it was opened, so many bytes were written besides entries.
+    pub(super) fn has_written_besides(&mut self, bytes: u64) {
+        self.total += bytes.saturating_sub(self.besides);
+        self.besides = self.besides.max(bytes);
+    }
+
+    /// The entries that were pushed when the log was opened take about so many bytes of batches, one as much as the other.
+    pub(super) fn stretch_to(&mut self, bytes: u64) {
+        let first = self.through(0);
+        let weight = self.total - first;
+        if bytes <= weight || weight == 0 {
+            return;
+        }
+        let stretched = |total: u64| {
+            let part = u128::from(total - first) * u128::from(bytes) / u128::from(weight);
+            first + u64::try_from(part).expect("a part of what the log takes is no more than that")
+        };
+        for (_, total) in &mut self.marks {
+            *total = stretched(*total);
+        }
+        self.total = first + bytes;
     }
 
     /// Entries from that index on are no more.
@@ -112,5 +140,40 @@ mod tests {
         assert_eq!(weights.all(), 0);
         weights.push(&entry(41));
         assert_eq!(weights.all(), one);
+    }
+
+    #[test]
+    fn batches_weigh_too() {
+        let one = entry(1).weight() as u64;
+        let mut weights = Weights::new(10, one);
+        for index in 11..=20 {
+            weights.push(&entry(index));
+            weights.has_written_besides((index - 10) * 500);
+        }
+        assert_eq!(weights.all(), 10 * (one + 500));
+        weights.has_written_besides(5_000);
+        assert_eq!(weights.all(), 10 * (one + 500), "each byte once");
+        weights.compact(15);
+        let left = weights.all();
+        assert!((5 * (one + 500)..6 * (one + 500)).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn what_is_found_on_disk_is_spread_over_the_entries() {
+        let one = entry(1).weight() as u64;
+        let mut weights = Weights::new(10, 2 * one);
+        for index in 11..=30 {
+            weights.push(&entry(index));
+        }
+        weights.stretch_to(19 * one);
+        assert_eq!(weights.all(), 20 * one, "it takes no less than they weigh");
+        weights.stretch_to(200 * one);
+        assert_eq!(weights.all(), 200 * one);
+        assert_eq!(weights.between(10, 20), 100 * one);
+        weights.compact(20);
+        assert_eq!(weights.all(), 100 * one);
+        let mut empty = Weights::new(10, one);
+        empty.stretch_to(500);
+        assert_eq!(empty.all(), 0, "nothing to compact");
     }
 }

@@ -11,9 +11,11 @@ use tonic::Code;
 
 const MEBIBYTE: u64 = 1 << 20;
 const VOLUME_MEBIBYTES: u32 = 64;
-/// A snapshot is due after a 16th of the volume, the log weighs at most three times as much, and it is in segments of a 16th of
-/// the volume: the first and the last of which are not full, one that is prepared and two to be used again come on top.
-const FOLDER_BYTES_MAX: u64 = (3 + 5) * 4 * MEBIBYTE;
+/// A snapshot is due after a 16th of the volume, the log weighs at most three times as much when it is full, and a half more by
+/// when everybody has heard of that; it is in segments of a 16th of the volume: the first and the last of which are not full, one that is prepared and
+/// two to be used again come on top. And a quarter of the others may be empty: what is appended at once is up to 1 MiB, and is not
+/// spread over two.
+const FOLDER_BYTES_MAX: u64 = (6 + 5) * 4 * MEBIBYTE;
 const OPERATION_BYTES: usize = 40 << 10;
 /// A piece of what is written, in operations: 8 MiB.
 const PIECE: usize = 200;

@@ -144,7 +144,13 @@ impl Cluster {
     /// The entry that raises the level is in this leader's log only.
     pub(super) fn raised_level(&mut self, number: NodeNumber) {
         self.count(Seen::LevelRaised);
-        self.began_to_lead(number);
+        if self.one_in(2) {
+            // Before anybody has heard of it, so that the next leader's log has something else there.
+            let happening = Happening::Isolate(number, self.options.election_timeout * 6);
+            self.agenda.add(self.now, Target::World, happening);
+        } else {
+            self.began_to_lead(number);
+        }
     }
 
     fn a_disk(&mut self, number: NodeNumber) -> &mut crate::disk::QueuedDisk {

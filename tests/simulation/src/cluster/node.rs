@@ -335,6 +335,7 @@ impl Cluster {
             Body::AppendEntriesResponse(response) if response.conflict.is_some() => {
                 self.count(Seen::Conflicted);
             }
+            Body::AppendEntriesResponse(response) if response.full.log => self.count(Seen::LogFull),
             _ => {}
         }
     }
@@ -453,6 +454,8 @@ impl Cluster {
                 self.count(Seen::LeftBehind);
                 self.upgrade_soon(number);
             }
+            // A new node of the earlier version does not join a cluster of the later one.
+            Notice::Plain { what, .. } if self.is_too_old(number, what) => self.upgrade_soon(number),
             Notice::Consensus(ConsensusNotice::EntriesRefused { .. })
                 if self.pods[&number].forged.is_none() =>
             {

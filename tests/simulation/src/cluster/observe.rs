@@ -20,6 +20,12 @@ const ENTRY_BYTES_MORE: usize = 3 * 512;
 /// Segments of a log beyond what it holds: the one written to, the one prepared, two to be used again, and those that the next
 /// snapshot will let go of.
 const SEGMENTS_MORE: u64 = 6;
+/// A log is full when it takes so many times the bytes between two snapshots. As much as is between two of them may be under way by
+/// then, from clients and from leaders, in entries of no less than so many bytes.
+const LOG_PER_SNAPSHOT: u64 = 3;
+const ENTRY_BYTES_MIN: u64 = 96;
+/// Bytes that a term adds to a log: a vote, the beginning of a leader's, and that it is committed.
+const TERM_BYTES: u64 = 4 * 512;
 /// Operations that a process may have under way to its disk.
 const UNDER_WAY_MAX: u64 = 64;
 
@@ -133,6 +139,25 @@ impl Cluster {
         self.judge(bounded("bytes of the log in memory", memory, memory_max));
         self.judge(bounded("bytes on a volume", used, volume));
         self.observe_log_files(number);
+        self.observe_log_bytes(number);
+    }
+
+    /// A log that cannot be compacted stays within its bound, but for what elections and changes of members add to it.
+    fn observe_log_bytes(&mut self, number: NodeNumber) {
+        let every = self.options.snapshot_bytes;
+        let process = self.pods.get(&number).and_then(|pod| pod.node.as_ref());
+        let Some((process, raft)) = process.and_then(|process| Some((process, process.node.raft()?))) else {
+            return;
+        };
+        let bounded_at_all = every > 0 && self.options.snapshot_every > 0;
+        if !bounded_at_all || self.options.faults.contains_key(&Fault::Membership) {
+            return;
+        }
+        let found = process.node.status(self.shown(number)).kept.log_bytes;
+        let operation = (self.options.operation_bytes_max + ENTRY_BYTES_MORE) as u64;
+        let under_way = (every / ENTRY_BYTES_MIN + 2) * operation;
+        let limit = every * LOG_PER_SNAPSHOT + under_way + raft.term() * TERM_BYTES;
+        self.judge(bounded("bytes of the log", found, limit));
     }
 
     /// Segments that no entry is needed of are used again or removed: a log takes what it holds, and some segments more.

@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    fn stall(&mut self, n: u64) {
+    pub(super) fn stall(&mut self, n: u64) {
         self.stalled.insert(n, Vec::new());
     }
 
@@ -292,6 +292,54 @@ fn a_leader_with_a_full_log_hands_over_and_a_majority_of_full_logs_refuses() {
     cluster.run(2 * SECOND);
     cluster.submit(second, 3);
     assert_eq!(cluster.index_of(3), 2);
+}
+
+/// Entries under way to that member that were sent from there on.
+fn entries_to(cluster: &Cluster, n: u64, from: usize) -> usize {
+    let sent = cluster.sent[from..].iter().filter(|message| message.to == id(n));
+    let batches = sent.filter_map(|message| match &message.body {
+        Body::AppendEntries(append) => Some(append.entries.len()),
+        _ => None,
+    });
+    batches.sum()
+}
+
+/// A follower whose replicator did not execute took all that the leader of a majority with room went on to append, and its log
+/// outgrew every bound.
+#[test]
+fn a_follower_with_a_full_log_is_sent_entries_only_where_a_majority_needs_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let (full, other) = (cluster.followers(leader)[0], cluster.followers(leader)[1]);
+    cluster.set_log_full(full, true);
+    cluster.run(2 * SECOND);
+    let held = cluster.members[&full].log().last();
+    let from = cluster.sent.len();
+    for request in 1..=20 {
+        cluster.submit(leader, request);
+        assert!(cluster.answers[&request].is_ok(), "a majority has room");
+    }
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.leader(), Some(leader), "it hears its leader");
+    assert_eq!(cluster.members[&full].log().last(), held);
+    assert_eq!(entries_to(&cluster, full, from), 0);
+
+    // What was taken in before the other went away, and the beginnings of terms, are committed with it.
+    cluster.cut_off.insert(other);
+    cluster.run(4 * SECOND);
+    let last = |cluster: &Cluster, n| cluster.members[&n].log().last();
+    assert_eq!(last(&cluster, full), last(&cluster, leader));
+    cluster.submit(leader, 21);
+    assert_eq!(cluster.answers[&21], Err(Refusal::LogFull));
+
+    cluster.set_log_full(full, false);
+    cluster.cut_off.clear();
+    cluster.run(4 * SECOND);
+    cluster.submit(leader, 22);
+    assert!(cluster.answers[&22].is_ok());
+    assert_eq!(last(&cluster, full), last(&cluster, leader));
+    let sent = entries_to(&cluster, full, from);
+    assert!(sent < 25, "each about once: {sent}");
 }
 
 #[test]

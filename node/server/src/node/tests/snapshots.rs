@@ -434,6 +434,39 @@ fn a_replicator_that_does_not_execute_fills_the_log_and_no_more() {
     assert!(pod.status().kept.first_index > 150);
 }
 
+/// Each of them is a few bytes and takes a sector of its own: the bounds were on the bytes, the sectors filled a small volume, and
+/// the log let go of nothing.
+#[test]
+fn operations_of_a_byte_count_for_what_they_take_on_disk() {
+    let every_bytes = 1 << 20;
+    let policy = SnapshotPolicy {
+        every_operations: u64::MAX,
+        every_bytes: Some(every_bytes),
+    };
+    let mut pod = Pod::with(policy, 10);
+    let sector = 512;
+    let one_by_one = |pod: &mut Pod, bytes: u64| {
+        for _ in 0..bytes / sector {
+            pod.submit(vec![0], None).unwrap();
+        }
+    };
+    one_by_one(&mut pod, every_bytes);
+    let first = pod.status().kept.snapshot_index;
+    assert!(first > 0, "{:?}", pod.status().kept);
+    // Neither is it forgotten by a restart.
+    one_by_one(&mut pod, every_bytes / 2);
+    let mut pod = pod.restart().unwrap();
+    one_by_one(&mut pod, every_bytes / 2);
+    let second = pod.status().kept.snapshot_index;
+    assert!(second > first, "{:?}", pod.status().kept);
+    one_by_one(&mut pod, every_bytes);
+    assert!(
+        pod.status().kept.first_index > first / 2,
+        "{:?}",
+        pod.status().kept
+    );
+}
+
 #[test]
 fn the_older_snapshot_serves_where_the_newer_one_is_damaged() {
     let mut pod = Pod::new(10, 10);
@@ -644,6 +677,24 @@ fn sessions_leave_room_for_the_first_operation() {
         pod.alone.run(Duration::from_secs(11));
         pod.settle();
     }
+}
+
+/// Nothing but elections had filled the log, and a full log refused the first operation, without which no snapshot makes room
+/// (seed 4909 of the simulator).
+#[test]
+fn a_log_full_of_elections_takes_the_first_operation() {
+    let policy = SnapshotPolicy {
+        every_operations: 1_000,
+        every_bytes: Some(1_000),
+    };
+    let mut pod = Pod::with(policy, 10);
+    while pod.status().kept.log_bytes < 3_000 {
+        pod = pod.restart().unwrap();
+        pod.settle();
+    }
+    assert!(pod.open_session().is_ok(), "who submits it may want a session");
+    pod.submit_many(20);
+    assert!(pod.status().kept.snapshot_index > 0);
 }
 
 /// A log that begins right behind its last operation, and in which none comes any more, is compacted as any other.

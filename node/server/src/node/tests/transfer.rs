@@ -536,13 +536,16 @@ fn what_no_leader_of_this_term_sends_is_refused() {
     assert_eq!(pair.learner.node.store.snapshots.incoming(), None);
 }
 
+/// Between two snapshots of the learner.
+const EVERY_BYTES: u64 = 6_000;
+
 /// The learner's log is about to be full, its replicator does not execute, and what is committed leaves its memory.
 fn short_of_room() -> Pair {
     let mut pair = Pair::new(1);
     let settings = NodeConfig {
         snapshots: SnapshotPolicy {
             every_operations: 1_000_000,
-            every_bytes: Some(1_000),
+            every_bytes: Some(EVERY_BYTES),
         },
         bounds: Bounds {
             recent_bytes_max: 0,
@@ -552,8 +555,11 @@ fn short_of_room() -> Pair {
     };
     pair.learner = open_with(settings, MemoryDisk::new(1 << 30), pair.leader.now);
     pair.add_learner();
-    pair.submit(50);
-    pair.run_until(Duration::from_secs(5), Pair::is_caught_up);
+    // Not quite: a full one would be sent no more.
+    while pair.learner.node.status(pair.learner.now).kept.log_bytes < EVERY_BYTES * 5 / 2 {
+        pair.submit(1);
+        pair.run_until(Duration::from_secs(5), Pair::is_caught_up);
+    }
     pair
 }
 
