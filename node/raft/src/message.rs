@@ -31,7 +31,7 @@ pub enum Body {
         /// Whether this answers a pre-vote.
         pre_vote: bool,
         /// Yes or no.
-        granted: bool,
+        answer: VoteAnswer,
     },
     /// Raft 5.3.
     AppendEntries(AppendEntries),
@@ -128,6 +128,17 @@ pub struct AppendEntriesResponse {
     /// Its log is about to be full, as its replicator does not execute: with a snapshot of the leader's that ends behind this entry
     /// it could let go of some.
     pub wants_snapshot: Option<LogIndex>,
+}
+
+/// What a voter says to a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VoteAnswer {
+    /// No.
+    Refused,
+    /// Yes.
+    Granted,
+    /// Only if all voters say yes: what this one has acknowledged may be missing at the end of its log.
+    GrantedIfAll,
 }
 
 /// What there is no room on.

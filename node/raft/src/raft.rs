@@ -350,7 +350,7 @@ impl Raft {
         }
         match body {
             Body::RequestVote(request) => self.vote_requested(now, from, term, request),
-            Body::Vote { pre_vote, granted } => self.vote_received(now, from, term, pre_vote, granted),
+            Body::Vote { pre_vote, answer } => self.vote_received(now, from, term, pre_vote, answer),
             Body::AppendEntries(request) => self.append_received(now, from, term, request),
             Body::AppendEntriesResponse(response) => {
                 self.observe_term(now, term);

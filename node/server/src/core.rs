@@ -457,11 +457,11 @@ impl Core {
                 let request = wire::timeout_now_to_wire(envelope);
                 self.tell_peer(to, Outgoing::TimeoutNow(request));
             }
-            Body::Vote { pre_vote, granted } => {
-                if let Some(answer) = self.votes.remove(&(to, pre_vote)) {
-                    let mut vote = wire::vote_to_wire(envelope, pre_vote, granted);
+            Body::Vote { pre_vote, answer } => {
+                if let Some(call) = self.votes.remove(&(to, pre_vote)) {
+                    let mut vote = wire::vote_to_wire(envelope, pre_vote, answer);
                     vote.removed_by = self.removed_by(to);
-                    let _ = answer.send(vote);
+                    let _ = call.send(vote);
                 }
             }
             Body::AppendEntriesResponse(response) => self.respond(envelope, response),

@@ -18,6 +18,8 @@ const SECTOR: usize = 512;
 pub struct MemoryDisk {
     files: BTreeMap<FileName, MemoryFile>,
     volume_bytes: u64,
+    /// What files may take of it.
+    room_bytes: u64,
     fail_next: Option<DiskErrorKind>,
     syncs: u64,
     /// Writes are said to be done before they are synced.
@@ -44,6 +46,7 @@ impl MemoryDisk {
         Self {
             files: BTreeMap::new(),
             volume_bytes,
+            room_bytes: volume_bytes,
             fail_next: None,
             syncs: 0,
             skips_sync: false,
@@ -86,9 +89,9 @@ impl MemoryDisk {
             .fold(false, |disordered, file| file.lose(random) | disordered)
     }
 
-    /// From now on the volume has that size; files that are there stay.
-    pub fn resize(&mut self, volume_bytes: u64) {
-        self.volume_bytes = volume_bytes;
+    /// From now on files may take so much; those that are there stay. The volume is as large as it was: others fill it.
+    pub fn limit_to(&mut self, room_bytes: u64) {
+        self.room_bytes = room_bytes;
     }
 
     /// Bytes of all files.
@@ -266,7 +269,7 @@ impl MemoryDisk {
     fn reserve(&self, file: FileName, length: usize, op: &Op) -> Result<(), DiskError> {
         let now = self.files.get(&file).map_or(0, |file| file.shown.len());
         let grows = length.saturating_sub(now) as u64;
-        if grows > 0 && self.used_bytes() + grows > self.volume_bytes {
+        if grows > 0 && self.used_bytes() + grows > self.room_bytes {
             return Err(error(DiskErrorKind::Full, op));
         }
         Ok(())

@@ -319,7 +319,7 @@ impl Run {
 
     fn fill_up(&mut self) {
         let room = self.random.random_range(0..200_000);
-        self.disk.resize(self.disk.used_bytes() + room);
+        self.disk.limit_to(self.disk.used_bytes() + room);
         for _ in 0..self.random.random_range(0..100) {
             match self.random.random_range(0..10) {
                 0..3 => self.append(),
@@ -330,7 +330,7 @@ impl Run {
                 _ => drop(self.wal.retry()),
             }
         }
-        self.disk.resize(ROOMY);
+        self.disk.limit_to(ROOMY);
         self.settle();
     }
 
@@ -669,7 +669,7 @@ fn a_disk_is_not_full_for_what_is_done_by_now() {
 fn a_full_disk_is_compacted_all_the_same() {
     let (mut disk, mut wal) = four_segments();
     let last = wal.last_index();
-    disk.resize(disk.used_bytes() + 500);
+    disk.limit_to(disk.used_bytes() + 500);
     for _ in 0..3 {
         append(&mut wal, 1 << 20);
     }

@@ -294,7 +294,7 @@ impl Run {
     /// The disk has no more room for a while; then everything goes through after all.
     fn fill_up(&mut self) {
         self.disk
-            .resize(self.disk.used_bytes() + self.random.random_range(0..200_000));
+            .limit_to(self.disk.used_bytes() + self.random.random_range(0..200_000));
         for _ in 0..self.random.random_range(0..100) {
             match self.random.random_range(0..3) {
                 0 => self.append(),
@@ -302,7 +302,7 @@ impl Run {
                 _ => self.retry(),
             }
         }
-        self.disk.resize(ROOMY);
+        self.disk.limit_to(ROOMY);
         self.settle();
     }
 
@@ -1012,7 +1012,7 @@ fn a_full_disk_is_told_before_the_room_is_used_up() {
     let mut disk = MemoryDisk::new(ROOMY);
     let (mut wal, ..) = open(&mut disk);
     drive(&mut wal, &mut disk);
-    disk.resize(disk.used_bytes());
+    disk.limit_to(disk.used_bytes());
     let mut persisted_while_full = 0;
     let mut full = false;
     for index in 1..=200 {
@@ -1033,7 +1033,7 @@ fn a_full_disk_is_told_before_the_room_is_used_up() {
     assert!(wal.is_pending());
     assert_eq!(wal.retry(), None);
     assert_eq!(drive(&mut wal, &mut disk), Vec::new(), "it is still full");
-    disk.resize(ROOMY);
+    disk.limit_to(ROOMY);
     assert_eq!(wal.retry(), None);
     let events = drive(&mut wal, &mut disk);
     assert!(

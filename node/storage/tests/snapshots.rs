@@ -272,7 +272,7 @@ impl Run {
 
     fn fill_up(&mut self) {
         let room = self.random.random_range(0..500_000);
-        self.disk.resize(self.disk.used_bytes() + room);
+        self.disk.limit_to(self.disk.used_bytes() + room);
         for _ in 0..self.random.random_range(0..40) {
             match self.random.random_range(0..4) {
                 0 => self.receive(),
@@ -280,7 +280,7 @@ impl Run {
                 _ => self.snapshots.retry(),
             }
         }
-        self.disk.resize(ROOMY);
+        self.disk.limit_to(ROOMY);
         self.settle();
     }
 

@@ -73,6 +73,7 @@ events! {
     PreVoteRefused "election: pre-vote refused",
     VoteRefused "election: vote refused",
     VoteGranted "election: vote granted",
+    VoteGrantedIfAll "election: vote granted if all grant it",
     SteppedDown "leader: stepped down",
     SteppedDownByQuorum "leader: stepped down without a quorum",
     SteppedDownByDisk "leader: stepped down with a stalled disk",

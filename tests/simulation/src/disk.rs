@@ -109,7 +109,7 @@ impl QueuedDisk {
     pub(crate) fn heal(&mut self, volume_bytes: u64) {
         self.stalled_until = Time(0);
         self.fails_next = false;
-        self.content.resize(volume_bytes);
+        self.content.limit_to(volume_bytes);
     }
 
     pub(crate) fn fail_next(&mut self) {

@@ -237,7 +237,7 @@ fn hash_body(body: &Body, trace: &mut impl Hasher) {
     std::mem::discriminant(body).hash(trace);
     match body {
         Body::RequestVote(request) => (request.pre_vote, request.last.index, request.last.term).hash(trace),
-        Body::Vote { pre_vote, granted } => (pre_vote, granted).hash(trace),
+        Body::Vote { pre_vote, answer } => (pre_vote, answer).hash(trace),
         Body::AppendEntries(request) => {
             (
                 request.previous.index,

@@ -7,18 +7,39 @@ use super::leader::Leading;
 use super::{Raft, Role};
 use crate::durability::Ticket;
 use crate::effect::{ElectedBy, Notice};
-use crate::ids::{MemberId, Term};
-use crate::message::{Body, RequestVote};
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::membership::Configuration;
+use crate::message::{Body, RequestVote, VoteAnswer};
 use crate::planted::Bug;
 use crate::time::Time;
 
 /// A campaign's votes.
 #[derive(Debug)]
 pub(super) struct Ballot {
-    votes: BTreeMap<MemberId, bool>,
+    votes: BTreeMap<MemberId, VoteAnswer>,
     elected_by: ElectedBy,
     /// What has to be on disk before the own vote counts.
     own_vote: Ticket,
+}
+
+impl Ballot {
+    /// Whether the voters of that configuration elect, of which everything up to `commit` is known to be committed.
+    ///
+    /// Who may have lost the end of its log counts only where everybody else says yes: then whatever was committed with its word is
+    /// also held by somebody whose word stands for it, unless so many may have lost something that they are a majority by
+    /// themselves, or a configuration that others do not know decides.
+    fn is_won(&self, voters: &Configuration, commit: LogIndex) -> bool {
+        let says = |id, answer| self.votes.get(&id) == Some(&answer);
+        if voters.is_quorum(|id| says(id, VoteAnswer::Granted)) {
+            return true;
+        }
+        let may_lack = |id| says(id, VoteAnswer::GrantedIfAll);
+        let all = voters
+            .voters()
+            .all(|voter| may_lack(voter.id) || says(voter.id, VoteAnswer::Granted));
+        let is_settled = !voters.is_joint() && voters.version <= commit;
+        all && is_settled && !voters.is_quorum(may_lack)
+    }
 }
 
 impl Raft {
@@ -36,7 +57,7 @@ impl Raft {
             return;
         }
         let ballot = Ballot {
-            votes: BTreeMap::from([(self.config.id, true)]),
+            votes: BTreeMap::from([(self.config.id, VoteAnswer::Granted)]),
             elected_by: ElectedBy::Election,
             own_vote: 0,
         };
@@ -81,56 +102,47 @@ impl Raft {
         let stuck = !request.transfer && self.sticks(now);
         // A pre-vote asks whether the vote would come, and that has to go to disk.
         let stuck = stuck || (request.pre_vote && self.disk_stalled());
-        if stuck || self.suspect || term < self.term || (request.pre_vote && term == self.term) {
-            self.send(
-                from,
-                self.term,
-                Body::Vote {
-                    pre_vote: request.pre_vote,
-                    granted: false,
-                },
-            );
-            return;
+        if stuck || term < self.term || (request.pre_vote && term == self.term) {
+            return self.refuse_vote(from, request.pre_vote);
         }
         let up_to_date = self.log.is_up_to_date(request.last) || self.has(Bug::NotUpToDate);
+        let granted = if self.suspect {
+            VoteAnswer::GrantedIfAll
+        } else {
+            VoteAnswer::Granted
+        };
+        if request.pre_vote && up_to_date {
+            // What depends on others is no yes, to a candidate of an earlier version, which would take another term for a later one.
+            let term = if self.suspect { self.term } else { term };
+            let (pre_vote, answer) = (true, granted);
+            return self.send(from, term, Body::Vote { pre_vote, answer });
+        }
         if request.pre_vote {
-            let term = if up_to_date { term } else { self.term };
-            self.send(
-                from,
-                term,
-                Body::Vote {
-                    pre_vote: true,
-                    granted: up_to_date,
-                },
-            );
-            return;
+            return self.refuse_vote(from, true);
         }
         self.observe_term(now, term);
         let free = self.voted_for.is_none_or(|voted| voted == from) && self.leader.is_none();
-        if (free || self.has(Bug::TwoVotesInATerm)) && up_to_date {
-            self.voted_for = Some(from);
-            self.hard_state_changed = true;
-            self.reset_election_timer(now);
-            let vote = Body::Vote {
-                pre_vote: false,
-                granted: true,
-            };
-            if self.has(Bug::VoteNotPersisted) {
-                self.hard_state_changed = false;
-                self.send(from, self.term, vote);
-            } else {
-                self.send_persisted(from, vote);
-            }
-        } else {
-            self.send(
-                from,
-                self.term,
-                Body::Vote {
-                    pre_vote: false,
-                    granted: false,
-                },
-            );
+        if !up_to_date || !(free || self.has(Bug::TwoVotesInATerm)) {
+            return self.refuse_vote(from, false);
         }
+        self.voted_for = Some(from);
+        self.hard_state_changed = true;
+        self.reset_election_timer(now);
+        let vote = Body::Vote {
+            pre_vote: false,
+            answer: granted,
+        };
+        if self.has(Bug::VoteNotPersisted) {
+            self.hard_state_changed = false;
+            self.send(from, self.term, vote);
+        } else {
+            self.send_persisted(from, vote);
+        }
+    }
+
+    fn refuse_vote(&mut self, from: MemberId, pre_vote: bool) {
+        let answer = VoteAnswer::Refused;
+        self.send(from, self.term, Body::Vote { pre_vote, answer });
     }
 
     /// For how long this member vouches for a leader that it has heard: the minimum election timeout, its own or the longest
@@ -153,10 +165,11 @@ impl Raft {
         from: MemberId,
         term: Term,
         pre_vote: bool,
-        granted: bool,
+        answer: VoteAnswer,
     ) {
         // A granted pre-vote carries the term that was asked for, which is nobody's yet.
-        if !(pre_vote && granted) {
+        let is_granted = answer == VoteAnswer::Granted;
+        if !(pre_vote && is_granted) {
             self.observe_term(now, term);
         }
         if !self.configuration().is_voter(from) {
@@ -164,12 +177,12 @@ impl Raft {
         }
         let counts_stale = self.has(Bug::StaleResponseCounted);
         match &mut self.role {
-            Role::PreCandidate(ballot) if pre_vote && (term == self.term + 1 || !granted) => {
-                ballot.votes.insert(from, granted);
+            Role::PreCandidate(ballot) if pre_vote && (term == self.term + 1 || !is_granted) => {
+                ballot.votes.insert(from, answer);
                 self.finish_pre_vote(now);
             }
             Role::Candidate(ballot) if !pre_vote && term == self.term || counts_stale => {
-                ballot.votes.insert(from, granted);
+                ballot.votes.insert(from, answer);
                 self.finish_vote(now);
             }
             _ => {}
@@ -181,9 +194,7 @@ impl Raft {
         let Role::PreCandidate(ballot) = &self.role else {
             return false;
         };
-        let won = self
-            .deciding()
-            .is_quorum(|id| ballot.votes.get(&id) == Some(&true));
+        let won = ballot.is_won(&self.deciding(), self.commit);
         if won {
             self.elect(now, ElectedBy::Election);
         }
@@ -194,7 +205,7 @@ impl Raft {
         let me = self.config.id;
         if let Role::Candidate(ballot) = &mut self.role
             && self.durability.is_done(ballot.own_vote)
-            && ballot.votes.insert(me, true).is_none()
+            && ballot.votes.insert(me, VoteAnswer::Granted).is_none()
         {
             self.finish_vote(now);
         }
@@ -204,9 +215,7 @@ impl Raft {
         let Role::Candidate(ballot) = &self.role else {
             return;
         };
-        let won = self
-            .deciding()
-            .is_quorum(|id| ballot.votes.get(&id) == Some(&true));
+        let won = ballot.is_won(&self.deciding(), self.commit);
         if won {
             // Others may make a majority by themselves; a leader's own disk has to work, too.
             if ballot.votes.contains_key(&self.config.id) {
@@ -215,7 +224,7 @@ impl Raft {
             }
         } else if !self
             .configuration()
-            .is_quorum(|id| ballot.votes.get(&id) != Some(&false))
+            .is_quorum(|id| ballot.votes.get(&id) != Some(&VoteAnswer::Refused))
         {
             // Whoever has not answered yet would not make a majority any more.
             self.become_follower(None);
@@ -247,5 +256,67 @@ impl Raft {
             by,
         });
         self.append_noop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::Member;
+    use VoteAnswer::{Granted, GrantedIfAll, Refused};
+
+    fn id(n: u64) -> MemberId {
+        MemberId::new(n).unwrap()
+    }
+
+    fn voters(count: u64) -> Configuration {
+        let member = |n| Member {
+            id: id(n),
+            node: u32::try_from(n).unwrap(),
+            peer_address: String::new(),
+            client_address: String::new(),
+            voter: true,
+        };
+        Configuration::new(0, (1..=count).map(member).collect())
+    }
+
+    #[test]
+    fn who_may_lack_something_counts_only_if_all_say_yes() {
+        for (count, answers, won) in [
+            (3, &[Granted, Granted][..], true),
+            (3, &[Granted, Refused, Granted], true),
+            (3, &[Granted, GrantedIfAll], false),
+            (3, &[Granted, GrantedIfAll, Refused], false),
+            (3, &[Granted, GrantedIfAll, Granted], true),
+            // What both have acknowledged may be nowhere.
+            (3, &[Granted, GrantedIfAll, GrantedIfAll], false),
+            (2, &[Granted, GrantedIfAll], true),
+            (4, &[Granted, GrantedIfAll, GrantedIfAll, Granted], true),
+            (5, &[Granted, GrantedIfAll, GrantedIfAll, Granted], false),
+            (5, &[Granted, GrantedIfAll, GrantedIfAll, Granted, Granted], true),
+        ] {
+            let ballot = Ballot {
+                votes: (1..).map(id).zip(answers.iter().copied()).collect(),
+                elected_by: ElectedBy::Election,
+                own_vote: 0,
+            };
+            assert_eq!(
+                ballot.is_won(&voters(count), 0),
+                won,
+                "{count} voters: {answers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nor_in_a_configuration_that_may_not_be_the_last() {
+        let ballot = Ballot {
+            votes: BTreeMap::from([(id(1), Granted), (id(2), GrantedIfAll)]),
+            elected_by: ElectedBy::Election,
+            own_vote: 0,
+        };
+        let new = Configuration::new(7, voters(2).members().to_vec());
+        assert!(!ballot.is_won(&new, 6), "not known to be committed");
+        assert!(ballot.is_won(&new, 7));
     }
 }

@@ -75,7 +75,8 @@ impl Raft {
         Ok(Plan::Change(target))
     }
 
-    /// A new voter that lacks much of the log would hold up the commits that it is needed for (thesis 4.2.1).
+    /// Refuses a new voter that is not ready. One that lacks much of the log would hold up the commits that it is needed for (thesis
+    /// 4.2.1).
     fn check_new_voters(
         &self,
         target: &Configuration,

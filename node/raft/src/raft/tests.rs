@@ -20,7 +20,7 @@ use crate::fold::Fold;
 use crate::membership::Member;
 use crate::membership::change::{Change, ChangeRefusal, MembershipChange};
 use crate::message::{
-    AppendEntries, AppendEntriesResponse, Conflict, Full, LogPosition, READS_MAX, RequestVote,
+    AppendEntries, AppendEntriesResponse, Conflict, Full, LogPosition, READS_MAX, RequestVote, VoteAnswer,
 };
 
 fn id(n: u64) -> MemberId {
@@ -416,15 +416,18 @@ fn s5_2_a_vote_is_given_once_a_term_also_across_a_restart() {
     cluster.restart(3);
     cluster.raft(3).message(now, ask(2));
     cluster.flush(3);
-    let votes: Vec<(MemberId, bool)> = cluster
+    let votes: Vec<(MemberId, VoteAnswer)> = cluster
         .sent
         .iter()
         .filter_map(|message| match message.body {
-            Body::Vote { granted, .. } => Some((message.to, granted)),
+            Body::Vote { answer, .. } => Some((message.to, answer)),
             _ => None,
         })
         .collect();
-    assert_eq!(votes, [(id(1), true), (id(2), false)]);
+    assert_eq!(
+        votes,
+        [(id(1), VoteAnswer::Granted), (id(2), VoteAnswer::Refused)]
+    );
 }
 
 #[test]
@@ -709,7 +712,7 @@ fn a_follower_that_lost_what_it_acknowledged_gets_it_back_and_votes_only_then() 
         cluster.sent.last().unwrap().body,
         Body::Vote {
             pre_vote: false,
-            granted: false
+            answer: VoteAnswer::GrantedIfAll
         }
     );
     cluster.queue.clear();
@@ -718,6 +721,32 @@ fn a_follower_that_lost_what_it_acknowledged_gets_it_back_and_votes_only_then() 
     cluster.run(Duration::from_secs(3));
     assert_eq!(cluster.disks[&damaged].entries, cluster.disks[&leader].entries);
     assert!(!cluster.members[&damaged].is_suspect());
+}
+
+/// With two voters, or with one of three away for good, whose log was damaged was needed for an election, and only a leader could
+/// have repaired it.
+#[test]
+fn who_may_have_lost_something_votes_where_all_voters_do() {
+    for voters in [2, 3] {
+        let mut cluster = Cluster::new(voters);
+        let leader = cluster.elect();
+        cluster.submit(leader, 1);
+        let damaged = cluster.followers(leader)[0];
+        for n in 1..=voters {
+            cluster.restart(n);
+        }
+        cluster.raft(damaged).set_suspect();
+        if voters == 3 {
+            let away = cluster.followers(leader)[1];
+            cluster.cut_off.insert(away);
+            cluster.run(Duration::from_secs(20));
+            assert_eq!(cluster.leader(), None, "who is away may hold what was lost");
+            cluster.cut_off.clear();
+        }
+        cluster.elect();
+        cluster.run(Duration::from_secs(2));
+        assert!(!cluster.members[&damaged].is_suspect(), "{voters} voters");
+    }
 }
 
 #[test]
@@ -1345,7 +1374,7 @@ fn a_restarted_voter_sticks_to_the_leader_it_may_have_had() {
     cluster.restart(followers[0]);
     let last = cluster.members[&leader].log().last();
     let term = cluster.members[&leader].term() + 1;
-    for (transfer, granted) in [(false, false), (true, true)] {
+    for (transfer, answer) in [(false, VoteAnswer::Refused), (true, VoteAnswer::Granted)] {
         let request = RequestVote {
             pre_vote: false,
             transfer,
@@ -1361,12 +1390,11 @@ fn a_restarted_voter_sticks_to_the_leader_it_may_have_had() {
         let now = cluster.now;
         cluster.raft(followers[0]).message(now, message);
         cluster.flush(followers[0]);
-        let answer = &cluster.sent.last().unwrap().body;
         assert_eq!(
-            answer,
+            &cluster.sent.last().unwrap().body,
             &Body::Vote {
                 pre_vote: false,
-                granted
+                answer
             },
             "transfer: {transfer}"
         );

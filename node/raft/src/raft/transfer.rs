@@ -56,6 +56,13 @@ impl Raft {
         self.transfer.is_some()
     }
 
+    /// Whether leadership is being handed over to that member.
+    pub(super) fn is_transferring_to(&self, id: MemberId) -> bool {
+        self.transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.target == id)
+    }
+
     /// A leader that is no voter of the committed configuration has nothing left to lead for (Raft 6).
     pub(super) fn resign(&mut self, now: Time) {
         self.make_way(now, RESIGNED);

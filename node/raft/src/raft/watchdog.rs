@@ -91,14 +91,16 @@ impl Raft {
         disk.or(leading.without_room.values().next())?.refusal()
     }
 
-    /// Whether a follower is sent no entries for now: its log is full, and a majority goes on without it. It gets a snapshot in their
-    /// place, or has room again when its replicator executes.
+    /// Whether a follower is sent no entries for now: its log is full, and a majority commits without it. It gets a snapshot in their
+    /// place, or has room again when its replicator executes. Who answers and does not keep up, as its disk is slow or it has just
+    /// come back, commits nothing.
     pub(super) fn is_spared(&self, now: Time, id: MemberId) -> bool {
         let is_full = self
             .leading()
             .and_then(|leading| leading.without_room.get(&id))
             .is_some_and(|full| full.log);
-        is_full && self.majority_has_room(now)
+        let commits = |id| self.has_room(now, id) && (id == self.config.id || self.keeps_up(now, id));
+        is_full && !self.is_transferring_to(id) && self.configuration().is_quorum(commits)
     }
 
     fn majority_has_room(&self, now: Time) -> bool {

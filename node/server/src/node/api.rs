@@ -61,7 +61,7 @@ pub struct NodeConfig {
 pub struct SnapshotPolicy {
     /// So many committed entries after the last one; 0: never.
     pub every_operations: u64,
-    /// So many bytes of them, as of [`raftlog_raft::entry::Entry::weight`]; `None`: a 16th of the volume, at most 1 GiB.
+    /// So many bytes that they take on disk, about; `None`: a 16th of the volume, at most 1 GiB.
     pub every_bytes: Option<u64>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::Entry;
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
-use raftlog_raft::log::Base;
+use raftlog_raft::log::{Base, Log};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
 use raftlog_raft::message::{Comparison, LogPosition};
@@ -102,6 +102,12 @@ pub(super) struct Past {
     pub(super) weights: Weights,
     pub(super) taking: Taking,
     pub(super) room: Room,
+}
+
+/// Whether a snapshot could take the place of what the log holds. It ends with an operation, so that what elections alone have
+/// filled needs room for the first one.
+fn can_be_compacted(log: &Log) -> bool {
+    log.fold().operation_index > 0 && log.last().index > log.base().position.index
 }
 
 impl Formed {
@@ -552,7 +558,9 @@ impl Formed {
         if self.receiving.is_under_way() {
             return false;
         }
-        let progress = taking_progress(&self.raft, &self.weights, &self.feed);
+        let mut progress = taking_progress(&self.raft, &self.weights, &self.feed);
+        // What a follower is receiving would be let go of, and the next one begin at its first byte, again and again.
+        progress.may_wait = self.sending.is_under_way() && !self.is_short_of_room();
         let mut answered = false;
         for step in self.taking.poll(progress, &mut store.snapshots, now) {
             match step {
@@ -652,10 +660,8 @@ impl Formed {
 
     /// A log that cannot be compacted, as its replicator does not execute, does not grow for ever.
     fn limit(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        // Without an operation there is nothing that a snapshot could hold: what has filled it is elections, and room for the first
-        // operation is what gets the log out of that.
-        let full =
-            self.weights.all() >= self.room.log_bytes_max() && self.raft.log().fold().operation_index > 0;
+        let log = self.raft.log();
+        let full = self.weights.all() >= self.room.log_bytes_max() && can_be_compacted(log);
         if full == self.raft.log_full() {
             return;
         }
@@ -867,6 +873,7 @@ fn taking_progress<'a>(raft: &'a Raft, weights: &'a Weights, feed: &Feed) -> tak
         weights,
         committed: raft.commit().min(raft.persisted_index()),
         executed: feed.executed(),
+        may_wait: false,
     }
 }
 

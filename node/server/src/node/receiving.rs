@@ -202,11 +202,17 @@ impl Receiving {
     }
 
     /// Goes on where something had to be waited for.
-    pub(super) fn poll(&mut self, raft: &Raft, snapshots: &mut Snapshots) -> Option<Step> {
+    pub(super) fn poll(&mut self, now: Time, raft: &Raft, snapshots: &mut Snapshots) -> Option<Step> {
         let incoming = self.incoming.as_ref()?;
         match incoming.stage {
             // By now another leader may have sent the entries, or this member have become one, or its log have room again.
             Stage::Data if !raft.has_use_for_snapshot(incoming.manifest.index) => self.abandon(snapshots),
+            // Who sent it leads no more, or is not heard. What has come is kept, should the same one be sent again; meanwhile this
+            // member may take one of its own.
+            Stage::Data if raft.leader() != Some(incoming.from) || !raft.has_live_leader(now) => {
+                self.incoming = None;
+                None
+            }
             Stage::MakingWay(ticket) if raft.is_persisted(ticket) => self.save(raft, snapshots),
             Stage::ReadingFold { reading: false, .. } => self.read_fold(snapshots, raft.config().supports),
             _ => None,

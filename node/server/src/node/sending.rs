@@ -143,6 +143,11 @@ impl Sending {
         }
     }
 
+    /// Whether a follower is in the middle of one.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.transfers.values().any(|transfer| transfer.next.is_some())
+    }
+
     /// What was under way to that member may be lost.
     pub(super) fn broken(&mut self, member: MemberId) {
         self.transfers.remove(&member);

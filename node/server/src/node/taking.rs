@@ -97,6 +97,8 @@ pub(super) struct Progress<'a> {
     pub(super) committed: LogIndex,
     /// What the replicator has executed and would still know after a crash; absent while it is not fed.
     pub(super) executed: Option<OperationIndex>,
+    /// A snapshot that nobody has asked for would do harm now.
+    pub(super) may_wait: bool,
 }
 
 impl Progress<'_> {
@@ -260,10 +262,9 @@ impl Taking {
         let at = progress.covered_by(executed);
         let beyond = at.saturating_sub(newest);
         // What was executed when somebody asked may not be durable yet.
-        let is_wanted = self.asked.iter().any(|asked| asked.executed <= executed)
-            || beyond >= self.every_operations
-            || weights.between(newest, at) >= self.every_bytes;
-        beyond > 0 && is_wanted
+        let is_asked_for = self.asked.iter().any(|asked| asked.executed <= executed);
+        let is_due = beyond >= self.every_operations || weights.between(newest, at) >= self.every_bytes;
+        beyond > 0 && (is_asked_for || is_due && !progress.may_wait)
     }
 
     /// Entries behind the fold came back from disk.

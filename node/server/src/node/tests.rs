@@ -154,7 +154,7 @@ fn a_disk_that_is_full_at_formation_is_asked_again() {
         let mut alone = Alone::start(MemoryDisk::new(volume));
         alone.run(Duration::from_secs(10));
         assert!(alone.node.status(alone.now).disks.full, "{volume}");
-        alone.disk.resize(1 << 30);
+        alone.disk.limit_to(1 << 30);
         alone.run(Duration::from_secs(10));
         let status = alone.node.status(alone.now);
         assert_eq!(

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use raftlog_raft::entry::Entry;
 use raftlog_raft::ids::LogIndex;
 
-/// Sums of [`Entry::weight`], to the grain of a stride.
+/// Sums of what entries weigh and what batches take besides, to the grain of a stride. What was truncated counts no more, though it
+/// stays on disk until its segment goes: that is little, as it takes an election each time.
 #[derive(Debug)]
 pub(super) struct Weights {
     stride: u64,

@@ -7,7 +7,7 @@ use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{ClusterId, MemberId};
 use raftlog_raft::message::{
     AppendEntries, AppendEntriesResponse, Body, Comparison, Conflict, Full, LogPosition, Message, READS_MAX,
-    ReadAnswer, RequestVote,
+    ReadAnswer, RequestVote, VoteAnswer,
 };
 
 use super::Malformed;
@@ -96,13 +96,18 @@ pub(crate) fn request_vote_from_wire(
 }
 
 /// The response for a [`Body::Vote`].
-pub(crate) fn vote_to_wire(envelope: Envelope, pre_vote: bool, granted: bool) -> v1::RequestVoteResponse {
+pub(crate) fn vote_to_wire(
+    envelope: Envelope,
+    pre_vote: bool,
+    answer: VoteAnswer,
+) -> v1::RequestVoteResponse {
     v1::RequestVoteResponse {
         header: Some(envelope.header()),
         term: envelope.term,
-        granted,
+        granted: answer == VoteAnswer::Granted,
         pre_vote,
         removed_by: 0,
+        granted_if_all: answer == VoteAnswer::GrantedIfAll,
     }
 }
 
@@ -114,7 +119,11 @@ pub(crate) fn vote_from_wire(
 ) -> Result<Message, Malformed> {
     let body = Body::Vote {
         pre_vote: response.pre_vote,
-        granted: response.granted,
+        answer: match (response.granted, response.granted_if_all) {
+            (true, _) => VoteAnswer::Granted,
+            (false, true) => VoteAnswer::GrantedIfAll,
+            (false, false) => VoteAnswer::Refused,
+        },
     };
     Ok(Message {
         from,
@@ -522,21 +531,21 @@ mod tests {
         };
         let wire = request_vote_to_wire(envelope(), vote);
         assert_eq!(request_vote_from_wire(from, to, &wire), Ok(message));
-        let wire = vote_to_wire(envelope(), true, true);
-        let body = Body::Vote {
-            pre_vote: true,
-            granted: true,
-        };
-        assert_eq!(
-            vote_from_wire(from, to, &wire),
-            Ok(Message {
+        for answer in [VoteAnswer::Refused, VoteAnswer::Granted, VoteAnswer::GrantedIfAll] {
+            let wire = vote_to_wire(envelope(), true, answer);
+            let body = Body::Vote {
+                pre_vote: true,
+                answer,
+            };
+            let message = Message {
                 from,
                 to,
                 term: TERM,
                 level: LEVEL,
-                body
-            })
-        );
+                body,
+            };
+            assert_eq!(vote_from_wire(from, to, &wire), Ok(message));
+        }
         let comparison = Comparison {
             position: last,
             running_hash: u64::MAX - 5,

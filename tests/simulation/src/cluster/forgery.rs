@@ -41,7 +41,7 @@ impl Cluster {
             .replicator
             .as_ref()
             .map(|replicator| replicator.progress().durable_executed);
-        pod.node_disk.content.resize(self.options.volume_bytes);
+        pod.node_disk.content.limit_to(self.options.volume_bytes);
         let Some((mut entries, state)) = read(&mut pod.node_disk.content) else {
             return;
         };

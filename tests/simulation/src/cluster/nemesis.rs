@@ -101,8 +101,8 @@ impl Cluster {
             Happening::Room => {
                 let volume = self.options.volume_bytes;
                 let pod = self.pod(number);
-                pod.node_disk.content.resize(volume);
-                pod.replicator_disk.content.resize(volume);
+                pod.node_disk.content.limit_to(volume);
+                pod.replicator_disk.content.limit_to(volume);
             }
             _ => {}
         }
@@ -327,7 +327,7 @@ impl Cluster {
         self.count(Seen::DiskFilled);
         let disk = self.a_disk(number);
         let used = disk.content.used_bytes();
-        disk.content.resize(used);
+        disk.content.limit_to(used);
         let at = self.soon(Duration::from_mins(1));
         self.agenda.add(at, Target::Pod(number), Happening::Room);
     }

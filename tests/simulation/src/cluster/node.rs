@@ -7,7 +7,7 @@ use raftlog_raft::Raft;
 use raftlog_raft::effect::{ElectedBy, Notice as ConsensusNotice};
 use raftlog_raft::feature::FeatureLevel;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
-use raftlog_raft::message::{AppendEntries, Body, Message};
+use raftlog_raft::message::{AppendEntries, Body, Message, VoteAnswer};
 use raftlog_raft::time::Time;
 use raftlog_server::node::{
     FromReplicator, Input, Notice, Output, PeerReport, Proposal, Query, RequestId, StartAction, ToReplicator,
@@ -321,15 +321,15 @@ impl Cluster {
         match &message.body {
             Body::Vote {
                 pre_vote: true,
-                granted: false,
+                answer: VoteAnswer::Refused,
             } => self.count(Seen::PreVoteRefused),
             Body::Vote {
                 pre_vote: false,
-                granted,
-            } => self.count(if *granted {
-                Seen::VoteGranted
-            } else {
-                Seen::VoteRefused
+                answer,
+            } => self.count(match answer {
+                VoteAnswer::Granted => Seen::VoteGranted,
+                VoteAnswer::GrantedIfAll => Seen::VoteGrantedIfAll,
+                VoteAnswer::Refused => Seen::VoteRefused,
             }),
             Body::Compared(_) => self.count(Seen::Compared),
             Body::AppendEntriesResponse(response) if response.conflict.is_some() => {

@@ -1,6 +1,7 @@
 //! Disks that complete nothing, and disks without room.
 
 use super::*;
+use crate::log::Base;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -340,6 +341,42 @@ fn a_follower_with_a_full_log_is_sent_entries_only_where_a_majority_needs_it() {
     assert_eq!(last(&cluster, full), last(&cluster, leader));
     let sent = entries_to(&cluster, full, from);
     assert!(sent < 25, "each about once: {sent}");
+}
+
+/// The third voter answered heartbeats and committed nothing: its disk had stalled, or it was starting from a snapshot. The leader
+/// spared the only one that could commit what it had taken in.
+#[test]
+fn who_does_not_keep_up_is_no_reason_to_spare_a_follower() {
+    for lacks_log in [false, true] {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.elect();
+        let (full, other) = (cluster.followers(leader)[0], cluster.followers(leader)[1]);
+        if lacks_log {
+            cluster.cut_off.insert(other);
+            for request in 100..120 {
+                cluster.submit(leader, request);
+            }
+            cluster.run(4 * SECOND);
+            let commit = cluster.members[&leader].commit();
+            let log = cluster.members[&leader].log();
+            let base = Base {
+                position: log.last(),
+                operation_index: log.fold().operation_index,
+                running_hash: log.fold().running_hash,
+            };
+            assert_eq!(commit, base.position.index);
+            cluster.raft(leader).compact_to(base);
+        }
+        cluster.set_log_full(full, true);
+        cluster.cut_off.clear();
+        cluster.run(2 * SECOND);
+        if !lacks_log {
+            cluster.stall(other);
+        }
+        cluster.submit(leader, 1);
+        cluster.run(60 * SECOND);
+        assert!(cluster.answers.contains_key(&1), "lacks log: {lacks_log}");
+    }
 }
 
 #[test]

@@ -421,7 +421,7 @@ fn on_a_full_disk_what_trails_is_dropped_and_the_log_goes_on() {
     rig.settle();
     assert_eq!(rig.core.status().compacted_through, 0);
     // A block is left, for the small file that says where the log begins.
-    rig.disk.resize(rig.disk.used_bytes() + 4096);
+    rig.disk.limit_to(rig.disk.used_bytes() + 4096);
     for operation in &ours[150..] {
         rig.feed(stream, std::slice::from_ref(operation), operation.index);
         for _ in 0..20 {

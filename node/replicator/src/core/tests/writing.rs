@@ -62,7 +62,7 @@ fn a_full_disk_holds_up_the_feed_at_a_limit_and_goes_on_when_there_is_room() {
     let mut rig = Rig::with(config, 1);
     let stream = rig.started(StartAction::ResumeFrom(1), 0);
     rig.settle();
-    rig.disk.resize(rig.disk.used_bytes());
+    rig.disk.limit_to(rig.disk.used_bytes());
     let mut previous = Place::default();
     let mut fed = Vec::new();
     while rig.core.takes_feed() {
@@ -86,7 +86,7 @@ fn a_full_disk_holds_up_the_feed_at_a_limit_and_goes_on_when_there_is_room() {
         while rig.disk_step() {}
         assert!(rig.core.status().disk_full);
     }
-    rig.disk.resize(64 << 20);
+    rig.disk.limit_to(64 << 20);
     rig.settle();
     assert!(!rig.core.status().disk_full && rig.core.takes_feed());
     assert_eq!(rig.progress.durable_executed, previous.index);

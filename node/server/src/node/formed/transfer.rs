@@ -115,7 +115,7 @@ impl Formed {
         } else {
             self.sending.stop();
         }
-        let Some(step) = self.receiving.poll(&self.raft, &mut store.snapshots) else {
+        let Some(step) = self.receiving.poll(now, &self.raft, &mut store.snapshots) else {
             return Ok(false);
         };
         self.take_step(now, step, store, outputs)?;

@@ -612,3 +612,54 @@ fn no_log_begins_behind_a_snapshot_of_something_else() {
     let why = pair.learner.stopped.expect("one of the two is damaged");
     assert!(why.contains("contradicts the log"), "{why}");
 }
+
+/// A snapshot began to come, and who sent it went away for good. It was waited for until the process ended: this member took none of
+/// its own though its replicator executed again, and its log stayed full.
+#[test]
+fn a_snapshot_whose_sender_went_away_is_not_waited_for() {
+    let mut pair = short_of_room();
+    Pair::take_snapshot(&mut pair.leader, 1);
+    Pair::compact(&mut pair.leader);
+    pair.run_until(Duration::from_secs(5), |pair| {
+        let incoming = pair.learner.node.store.snapshots.incoming();
+        incoming.is_some_and(|(_, bytes)| bytes > 0)
+    });
+    pair.network.clear();
+    let learner = &mut pair.learner;
+    learner.run(Duration::from_mins(1));
+    let hears = |learner: &mut Alone, said| {
+        learner.node.handle(learner.now, Input::Replicator(said));
+        learner.run(Duration::from_millis(100));
+    };
+    let nothing = Place {
+        index: 0,
+        term: 0,
+        running_hash: 0,
+    };
+    let all = learner
+        .node
+        .raft()
+        .expect("it is in its cluster")
+        .log()
+        .fold()
+        .operation_index;
+    hears(learner, FromReplicator::Opened);
+    let empty = Position {
+        cluster_id: None,
+        member_id: None,
+        first_index: 0,
+        last: nothing,
+        commit: nothing,
+        executed: nothing,
+    };
+    hears(learner, FromReplicator::Position(empty));
+    let executed = Progress {
+        last_index: all,
+        commit_index: all,
+        executed_index: all,
+        durable_executed_index: all,
+    };
+    hears(learner, FromReplicator::Progress(executed));
+    let orders = |said: &ToReplicator| matches!(said, ToReplicator::TakeSnapshot { .. });
+    assert!(learner.said.iter().any(orders));
+}
