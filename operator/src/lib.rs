@@ -1,0 +1,50 @@
+//! `raft-operator`: makes clusters of nodes and replicators out of `RaftCluster` objects, and looks after them.
+//!
+//! [`crd`] is what users write, [`resources`] are the manifests that follow from it.
+//!
+//! ```
+//! use raft_operator::{crd::{RaftCluster, RaftClusterSpec}, resources};
+//!
+//! let spec: RaftClusterSpec = serde_saphyr::from_str("replicas: 3").unwrap();
+//! let services = resources::services::all(&RaftCluster::new("demo", spec));
+//! assert_eq!(services.map(|service| service.name), ["demo-peers", "demo", "demo-leader"]);
+//! ```
+
+pub mod crd;
+mod flags;
+pub mod resources;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use raftlog_telemetry::exit;
+
+use crate::flags::{Command, Flags};
+
+/// What messages on stderr start with.
+const PROGRAM: &str = "raft-operator";
+
+/// The whole program. Exit codes: 0 stopped, 1 failed, 2 wrong usage.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = match Flags::try_parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(error) => return exit::refused_flags(PROGRAM, &error),
+    };
+    let done = match flags.command {
+        Some(Command::Crd) => print_manifest(),
+        None => Err("running is not there yet".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => exit::failed(PROGRAM, &why),
+    }
+}
+
+fn print_manifest() -> Result<(), String> {
+    let manifest = crd::manifest::manifest()?;
+    std::io::stdout()
+        .write_all(manifest.as_bytes())
+        .map_err(|error| format!("cannot write the manifest: {error}"))
+}
