@@ -10,6 +10,7 @@
 //! assert_eq!(services.map(|service| service.name), ["demo-peers", "demo", "demo-leader"]);
 //! ```
 
+pub mod controller;
 pub mod crd;
 mod flags;
 pub mod resources;

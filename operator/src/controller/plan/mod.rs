@@ -1,0 +1,166 @@
+//! What to do next: a pure function of what is asked for and what there is. Each file is one rule.
+
+mod claims;
+mod formation;
+mod labels;
+mod members;
+mod restart;
+mod size;
+mod template;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::raft::Raft;
+use super::step::Step;
+use super::view::{GENERATION, Observed};
+use crate::crd::RaftCluster;
+use crate::crd::status::Images;
+use crate::resources::{self, Resource, pod, record::Record, stateful_set};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Desired<'a> {
+    /// The object.
+    pub cluster: &'a RaftCluster,
+    /// The images that it runs.
+    pub images: &'a Images,
+    /// Whether a rollout that nobody asked for, as the operator itself is new, may begin.
+    pub may_roll: bool,
+    /// For a cluster that is formed now: random, not 0.
+    pub fresh_cluster_id: u64,
+}
+
+impl Desired<'_> {
+    /// Nodes that are to vote.
+    pub fn replicas(&self) -> u32 {
+        u32::try_from(self.cluster.spec.replicas).unwrap_or(1)
+    }
+
+    /// A leader takes a member for gone that does not answer for so long.
+    pub fn patience(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_secs(3);
+        let max = self.cluster.spec.raft.election_timeout.max.parse();
+        max.unwrap_or(DEFAULT).max(Duration::from_secs(1))
+    }
+}
+
+/// Something that people should know while it is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Such as `RolloutStopped`.
+    pub reason: &'static str,
+    /// What, and the way out.
+    pub message: String,
+}
+
+/// What to do, and what to tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Objects as they have to be; those that are so already cost nothing.
+    pub objects: Vec<Resource>,
+    /// What is done in any order, without a risk.
+    pub chores: Vec<Step>,
+    /// The one thing that changes the cluster itself, once objects and chores are done.
+    pub step: Option<Step>,
+    /// What it waits for, where there is more to do.
+    pub waits: Option<String>,
+    /// What is wrong.
+    pub trouble: Option<Trouble>,
+    /// The revision that pods have to have.
+    pub revision: Option<String>,
+    /// A rollout that nobody asked for wants its turn.
+    pub wants_to_roll: bool,
+}
+
+/// What one rule says.
+#[derive(Debug, Clone, PartialEq)]
+enum Verdict {
+    /// This is next.
+    Do(Step),
+    /// Nothing may be done before that.
+    Wait(String),
+    /// It has nothing to say.
+    Pass,
+}
+
+impl Verdict {
+    /// The next rule's word, where this one has nothing to say.
+    fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Pass => next(),
+            said => said,
+        }
+    }
+}
+
+/// What to do next.
+pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
+    let raft = Raft::new(&observed.pods, desired.patience());
+    let chosen = template::choose(desired, observed, &raft);
+    let replicas = size::pods(desired, observed, &raft);
+    let mut plan = Plan {
+        objects: resources::around(desired.cluster, desired.images),
+        chores: labels::labels(observed, &raft),
+        revision: pod::revision(&chosen.template).map(str::to_owned),
+        trouble: chosen.trouble,
+        wants_to_roll: chosen.wants_to_roll,
+        ..Plan::default()
+    };
+    plan.chores.extend(claims::claims(desired, observed));
+    let mut record = Record {
+        good_template: chosen.good_template,
+        failed_revision: chosen.failed_revision,
+        ..observed.record.clone()
+    };
+    let (formation, verdict) = formation::form(desired, observed, &raft, replicas);
+    record.formation = formation;
+    if record != Record::default() {
+        plan.objects.push(record.resource(desired.cluster));
+    }
+    plan.objects.push(pods(
+        desired,
+        observed,
+        &chosen.template,
+        replicas,
+        chosen.generation,
+    ));
+    // What is remembered must be so before it is acted upon.
+    if record != observed.record {
+        plan.waits = Some("waits until what it decided is recorded".into());
+        return plan;
+    }
+    let verdict = restart::idle(plan.revision.as_deref(), observed, &raft)
+        .or_else(|| verdict)
+        .or_else(|| members::change(desired, observed, &raft))
+        .or_else(|| restart::next(plan.revision.as_deref(), observed, &raft));
+    match verdict {
+        Verdict::Do(step) => plan.step = Some(step),
+        Verdict::Wait(why) => plan.waits = Some(why),
+        Verdict::Pass => {}
+    }
+    plan
+}
+
+/// The StatefulSet, with the template that was chosen.
+fn pods(
+    desired: &Desired<'_>,
+    observed: &Observed,
+    template: &Value,
+    replicas: u32,
+    generation: Option<i64>,
+) -> Resource {
+    let spec = &desired.cluster.spec;
+    // What claims ask for at first cannot be changed in a StatefulSet.
+    let size = observed.stateful_set.as_ref().and_then(|set| set.size.as_deref());
+    let size = size.unwrap_or(&spec.storage.size);
+    let mut resource = stateful_set::build(desired.cluster, template, replicas, size);
+    if let (Some(body), Some(generation)) = (&mut resource.body, generation) {
+        body["metadata"]["annotations"] = json!({GENERATION: generation.to_string()});
+    }
+    resource
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,31 @@
+//! How many pods there are: as many as are asked for, and never fewer than Raft still counts on.
+
+use super::super::raft::Raft;
+use super::super::view::Observed;
+use super::Desired;
+
+pub(super) fn pods(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> u32 {
+    let wanted = desired.replicas();
+    if raft.leader.is_some() {
+        let counted_on = raft.members().iter().map(|member| member.node).max();
+        return wanted.max(counted_on.unwrap_or_default());
+    }
+    let adopted = observed
+        .claims
+        .iter()
+        .filter(|(_, claim)| claim.cluster_id.is_some() && !claim.deleting)
+        .map(|(node, _)| *node)
+        .max();
+    let may_be_formed = adopted.is_some()
+        || observed.record.formation.is_some()
+        || observed
+            .pods
+            .values()
+            .any(|pod| pod.node.as_ref().is_some_and(|status| status.cluster_id != 0));
+    match (&observed.stateful_set, adopted) {
+        // Without a leader nobody can say who may go, and nobody could be added.
+        (Some(set), _) if may_be_formed => set.replicas,
+        (None, Some(nodes)) => nodes,
+        _ => wanted,
+    }
+}

@@ -1,0 +1,618 @@
+//! A world in which everything is well, to be changed by each test, and tables of what is done about it.
+
+use std::collections::BTreeMap;
+
+use raftlog_proto::v1::{
+    Configuration, Leader, Member, MemberProgress, NodeStatus, OldVoter, Role, membership_change::Change,
+};
+
+use super::super::view::{ClaimView, PodView, Problem, StatefulSetView};
+use super::*;
+use crate::resources::Kind;
+use crate::resources::record::Formation;
+use crate::resources::tests::{cluster, images};
+
+pub(crate) const CLUSTER_ID: u64 = 0xc1;
+
+/// Member ID of the member that was in that pod first.
+pub(crate) fn member(node: u32) -> u64 {
+    100 + u64::from(node)
+}
+
+pub(crate) struct World {
+    pub(crate) cluster: RaftCluster,
+    pub(crate) images: Images,
+    pub(crate) may_roll: bool,
+    pub(crate) observed: Observed,
+}
+
+impl World {
+    /// Nothing is there yet.
+    pub(crate) fn new(spec: &str) -> Self {
+        Self {
+            cluster: cluster(spec),
+            images: images(),
+            may_roll: true,
+            observed: Observed::default(),
+        }
+    }
+
+    /// Pods run, and their nodes belong to nothing.
+    pub(crate) fn unformed(replicas: u32) -> Self {
+        let mut world = Self::new(&format!("replicas: {replicas}"));
+        world.has_stateful_set(replicas);
+        for node in 1..=replicas {
+            world.has_pod(node);
+        }
+        world
+    }
+
+    /// Node 1 leads, all are ready and have caught up.
+    pub(crate) fn formed(replicas: u32) -> Self {
+        let mut world = Self::unformed(replicas);
+        let members = (1..=replicas).map(|node| (node, format!("{:016x}", member(node))));
+        world.observed.record = Record {
+            formation: Some(Formation {
+                cluster_id: format!("{CLUSTER_ID:016x}"),
+                members: members.collect(),
+            }),
+            good_template: Some(world.template()),
+            failed_revision: None,
+        };
+        for node in 1..=replicas {
+            world.pod(node).ready = true;
+            world.status(node, |status| {
+                status.cluster_id = CLUSTER_ID;
+                status.term = 2;
+                status.set_role(Role::Follower);
+            });
+        }
+        world.leads(1);
+        for node in 1..=replicas {
+            world.joins(node, member(node), true);
+            world.pod(node).role = Some(if node == 1 { "leader" } else { "follower" }.into());
+        }
+        world
+    }
+
+    pub(crate) fn template(&self) -> Value {
+        pod::template(&self.cluster, &self.images)
+    }
+
+    pub(crate) fn spec(&mut self, spec: &str) {
+        self.cluster = cluster(spec);
+        self.cluster.metadata.generation = Some(2);
+    }
+
+    fn has_stateful_set(&mut self, replicas: u32) {
+        self.observed.stateful_set = Some(StatefulSetView {
+            replicas,
+            revision: pod::revision(&self.template()).map(str::to_owned),
+            size: Some("1Gi".into()),
+            generation: Some(1),
+        });
+    }
+
+    pub(crate) fn has_pod(&mut self, node: u32) {
+        let revision = pod::revision(&self.template()).map(str::to_owned);
+        self.observed.pods.insert(
+            node,
+            PodView {
+                name: format!("demo-{}", node - 1),
+                uid: format!("uid-{node}"),
+                revision,
+                age_seconds: 100,
+                node: Some(NodeStatus {
+                    member_id: member(node),
+                    node,
+                    role: Role::Unformed.into(),
+                    peer_address: format!("demo-{}.demo-peers.shop.svc:5002", node - 1),
+                    client_address: format!("demo-{}.demo-peers.shop.svc:5001", node - 1),
+                    ..NodeStatus::default()
+                }),
+                ..PodView::default()
+            },
+        );
+        let claim = ClaimView {
+            name: format!("data-demo-{}", node - 1),
+            size: Some("1Gi".into()),
+            ..ClaimView::default()
+        };
+        self.observed.claims.insert(node, claim);
+    }
+
+    pub(crate) fn pod(&mut self, node: u32) -> &mut PodView {
+        self.observed.pods.get_mut(&node).unwrap()
+    }
+
+    pub(crate) fn status(&mut self, node: u32, change: impl FnOnce(&mut NodeStatus)) {
+        change(self.pod(node).node.as_mut().unwrap());
+    }
+
+    /// Its node does not answer, neither the operator nor the leader.
+    pub(crate) fn silent(&mut self, node: u32) {
+        self.pod(node).node = None;
+        self.pod(node).silent = true;
+        self.pod(node).ready = false;
+        if let Some(leader) = self.leader() {
+            for progress in &mut leader.progress {
+                if progress.node == node {
+                    progress.last_contact_milliseconds = 60_000;
+                    progress.caught_up = false;
+                }
+            }
+        }
+    }
+
+    fn leader(&mut self) -> Option<&mut NodeStatus> {
+        let mut statuses = self
+            .observed
+            .pods
+            .values_mut()
+            .filter_map(|pod| pod.node.as_mut());
+        statuses.find(|status| status.role() == Role::Leader)
+    }
+
+    fn leads(&mut self, node: u32) {
+        self.status(node, |status| {
+            status.set_role(Role::Leader);
+            status.leader = Some(Leader {
+                member_id: member(node),
+                node,
+                client_address: String::new(),
+            });
+            status.configuration = Some(Configuration {
+                version: 7,
+                ..Configuration::default()
+            });
+        });
+    }
+
+    /// A member that the leader knows and that has caught up.
+    pub(crate) fn joins(&mut self, node: u32, member_id: u64, voter: bool) {
+        let leader = self.leader().unwrap();
+        let itself = leader.member_id == member_id;
+        leader.configuration.as_mut().unwrap().members.push(Member {
+            member_id,
+            node,
+            voter,
+            ..Member::default()
+        });
+        if !itself {
+            leader.progress.push(MemberProgress {
+                member_id,
+                node,
+                match_log_index: 9,
+                last_contact_milliseconds: 500,
+                caught_up: true,
+                ..MemberProgress::default()
+            });
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        let desired = Desired {
+            cluster: &self.cluster,
+            images: &self.images,
+            may_roll: self.may_roll,
+            fresh_cluster_id: CLUSTER_ID,
+        };
+        plan(&desired, &self.observed)
+    }
+
+    fn stateful_set_of(plan: &Plan) -> &Value {
+        let set = plan
+            .objects
+            .iter()
+            .find(|object| object.kind == Kind::StatefulSet);
+        set.unwrap().body.as_ref().unwrap()
+    }
+
+    pub(crate) fn replicas(&self) -> u64 {
+        Self::stateful_set_of(&self.plan())["spec"]["replicas"]
+            .as_u64()
+            .unwrap()
+    }
+
+    fn revision(&self) -> String {
+        pod::revision(&Self::stateful_set_of(&self.plan())["spec"]["template"])
+            .unwrap()
+            .to_owned()
+    }
+
+    fn record(&self) -> Record {
+        let plan = self.plan();
+        let record = plan.objects.iter().find(|object| object.kind == Kind::ConfigMap);
+        record.map_or_else(Record::default, |record| {
+            Record::parse(record.body.as_ref().unwrap()).unwrap()
+        })
+    }
+
+    /// What is done, in short.
+    pub(crate) fn does(&self) -> String {
+        let plan = self.plan();
+        match &plan.step {
+            None => format!("waits: {}", plan.waits.unwrap_or_default()),
+            Some(Step::Bootstrap { node, .. }) => format!("bootstrap {node}"),
+            Some(Step::Transfer { to, .. }) => format!("transfer to {to}"),
+            Some(Step::DeletePod { pod, .. }) => format!("delete {pod}"),
+            Some(Step::EvictPod { pod, .. }) => format!("evict {pod}"),
+            Some(Step::ChangeMembership { request, .. }) => {
+                let changes = request
+                    .changes
+                    .iter()
+                    .map(|change| match change.change.as_ref().unwrap() {
+                        Change::AddLearner(member) => format!("add {}", member.member_id),
+                        Change::Promote(id) => format!("promote {id}"),
+                        Change::Demote(id) => format!("demote {id}"),
+                        Change::Remove(id) => format!("remove {id}"),
+                    });
+                assert_eq!(request.expected_version, 7);
+                changes.collect::<Vec<_>>().join(", ")
+            }
+            Some(other) => panic!("no step of a plan: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_cluster_begins_with_its_objects() {
+    let world = World::new("replicas: 3");
+    let plan = world.plan();
+    let there: Vec<Kind> = plan
+        .objects
+        .iter()
+        .filter(|object| object.body.is_some())
+        .map(|object| object.kind)
+        .collect();
+    assert_eq!(
+        there,
+        [
+            Kind::ServiceAccount,
+            Kind::Service,
+            Kind::Service,
+            Kind::Service,
+            Kind::PodDisruptionBudget,
+            Kind::StatefulSet
+        ]
+    );
+    assert_eq!(plan.step, None);
+    assert_eq!(world.replicas(), 3);
+}
+
+#[test]
+fn it_is_formed_once_all_answer_and_what_was_recorded_is_kept() {
+    let mut world = World::unformed(3);
+    world.pod(3).node = None;
+    assert_eq!(world.does(), "waits: waits for the nodes of demo-2");
+    assert_eq!(world.record(), Record::default());
+
+    let mut world = World::unformed(3);
+    assert_eq!(world.does(), "waits: waits until what it decided is recorded");
+    let record = world.record();
+    let formation = record.formation.clone().unwrap();
+    assert_eq!(formation.cluster_id, "00000000000000c1");
+    assert_eq!(formation.members.len(), 3);
+    world.observed.record = record;
+    assert_eq!(world.does(), "bootstrap 1");
+    world.status(1, |status| status.cluster_id = CLUSTER_ID);
+    assert_eq!(world.does(), "bootstrap 2");
+
+    // A volume lost in between: who was not told must not be taken for who was listed.
+    world.status(2, |status| status.member_id = 999);
+    assert_eq!(world.does(), "bootstrap 3");
+    assert_eq!(world.record().formation.unwrap(), formation, "somebody is formed");
+    world.status(3, |status| status.cluster_id = CLUSTER_ID);
+    assert_eq!(world.does(), "waits: waits until a leader is elected");
+}
+
+#[test]
+fn the_record_is_rewritten_only_while_all_say_that_they_are_unformed() {
+    let mut world = World::unformed(3);
+    world.observed.record = world.record();
+    world.status(2, |status| status.member_id = 999);
+    let rewritten = world.record().formation.unwrap();
+    assert_eq!(rewritten.members[&2], format!("{:016x}", 999));
+    world.pod(1).node = None;
+    assert_ne!(
+        world.record().formation.unwrap(),
+        rewritten,
+        "node 1 may be formed"
+    );
+}
+
+#[test]
+fn volumes_that_were_kept_are_adopted_and_never_overwritten() {
+    let mut world = World::new("replicas: 5");
+    for node in 1..=3 {
+        world.observed.claims.insert(
+            node,
+            ClaimView {
+                name: format!("data-demo-{}", node - 1),
+                cluster_id: Some("00000000000000c1".into()),
+                ..ClaimView::default()
+            },
+        );
+    }
+    assert_eq!(world.replicas(), 3, "first as many as there were");
+    world.has_stateful_set(3);
+    let claims = world.observed.claims.clone();
+    for node in 1..=3 {
+        world.has_pod(node);
+    }
+    world.observed.claims = claims;
+    assert!(
+        world.does().contains("restore them, or delete the claims"),
+        "{}",
+        world.does()
+    );
+    assert_eq!(world.record(), Record::default());
+
+    let mut world = World::formed(3);
+    world.observed.record.formation = None;
+    world.spec("replicas: 5");
+    assert_eq!(world.replicas(), 5, "there is a leader");
+    assert_eq!(world.plan().step, None);
+}
+
+#[test]
+fn new_pods_learn_and_then_vote_together() {
+    let mut world = World::formed(1);
+    world.spec("replicas: 3");
+    assert_eq!(world.replicas(), 3);
+    world.has_pod(2);
+    assert_eq!(world.does(), "add 102");
+    world.joins(2, 102, false);
+    world.has_pod(3);
+    assert_eq!(world.does(), "add 103");
+    world.joins(3, 103, false);
+    assert_eq!(world.does(), "promote 102, promote 103");
+    for node in [2, 3] {
+        world.status(node, |status| status.cluster_id = CLUSTER_ID);
+    }
+    world.leader().unwrap().progress[1].caught_up = false;
+    assert_eq!(world.does(), "waits: waits until node 3 has caught up");
+}
+
+#[test]
+fn who_leaves_hands_over_and_goes_in_one_change_before_its_pod() {
+    let mut world = World::formed(5);
+    world.spec("replicas: 3");
+    assert_eq!(world.does(), "remove 104, remove 105");
+    assert_eq!(world.replicas(), 5, "they still count");
+    world.leader().unwrap().set_role(Role::Follower);
+    let configuration = world.pod(1).node.as_ref().unwrap().configuration.clone();
+    let progress = world.pod(1).node.as_ref().unwrap().progress.clone();
+    world.status(5, |status| {
+        status.set_role(Role::Leader);
+        status.configuration = configuration;
+        status.progress = progress;
+        for progress in &mut status.progress {
+            // What the new leader knows of the old one.
+            if progress.node == 5 {
+                (progress.node, progress.member_id) = (1, member(1));
+            }
+        }
+    });
+    assert_eq!(world.does(), "transfer to 1");
+
+    let mut world = World::formed(5);
+    world.spec("replicas: 3");
+    world
+        .leader()
+        .unwrap()
+        .configuration
+        .as_mut()
+        .unwrap()
+        .members
+        .retain(|member| member.node <= 3);
+    assert_eq!(world.replicas(), 3);
+}
+
+#[test]
+fn nothing_is_decided_in_the_middle_of_a_change_or_without_a_leader() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 1");
+    world.leader().unwrap().configuration.as_mut().unwrap().old_voters = vec![OldVoter::default()];
+    assert!(world.does().contains("under way"));
+    let mut world = World::formed(3);
+    world.spec("replicas: 1");
+    world.status(1, |status| status.set_role(Role::Follower));
+    assert_eq!(world.does(), "waits: waits until a leader is elected");
+    assert_eq!(world.replicas(), 3);
+}
+
+#[test]
+fn a_lost_volume_comes_back_as_a_new_member() {
+    let mut world = World::formed(3);
+    world.status(2, |status| {
+        status.member_id = 202;
+        status.cluster_id = 0;
+    });
+    assert_eq!(world.does(), "add 202");
+    world.joins(2, 202, false);
+    assert_eq!(world.does(), "promote 202, remove 102");
+    // And lost again before it was a voter.
+    world.status(2, |status| status.member_id = 302);
+    assert_eq!(world.does(), "remove 202");
+}
+
+#[test]
+fn a_removed_member_is_never_revived() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 5");
+    world.has_pod(4);
+    world.status(4, |status| status.cluster_id = CLUSTER_ID);
+    assert_eq!(world.does(), "delete demo-3");
+    world.pod(4).age_seconds = 3;
+    assert_eq!(world.does(), "waits: ", "it may still hear of it");
+    world.status(4, |status| {
+        (status.cluster_id, status.was_removed, status.member_id) = (0, true, 204);
+    });
+    assert_eq!(world.does(), "add 204");
+}
+
+#[test]
+fn a_rollout_goes_from_the_last_follower_to_the_leader() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 3\nlog: {level: debug}");
+    world.has_stateful_set(3);
+    let revision = pod::revision(&world.template()).map(str::to_owned);
+    assert_eq!(world.does(), "evict demo-2");
+    world.pod(3).deleting = true;
+    assert!(world.does().contains("until node 3 is ready"), "{}", world.does());
+    world.pod(3).deleting = false;
+    world.pod(3).revision.clone_from(&revision);
+    world.leader().unwrap().progress[1].caught_up = false;
+    assert!(world.does().contains("until node 3 is ready"), "{}", world.does());
+    world.leader().unwrap().progress[1].caught_up = true;
+    assert_eq!(world.does(), "evict demo-1");
+    world.pod(2).revision.clone_from(&revision);
+    assert_eq!(world.does(), "transfer to 2");
+}
+
+#[test]
+fn a_single_replica_restarts_at_once() {
+    let mut world = World::formed(1);
+    world.spec("replicas: 1\nlog: {level: debug}");
+    world.has_stateful_set(1);
+    assert_eq!(world.does(), "evict demo-0");
+}
+
+#[test]
+fn who_does_not_vote_restarts_at_once_and_who_is_unready_only_with_a_quorum() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 3\nlog: {level: debug}");
+    world.has_stateful_set(3);
+    world.silent(2);
+    assert_eq!(world.does(), "delete demo-1");
+    world.silent(3);
+    assert_eq!(world.does(), "delete demo-2");
+
+    let mut world = World::formed(3);
+    world.spec("replicas: 3\nlog: {level: debug}");
+    world.has_stateful_set(3);
+    world.pod(2).ready = false;
+    assert_eq!(world.does(), "delete demo-1");
+    world.pod(3).node = None;
+    world.leader().unwrap().progress[1].last_contact_milliseconds = 60_000;
+    world.pod(3).revision = pod::revision(&world.template()).map(str::to_owned);
+    assert!(world.does().contains("no quorum without it"), "{}", world.does());
+}
+
+#[test]
+fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
+    let mut world = World::formed(3);
+    let good = world.revision();
+    world.spec("replicas: 3\nimage: {pullPolicy: Never}");
+    world.has_stateful_set(3);
+    let bad = world.revision();
+    assert_ne!(good, bad);
+    world.silent(3);
+    world.pod(3).revision = Some(bad.clone());
+    world.pod(3).problem = Some(Problem {
+        reason: "ErrImageNeverPull".into(),
+        message: "no such image".into(),
+    });
+    world.pod(3).age_seconds = 5;
+    assert!(world.does().contains("until node 3 is ready"), "{}", world.does());
+    world.pod(3).age_seconds = 40;
+    let plan = world.plan();
+    assert_eq!(plan.trouble.as_ref().unwrap().reason, "RolloutStopped");
+    assert_eq!(world.revision(), good);
+    assert_eq!(world.record().failed_revision, Some(bad));
+    world.observed.record = world.record();
+    assert_eq!(
+        world.does(),
+        "delete demo-2",
+        "what failed goes back to what worked"
+    );
+    world.pod(3).problem = None;
+    world.pod(3).revision = Some(good.clone());
+    assert_eq!(world.revision(), good, "it is not tried again");
+
+    world.spec("replicas: 3\nlog: {level: warn}");
+    assert_ne!(world.revision(), good, "until the spec changes");
+    assert_eq!(world.record().failed_revision, None);
+}
+
+#[test]
+fn a_cluster_that_was_created_broken_is_repaired_by_its_spec() {
+    let mut world = World::unformed(3);
+    for node in 1..=3 {
+        world.silent(node);
+        world.pod(node).problem = Some(Problem {
+            reason: "ImagePullBackOff".into(),
+            message: "no such image".into(),
+        });
+    }
+    assert_eq!(world.plan().trouble.unwrap().reason, "PodsFail");
+    world.spec("replicas: 3\nimage: {pullPolicy: Always}");
+    world.has_stateful_set(3);
+    assert_eq!(world.does(), "delete demo-2");
+}
+
+#[test]
+fn a_template_that_worked_is_remembered() {
+    let mut world = World::formed(3);
+    world.observed.record.good_template = None;
+    assert!(world.record().good_template.is_some());
+    world.pod(2).ready = false;
+    assert!(world.record().good_template.is_none());
+}
+
+#[test]
+fn a_new_operator_rolls_only_when_it_is_the_clusters_turn() {
+    let mut world = World::formed(3);
+    world.images.node = "raft-node:2".into();
+    world.may_roll = false;
+    let plan = world.plan();
+    assert!(plan.wants_to_roll);
+    assert_eq!(plan.step, None);
+    world.may_roll = true;
+    assert!(world.plan().wants_to_roll, "it keeps its turn until it is done");
+    world.has_stateful_set(3);
+    assert_eq!(world.does(), "evict demo-2");
+}
+
+#[test]
+fn the_leaders_label_comes_before_the_others_go() {
+    let mut world = World::formed(3);
+    world.pod(1).role = Some("follower".into());
+    world.pod(2).role = Some("leader".into());
+    let labelled: Vec<(String, &str)> = world
+        .plan()
+        .chores
+        .into_iter()
+        .filter_map(|step| match step {
+            Step::Label { pod, role, .. } => Some((pod, role)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        labelled,
+        [("demo-0".to_owned(), "leader"), ("demo-1".to_owned(), "follower")]
+    );
+}
+
+#[test]
+fn claims_say_whose_data_they_hold_and_grow() {
+    let mut world = World::formed(1);
+    world.spec("replicas: 1\nstorage: {size: 2Gi}");
+    let chores: BTreeMap<&str, Step> = world
+        .plan()
+        .chores
+        .into_iter()
+        .map(|step| (step.label(), step))
+        .collect();
+    assert!(
+        matches!(&chores["annotate"], Step::AnnotateClaim { cluster_id, .. } if cluster_id == "00000000000000c1")
+    );
+    assert!(matches!(&chores["grow"], Step::GrowClaim { size, .. } if size == "2Gi"));
+    let set = World::stateful_set_of(&world.plan()).clone();
+    let claim = &set["spec"]["volumeClaimTemplates"][0];
+    assert_eq!(
+        claim["spec"]["resources"]["requests"]["storage"], "1Gi",
+        "it cannot be changed"
+    );
+}

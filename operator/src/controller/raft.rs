@@ -1,0 +1,148 @@
+//! The cluster in Raft's view: what its leader says, and who of the others can be counted on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raftlog_proto::v1::{Configuration, Member, MemberProgress, NodeStatus, Role};
+
+use super::view::PodView;
+
+/// The view of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Raft<'a> {
+    /// Node number of the leader's pod, and what it says.
+    pub leader: Option<(u32, &'a NodeStatus)>,
+    /// The highest term that anybody told.
+    pub term: u64,
+    patience: Duration,
+}
+
+impl<'a> Raft<'a> {
+    /// Of what nodes say. A leader counts if nobody knows of a later term; a member is live that answered it within
+    /// `patience`.
+    pub fn new(pods: &'a BTreeMap<u32, PodView>, patience: Duration) -> Self {
+        let told = || {
+            pods.iter()
+                .filter_map(|(node, pod)| Some((*node, pod.node.as_ref()?)))
+        };
+        let term = told().map(|(_, status)| status.term).max().unwrap_or_default();
+        let leader = told().find(|(_, status)| status.role() == Role::Leader && status.term == term);
+        Self {
+            leader,
+            term,
+            patience,
+        }
+    }
+
+    /// Who belongs, as the leader sees it.
+    pub fn configuration(&self) -> Option<&'a Configuration> {
+        self.leader.and_then(|(_, status)| status.configuration.as_ref())
+    }
+
+    /// All members, those that leave a joint configuration included.
+    pub fn members(&self) -> &'a [Member] {
+        self.configuration()
+            .map_or(&[], |configuration| &configuration.members)
+    }
+
+    /// The member of that identity.
+    pub fn member(&self, member_id: u64) -> Option<&'a Member> {
+        self.members().iter().find(|member| member.member_id == member_id)
+    }
+
+    /// Whether a change is under way.
+    pub fn is_joint(&self) -> bool {
+        self.configuration()
+            .is_some_and(|configuration| !configuration.old_voters.is_empty())
+    }
+
+    fn leads(&self, member_id: u64) -> bool {
+        self.leader
+            .is_some_and(|(_, status)| status.member_id == member_id)
+    }
+
+    fn progress(&self, member_id: u64) -> Option<&'a MemberProgress> {
+        let (_, status) = self.leader?;
+        status
+            .progress
+            .iter()
+            .find(|progress| progress.member_id == member_id)
+    }
+
+    /// Whether the leader can count on it.
+    pub fn is_live(&self, member_id: u64) -> bool {
+        let answered = |progress: &MemberProgress| {
+            Duration::from_millis(progress.last_contact_milliseconds) <= self.patience
+                && progress.match_log_index > 0
+        };
+        self.leads(member_id) || self.progress(member_id).is_some_and(answered)
+    }
+
+    /// Whether it holds the log.
+    pub fn is_caught_up(&self, member_id: u64) -> bool {
+        self.leads(member_id)
+            || (self.is_live(member_id)
+                && self
+                    .progress(member_id)
+                    .is_some_and(|progress| progress.caught_up))
+    }
+
+    /// Highest log index known to be on its disk; what a leader has in its log is there within moments.
+    pub fn match_log_index(&self, member_id: u64) -> u64 {
+        match self.leader {
+            Some((_, status)) if status.member_id == member_id => status.last_log_index,
+            _ => self
+                .progress(member_id)
+                .map_or(0, |progress| progress.match_log_index),
+        }
+    }
+
+    /// Voters that there are, and those of them that the leader can count on, without the one of that identity.
+    pub fn voters_without(&self, member_id: u64) -> (usize, usize) {
+        let voters = || self.members().iter().filter(|member| member.voter);
+        let live = voters()
+            .filter(|member| member.member_id != member_id && self.is_live(member.member_id))
+            .count();
+        (voters().count(), live)
+    }
+
+    /// Whether a majority is left when that one goes away for a while.
+    pub fn keeps_quorum_without(&self, member_id: u64) -> bool {
+        let (voters, live) = self.voters_without(member_id);
+        live > voters / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::{World, member};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn the_leader_of_the_latest_term_counts() {
+        let mut world = World::formed(3);
+        world.status(3, |status| status.term = 9);
+        let raft = Raft::new(&world.observed.pods, PATIENCE);
+        assert_eq!(
+            (raft.leader.is_none(), raft.term),
+            (true, 9),
+            "the leader is of an earlier term"
+        );
+        world.status(3, |status| status.set_role(Role::Leader));
+        let raft = Raft::new(&world.observed.pods, PATIENCE);
+        assert_eq!(raft.leader.map(|(node, _)| node), Some(3));
+    }
+
+    #[test]
+    fn a_majority_must_be_left() {
+        let mut world = World::formed(3);
+        let raft = Raft::new(&world.observed.pods, PATIENCE);
+        assert!(raft.keeps_quorum_without(member(2)));
+        world.silent(3);
+        let raft = Raft::new(&world.observed.pods, PATIENCE);
+        assert!(!raft.keeps_quorum_without(member(2)), "node 3 does not answer");
+        assert!(raft.keeps_quorum_without(member(3)), "it is gone already");
+    }
+}

@@ -1,0 +1,138 @@
+//! What the operator can do.
+
+use raftlog_proto::v1::{BootstrapRequest, ChangeMembershipRequest};
+
+use crate::resources::Resource;
+
+/// One thing to do. Each can be repeated, and says for itself which view it was decided on: an object's identity, or a
+/// configuration's version.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Make the object so, or remove it.
+    Object(Box<Resource>),
+    /// Label the pod with its role.
+    Label {
+        /// Its name.
+        pod: String,
+        /// Its identity.
+        uid: String,
+        /// leader or follower.
+        role: &'static str,
+    },
+    /// Note on the claim whose data it holds.
+    AnnotateClaim {
+        /// Its name.
+        claim: String,
+        /// Its identity.
+        uid: String,
+        /// 16 hex digits.
+        cluster_id: String,
+    },
+    /// Ask for a larger volume.
+    GrowClaim {
+        /// Its name.
+        claim: String,
+        /// Its identity.
+        uid: String,
+        /// How large.
+        size: String,
+    },
+    /// Make an unformed node part of the new cluster.
+    Bootstrap {
+        /// Node number of its pod.
+        node: u32,
+        /// What it is told.
+        request: BootstrapRequest,
+    },
+    /// Change who belongs.
+    ChangeMembership {
+        /// Node number of the leader's pod.
+        leader: u32,
+        /// What it is asked.
+        request: ChangeMembershipRequest,
+        /// In words.
+        why: String,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// Node number of the leader's pod.
+        leader: u32,
+        /// Node number of who is to lead.
+        to: u32,
+        /// In words.
+        why: String,
+    },
+    /// Delete the pod, so that the StatefulSet makes it anew.
+    DeletePod {
+        /// Its name.
+        pod: String,
+        /// Its identity.
+        uid: String,
+        /// In words.
+        why: String,
+    },
+    /// Evict the pod, as far as its PodDisruptionBudget allows.
+    EvictPod {
+        /// Its name.
+        pod: String,
+        /// Its identity.
+        uid: String,
+        /// In words.
+        why: String,
+    },
+}
+
+impl Step {
+    /// Label in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Object(resource) if resource.body.is_none() => "remove",
+            Self::Object(_) => "apply",
+            Self::Label { .. } => "label",
+            Self::AnnotateClaim { .. } => "annotate",
+            Self::GrowClaim { .. } => "grow",
+            Self::Bootstrap { .. } => "bootstrap",
+            Self::ChangeMembership { .. } => "membership",
+            Self::Transfer { .. } => "transfer",
+            Self::DeletePod { .. } => "delete",
+            Self::EvictPod { .. } => "evict",
+        }
+    }
+
+    /// What it is about: failures of one are no failures of another.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Object(resource) => format!("{:?} {}", resource.kind, resource.name),
+            Self::Label { pod, .. } | Self::DeletePod { pod, .. } | Self::EvictPod { pod, .. } => {
+                format!("{} Pod {pod}", self.label())
+            }
+            Self::AnnotateClaim { claim, .. } | Self::GrowClaim { claim, .. } => {
+                format!("{} PersistentVolumeClaim {claim}", self.label())
+            }
+            Self::Bootstrap { node, .. } => format!("bootstrap node {node}"),
+            Self::ChangeMembership { .. } => "membership".into(),
+            Self::Transfer { .. } => "leadership".into(),
+        }
+    }
+
+    /// What an Event says once it is done, with its reason, where people want to know.
+    pub fn event(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Bootstrap { node, request } => Some((
+                "Bootstrapped",
+                format!(
+                    "node {node} is part of the new cluster {:016x}",
+                    request.cluster_id
+                ),
+            )),
+            Self::ChangeMembership { why, .. } => Some(("MembershipChanged", why.clone())),
+            Self::Transfer { why, .. } => Some(("LeadershipTransferred", why.clone())),
+            Self::DeletePod { pod, why, .. } => Some(("PodDeleted", format!("deleted pod {pod}: {why}"))),
+            Self::EvictPod { pod, why, .. } => Some(("PodEvicted", format!("evicted pod {pod}: {why}"))),
+            Self::GrowClaim { claim, size, .. } => {
+                Some(("VolumeGrown", format!("asked for {size} for {claim}")))
+            }
+            Self::Object(_) | Self::Label { .. } | Self::AnnotateClaim { .. } => None,
+        }
+    }
+}
