@@ -1,6 +1,7 @@
 //! `raft-operator`: makes clusters of nodes and replicators out of `RaftCluster` objects, and looks after them.
 //!
-//! [`crd`] is what users write, [`resources`] are the manifests that follow from it.
+//! [`crd`] is what users write, [`resources`] are the manifests that follow from it, and the [`controller`] makes it so: it
+//! observes, [plans](controller::plan) the next step by pure functions, and acts.
 //!
 //! ```
 //! use raft_operator::{crd::{RaftCluster, RaftClusterSpec}, resources};
@@ -13,19 +14,23 @@
 pub mod controller;
 pub mod crd;
 mod flags;
+mod lease;
 pub mod resources;
+mod run;
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use raftlog_telemetry::exit;
+use raftlog_telemetry::{exit, logging};
 
 use crate::flags::{Command, Flags};
 
 /// What messages on stderr start with.
 const PROGRAM: &str = "raft-operator";
+/// It waits most of the time.
+const WORKERS: usize = 2;
 
 /// The whole program. Exit codes: 0 stopped, 1 failed, 2 wrong usage.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -35,12 +40,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match flags.command {
         Some(Command::Crd) => print_manifest(),
-        None => Err("running is not there yet".into()),
+        None => run(flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => exit::failed(PROGRAM, &why),
     }
+}
+
+fn run(flags: Flags) -> Result<(), String> {
+    let logging = logging::init(flags.log_format).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("operator")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let result = runtime.block_on(run::run(flags, &logging));
+    runtime.shutdown_background();
+    result
 }
 
 fn print_manifest() -> Result<(), String> {

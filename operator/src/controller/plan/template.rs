@@ -45,8 +45,6 @@ pub(super) fn choose(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
     else {
         if all_run(&wanted, desired, observed, raft) {
             chosen.good_template = Some(wanted);
-        } else if let Some((pod, why)) = stuck(&wanted, observed) {
-            chosen.trouble = Some(pods_fail(pod, &why));
         }
         return chosen;
     };
@@ -83,16 +81,6 @@ fn stopped(wanted: &Value, failed_before: bool, observed: &Observed) -> Option<T
             "the rollout stopped and the last template that worked is back: {why}; correct the spec, and it goes on"
         ),
     })
-}
-
-fn pods_fail(pod: &PodView, why: &str) -> Trouble {
-    Trouble {
-        reason: "PodsFail",
-        message: format!(
-            "pod {} does not start ({why}); correct the spec, or what it names",
-            pod.name
-        ),
-    }
 }
 
 /// A pod of that template that had its time and does not work.

@@ -190,14 +190,17 @@ impl World {
         }
     }
 
-    pub(crate) fn plan(&self) -> Plan {
-        let desired = Desired {
+    pub(crate) fn desired(&self) -> Desired<'_> {
+        Desired {
             cluster: &self.cluster,
             images: &self.images,
             may_roll: self.may_roll,
             fresh_cluster_id: CLUSTER_ID,
-        };
-        plan(&desired, &self.observed)
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        plan(&self.desired(), &self.observed)
     }
 
     fn stateful_set_of(plan: &Plan) -> &Value {
@@ -546,7 +549,10 @@ fn a_cluster_that_was_created_broken_is_repaired_by_its_spec() {
             message: "no such image".into(),
         });
     }
-    assert_eq!(world.plan().trouble.unwrap().reason, "PodsFail");
+    assert_eq!(
+        world.does(),
+        "waits: waits for the nodes of demo-0, demo-1, demo-2"
+    );
     world.spec("replicas: 3\nimage: {pullPolicy: Always}");
     world.has_stateful_set(3);
     assert_eq!(world.does(), "delete demo-2");

@@ -1,0 +1,319 @@
+//! Carries out steps: over the API server, and over gRPC at nodes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
+use kube::core::DynamicObject;
+use kube::{Api, Client};
+use raftlog_proto::v1::cluster_client::ClusterClient;
+use raftlog_proto::v1::{BootstrapRequest, ChangeMembershipRequest, TransferLeadershipRequest};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::api::{CallError, call};
+use super::drift::{self, Applied, Verdict};
+use super::nodes;
+use super::step::Step;
+use crate::resources::meta::{APPLIED, CLUSTER_ID, MANAGER, ROLE, digest};
+use crate::resources::{Kind, Resource};
+
+/// How long a node may take: a change is complete, or a successor leads, within an election timeout or two.
+const NODE_MAX: Duration = Duration::from_secs(15);
+
+/// A step that did not work. One line each: what, and what to do.
+#[derive(Debug, Error)]
+pub enum StepError {
+    /// The API server said no, or nothing.
+    #[error("{what}: {source}")]
+    Call {
+        /// What was tried.
+        what: String,
+        /// Why it did not work.
+        source: CallError,
+    },
+    /// There is an object of that name which is not the cluster's.
+    #[error(
+        "{what} is there already and belongs to somebody else: rename or delete it, or give the RaftCluster another name"
+    )]
+    Foreign {
+        /// Which.
+        what: String,
+    },
+    /// A node said no, or nothing.
+    #[error("{what}: {why}")]
+    Node {
+        /// What was tried.
+        what: String,
+        /// Why it did not work.
+        why: String,
+    },
+    /// The pod that it is about has no address any more.
+    #[error("{what}: its pod has no address")]
+    NoAddress {
+        /// What was tried.
+        what: String,
+    },
+}
+
+impl StepError {
+    /// Reason in conditions and Events, and label in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Call { source, .. } => match source.code() {
+                Some(401 | 403) => "Forbidden",
+                Some(422 | 400) => "Refused",
+                Some(429) => "Postponed",
+                Some(_) => "CallFailed",
+                None => "Unreachable",
+            },
+            Self::Foreign { .. } => "NameTaken",
+            Self::Node { .. } | Self::NoAddress { .. } => "NodeRefused",
+        }
+    }
+
+    /// What was decided on is not so any more, and is decided again.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => source.is_stale(),
+            Self::NoAddress { .. } => true,
+            Self::Foreign { .. } | Self::Node { .. } => false,
+        }
+    }
+}
+
+/// Acts for one RaftCluster.
+pub struct Actor {
+    client: Client,
+    namespace: String,
+    owner: String,
+    applied: BTreeMap<(Kind, String), Applied>,
+}
+
+impl Actor {
+    /// For the RaftCluster of that identity.
+    pub fn new(client: Client, namespace: String, owner: String) -> Self {
+        Self {
+            client,
+            namespace,
+            owner,
+            applied: BTreeMap::new(),
+        }
+    }
+
+    /// The identity of the RaftCluster.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn objects(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind.api())
+    }
+
+    /// Makes the object as it has to be; says whether anything was written.
+    pub async fn object(&mut self, resource: &Resource, observed: Option<&Value>) -> Result<bool, StepError> {
+        let key = (resource.kind, resource.name.clone());
+        match drift::verdict(resource, observed, &self.owner, self.applied.get(&key)) {
+            Verdict::Keep => Ok(false),
+            Verdict::Foreign => Err(foreign(resource)),
+            Verdict::Remove => self.remove(resource, observed).await.map(|()| true),
+            Verdict::Apply => {
+                if observed.is_none() {
+                    self.check_name(resource).await?;
+                }
+                let result = self.apply(resource, observed).await?;
+                if let Some(body) = &resource.body {
+                    self.applied.insert(key, Applied::new(body, &result));
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// What is watched are the operator's own objects: another one of that name is seen only when asked for.
+    async fn check_name(&self, resource: &Resource) -> Result<(), StepError> {
+        let api = self.objects(resource.kind);
+        let there = call(api.get_opt(&resource.name)).await;
+        let there = there.map_err(|source| failed("look for", resource, source))?;
+        match there {
+            Some(object) if !drift::is_ours(&json!(object), &self.owner) => Err(foreign(resource)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply(&self, resource: &Resource, observed: Option<&Value>) -> Result<Value, StepError> {
+        let mut body = resource.body.clone().unwrap_or_default();
+        body["metadata"]["annotations"][APPLIED] = json!(digest(&body));
+        // If another one has taken its place by now, this is not about that.
+        if let Some(uid) = observed.and_then(|observed| observed.pointer("/metadata/uid")) {
+            body["metadata"]["uid"] = uid.clone();
+        }
+        let api = self.objects(resource.kind);
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&body);
+        let applied = call(api.patch(&resource.name, &parameters, &patch)).await;
+        let applied = applied.map_err(|source| failed("apply", resource, source))?;
+        let mut applied = json!(applied);
+        // As the cache keeps it.
+        if let Some(metadata) = applied["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+        Ok(applied)
+    }
+
+    async fn remove(&self, resource: &Resource, observed: Option<&Value>) -> Result<(), StepError> {
+        let uid = observed.and_then(|observed| observed.pointer("/metadata/uid")?.as_str());
+        let parameters = DeleteParams::background().preconditions(only(uid.unwrap_or_default()));
+        let removed = call(self.objects(resource.kind).delete(&resource.name, &parameters)).await;
+        removed
+            .map(drop)
+            .map_err(|source| failed("delete", resource, source))
+    }
+
+    /// Does anything else. `ips` says where the pods of node numbers are.
+    pub async fn act(&self, step: &Step, ips: &BTreeMap<u32, String>) -> Result<(), StepError> {
+        let what = step.subject();
+        let called = |source| StepError::Call {
+            what: what.clone(),
+            source,
+        };
+        match step {
+            Step::Object(_) => Ok(()),
+            Step::Label { pod, uid, role } => self.label(pod, uid, role).await.map_err(called),
+            Step::AnnotateClaim {
+                claim,
+                uid,
+                cluster_id,
+            } => {
+                let change = json!({"metadata": {"uid": uid, "annotations": {CLUSTER_ID: cluster_id}}});
+                self.patch_claim(claim, &change).await.map_err(called)
+            }
+            Step::GrowClaim { claim, uid, size } => {
+                let change = json!({
+                    "metadata": {"uid": uid},
+                    "spec": {"resources": {"requests": {"storage": size}}},
+                });
+                self.patch_claim(claim, &change).await.map_err(called)
+            }
+            Step::DeletePod { pod, uid, .. } => self.delete_pod(pod, uid).await.map_err(called),
+            Step::EvictPod { pod, uid, .. } => self.evict_pod(pod, uid).await.map_err(called),
+            Step::Bootstrap { node, request } => bootstrap(ip(ips, *node, &what)?, request, &what).await,
+            Step::ChangeMembership { leader, request, .. } => {
+                change_membership(ip(ips, *leader, &what)?, request, &what).await
+            }
+            Step::Transfer { leader, to, .. } => transfer(ip(ips, *leader, &what)?, *to, &what).await,
+        }
+    }
+
+    async fn label(&self, pod: &str, uid: &str, role: &str) -> Result<(), CallError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod, "uid": uid, "labels": {ROLE: role}},
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        call(api.patch_metadata(pod, &parameters, &Patch::Apply(&body)))
+            .await
+            .map(drop)
+    }
+
+    async fn patch_claim(&self, claim: &str, change: &Value) -> Result<(), CallError> {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        call(api.patch_metadata(claim, &parameters, &Patch::Merge(change)))
+            .await
+            .map(drop)
+    }
+
+    async fn delete_pod(&self, pod: &str, uid: &str) -> Result<(), CallError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = DeleteParams::default().preconditions(only(uid));
+        call(api.delete(pod, &parameters)).await.map(drop)
+    }
+
+    async fn evict_pod(&self, pod: &str, uid: &str) -> Result<(), CallError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = EvictParams {
+            delete_options: Some(DeleteParams::default().preconditions(only(uid))),
+            ..EvictParams::default()
+        };
+        call(api.evict(pod, &parameters)).await.map(drop)
+    }
+}
+
+fn only(uid: &str) -> Preconditions {
+    Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    }
+}
+
+fn foreign(resource: &Resource) -> StepError {
+    StepError::Foreign {
+        what: format!("{:?} {}", resource.kind, resource.name),
+    }
+}
+
+fn failed(verb: &str, resource: &Resource, source: CallError) -> StepError {
+    StepError::Call {
+        what: format!("cannot {verb} {:?} {}", resource.kind, resource.name),
+        source,
+    }
+}
+
+fn ip<'a>(ips: &'a BTreeMap<u32, String>, node: u32, what: &str) -> Result<&'a str, StepError> {
+    let ip = ips.get(&node).map(String::as_str);
+    ip.ok_or_else(|| StepError::NoAddress {
+        what: what.to_owned(),
+    })
+}
+
+async fn bootstrap(ip: &str, request: &BootstrapRequest, what: &str) -> Result<(), StepError> {
+    at_node(ip, what, async |mut client, _| {
+        client.bootstrap(request.clone()).await.map(drop)
+    })
+    .await
+}
+
+async fn change_membership(ip: &str, request: &ChangeMembershipRequest, what: &str) -> Result<(), StepError> {
+    at_node(ip, what, async |mut client, within| {
+        let mut request = tonic::Request::new(request.clone());
+        request.set_timeout(within);
+        client.change_membership(request).await.map(drop)
+    })
+    .await
+}
+
+async fn transfer(ip: &str, to: u32, what: &str) -> Result<(), StepError> {
+    at_node(ip, what, async |mut client, within| {
+        let mut request = tonic::Request::new(TransferLeadershipRequest { node: to });
+        request.set_timeout(within);
+        client.transfer_leadership(request).await.map(drop)
+    })
+    .await
+}
+
+async fn at_node(
+    ip: &str,
+    what: &str,
+    ask: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>, Duration) -> Result<(), tonic::Status>,
+) -> Result<(), StepError> {
+    let refused = |why: String| StepError::Node {
+        what: what.to_owned(),
+        why,
+    };
+    let asked = async {
+        let channel = nodes::connect(ip).await.map_err(refused)?;
+        let answer = ask(ClusterClient::new(channel), NODE_MAX).await;
+        answer.map_err(|status| refused(status.message().to_owned()))
+    };
+    match tokio::time::timeout(NODE_MAX, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(refused(format!("no answer within {} s", NODE_MAX.as_secs()))),
+    }
+}

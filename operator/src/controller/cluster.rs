@@ -1,0 +1,489 @@
+//! One cluster's task: looks, decides, acts, tells; and again when something changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::act::{Actor, StepError};
+use super::api::call;
+use super::cache::{Cache, Key, raft_clusters};
+use super::conditions::Scene;
+use super::failures::Failures;
+use super::metrics::{ErrorLabel, Metrics, StepLabel};
+use super::nodes::Nodes;
+use super::plan::{self, Desired, Plan};
+use super::raft::Raft;
+use super::status;
+use super::step::Step;
+use super::turns::Turns;
+use super::view::{ClaimView, Observed, PodView, StatefulSetView};
+use crate::crd::RaftCluster;
+use crate::crd::status::{Images, RaftClusterStatus};
+use crate::resources::meta::MANAGER;
+use crate::resources::names::{self, PODS_MAX};
+use crate::resources::record::Record;
+use crate::resources::{Kind, Resource};
+
+/// Changes that come together are looked at together.
+const GATHER: Duration = Duration::from_millis(50);
+/// The next look after something was done, whose effect may be seen by then.
+const AFTER_STEP: Duration = Duration::from_millis(200);
+/// The next look while something is waited for.
+const WHILE_WAITING: Duration = Duration::from_secs(1);
+/// The next look at a cluster where nothing is to be done: indexes move.
+const WHILE_SETTLED: Duration = Duration::from_secs(10);
+
+/// Of failures: the status could not be written.
+const STATUS: &str = "status";
+
+/// What all clusters share.
+#[derive(Clone)]
+pub struct Shared {
+    /// For calls.
+    pub client: Client,
+    /// What is there.
+    pub cache: Arc<Cache>,
+    /// Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Images for those that name none.
+    pub default_images: Images,
+    /// Whose turn it is to roll out what is new in the operator.
+    pub turns: Turns,
+}
+
+/// The task.
+pub struct Task {
+    shared: Shared,
+    key: Key,
+    wake: Arc<Notify>,
+    nodes: Nodes,
+    actor: Option<Actor>,
+    failures: Failures,
+    generation: Option<i64>,
+    written: Option<(RaftClusterStatus, Instant)>,
+}
+
+impl Task {
+    /// Is woken by that one.
+    pub fn new(shared: Shared, key: Key, wake: Arc<Notify>) -> Self {
+        Self {
+            nodes: Nodes::new(Arc::clone(&wake)),
+            shared,
+            key,
+            wake,
+            actor: None,
+            failures: Failures::default(),
+            generation: None,
+            written: None,
+        }
+    }
+
+    /// Until the RaftCluster is gone.
+    pub async fn run(mut self) {
+        while let Some(object) = self.shared.cache.cluster(&self.key) {
+            self.shared.metrics.reconciliations.inc();
+            let pause = self.look(&object).await;
+            // Whichever is first; a wake-up in the meantime is not lost.
+            let _ = tokio::time::timeout(pause, self.wake.notified()).await;
+            tokio::time::sleep(GATHER).await;
+        }
+        self.shared.turns.wants(&self.key, false);
+    }
+
+    async fn look(&mut self, object: &DynamicObject) -> Duration {
+        if object.metadata.deletion_timestamp.is_some() {
+            return WHILE_SETTLED;
+        }
+        let before = object.data.get("status").cloned().unwrap_or_default();
+        let before = serde_json::from_value(before).unwrap_or_default();
+        let before = self.last_told(before);
+        let cluster: RaftCluster = match serde_json::from_value(json!(object)) {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                return self
+                    .refuse(object, &before, &format!("it cannot be understood: {error}"))
+                    .await;
+            }
+        };
+        if let Err(why) = status::check(&cluster) {
+            return self
+                .refuse(object, &before, &format!("{why}; correct it, and it is served"))
+                .await;
+        }
+        self.begin_anew(&cluster);
+        let observed = match self.observe(&cluster) {
+            Ok(observed) => observed,
+            Err(why) => return self.refuse(object, &before, &why).await,
+        };
+        self.serve(&cluster, &observed, &before).await
+    }
+
+    /// What was told last, by this process or the one before. The cache may be a moment behind.
+    fn last_told(&self, cached: RaftClusterStatus) -> RaftClusterStatus {
+        match &self.written {
+            Some((written, at)) if at.elapsed() < WHILE_SETTLED => written.clone(),
+            _ => cached,
+        }
+    }
+
+    /// Another object of that name, or another spec, is not to pay for the failures of the one before.
+    fn begin_anew(&mut self, cluster: &RaftCluster) {
+        let uid = cluster.uid().unwrap_or_default();
+        if self.actor.as_ref().is_none_or(|actor| actor.owner() != uid) {
+            let actor = Actor::new(self.shared.client.clone(), self.key.namespace.clone(), uid);
+            self.actor = Some(actor);
+            self.written = None;
+            self.failures.forget();
+        }
+        if self.generation != cluster.metadata.generation {
+            self.generation = cluster.metadata.generation;
+            self.failures.forget();
+        }
+    }
+
+    fn observe(&mut self, cluster: &RaftCluster) -> Result<Observed, String> {
+        let now = Timestamp::now();
+        let mut observed = Observed::default();
+        let namespace = &self.key.namespace;
+        for node in 1..=PODS_MAX {
+            let pod = self
+                .shared
+                .cache
+                .pod(namespace, &names::pod(&self.key.name, node));
+            let uid = pod.as_ref().and_then(|pod| pod.uid());
+            let status = pod.as_ref().and_then(|pod| pod.status.as_ref());
+            let ip = status.and_then(|status| status.pod_ip.clone());
+            self.nodes.listen(node, uid.as_deref().zip(ip.as_deref()));
+            if let Some(pod) = pod {
+                let view = PodView::new(&pod, self.nodes.heard(node), now);
+                observed.pods.insert(node, view);
+            }
+            let claim = self
+                .shared
+                .cache
+                .claim(namespace, &names::claim(&self.key.name, node));
+            if let Some(claim) = claim {
+                observed.claims.insert(node, ClaimView::new(&claim));
+            }
+        }
+        let set = self.body(Kind::StatefulSet, &cluster.name_any());
+        observed.stateful_set = set.map(|set| StatefulSetView::new(&set));
+        let name = names::record(&self.key.name);
+        if let Some(record) = self.body(Kind::ConfigMap, &name) {
+            observed.record = Record::parse(&record).map_err(|why| {
+                format!(
+                    "ConfigMap {name} is damaged: {why}; restore it, or delete it if all nodes are formed"
+                )
+            })?;
+        }
+        Ok(observed)
+    }
+
+    fn body(&self, kind: Kind, name: &str) -> Option<Value> {
+        let object = self.shared.cache.object(kind, &self.key.namespace, name)?;
+        Some(json!(&*object))
+    }
+
+    async fn serve(
+        &mut self,
+        cluster: &RaftCluster,
+        observed: &Observed,
+        before: &RaftClusterStatus,
+    ) -> Duration {
+        let images = images(cluster, before, &self.shared.default_images);
+        let desired = Desired {
+            cluster,
+            images: &images,
+            may_roll: self.shared.turns.may(&self.key),
+            fresh_cluster_id: fresh_cluster_id(),
+        };
+        let mut plan = plan::plan(&desired, observed);
+        let its_turn = self.shared.turns.wants(&self.key, plan.wants_to_roll);
+        if plan.wants_to_roll && desired.may_roll && !its_turn {
+            // Another one was faster.
+            return WHILE_WAITING;
+        }
+        let acted = if cluster.spec.paused {
+            plan.waits = None;
+            plan.step = None;
+            false
+        } else {
+            self.act(cluster, &plan, observed).await
+        };
+        let raft = Raft::new(&observed.pods, desired.patience());
+        let scene = Scene {
+            desired: &desired,
+            observed,
+            raft: &raft,
+            plan: &plan,
+            failures: &self.failures,
+        };
+        let now = status::status(&scene, before, Timestamp::now());
+        let waits = plan.waits.is_some() || plan.trouble.is_some() || raft.leader.is_none();
+        self.tell(cluster, before, now).await;
+        match (acted, waits) {
+            (true, _) => AFTER_STEP,
+            (false, true) => WHILE_WAITING,
+            (false, false) => WHILE_SETTLED,
+        }
+    }
+
+    /// Objects, then chores, then the one step; says whether anything was done.
+    async fn act(&mut self, cluster: &RaftCluster, plan: &Plan, observed: &Observed) -> bool {
+        let mut acted = false;
+        let mut wanted = BTreeSet::new();
+        let mut complete = true;
+        for resource in &plan.objects {
+            let subject = Step::Object(Box::new(resource.clone())).subject();
+            wanted.insert(subject.clone());
+            if !self.failures.may_try(&subject, Instant::now()) {
+                complete = false;
+                continue;
+            }
+            let result = self.object(resource).await;
+            complete &= result.is_ok();
+            let label = if resource.body.is_some() {
+                "apply"
+            } else {
+                "remove"
+            };
+            acted |= self.done(cluster, label, subject, result, None).await;
+        }
+        let ips: BTreeMap<u32, String> = observed
+            .pods
+            .iter()
+            .filter_map(|(node, pod)| Some((*node, pod.ip.clone()?)))
+            .collect();
+        // What the cluster is made of comes before what is done with it; a label waits for nothing.
+        let step = plan.step.as_ref().filter(|_| complete && !acted);
+        for step in plan.chores.iter().chain(step) {
+            let subject = step.subject();
+            wanted.insert(subject.clone());
+            if self.failures.may_try(&subject, Instant::now()) {
+                let result = self.step(step, &ips).await;
+                acted |= self
+                    .done(cluster, step.label(), subject, result, step.event())
+                    .await;
+            }
+        }
+        self.failures
+            .keep(|subject| subject == STATUS || wanted.contains(subject));
+        acted
+    }
+
+    async fn object(&mut self, resource: &Resource) -> Result<bool, StepError> {
+        let observed = self.body(resource.kind, &resource.name);
+        match &mut self.actor {
+            Some(actor) => actor.object(resource, observed.as_ref()).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn step(&self, step: &Step, ips: &BTreeMap<u32, String>) -> Result<bool, StepError> {
+        match &self.actor {
+            Some(actor) => actor.act(step, ips).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Notes what came of a step; says whether it changed anything.
+    async fn done(
+        &mut self,
+        cluster: &RaftCluster,
+        label: &'static str,
+        subject: String,
+        result: Result<bool, StepError>,
+        event: Option<(&'static str, String)>,
+    ) -> bool {
+        match result {
+            Ok(changed) => {
+                self.failures.worked(&subject);
+                if changed {
+                    self.shared
+                        .metrics
+                        .steps
+                        .get_or_create(&StepLabel { step: label })
+                        .inc();
+                    if let Some((reason, message)) = event {
+                        self.publish(cluster, EventType::Normal, reason, &message).await;
+                    }
+                }
+                changed
+            }
+            Err(error) => {
+                let reason = error.reason();
+                let labels = ErrorLabel { step: label, reason };
+                self.shared.metrics.errors.get_or_create(&labels).inc();
+                // A view that was stale is news to nobody, but even it is not tried at once.
+                let news = self
+                    .failures
+                    .failed(subject, reason, error.to_string(), Instant::now());
+                if news && !error.is_stale() {
+                    self.publish(cluster, EventType::Warning, reason, &error.to_string())
+                        .await;
+                }
+                false
+            }
+        }
+    }
+
+    /// A log line and an Event.
+    async fn publish(&self, cluster: &RaftCluster, kind: EventType, reason: &str, message: &str) {
+        const NOTE_CHARACTERS_MAX: usize = 1_000;
+        let Key { namespace, name } = &self.key;
+        match kind {
+            EventType::Normal => tracing::info!("RaftCluster {namespace}/{name}: {message}"),
+            EventType::Warning => tracing::warn!("RaftCluster {namespace}/{name}: {reason}: {message}"),
+        }
+        let event = Event {
+            type_: kind,
+            reason: reason.to_owned(),
+            note: Some(message.chars().take(NOTE_CHARACTERS_MAX).collect()),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        let published = call(self.shared.recorder.publish(&event, &cluster.object_ref(&()))).await;
+        if let Err(error) = published {
+            tracing::debug!("RaftCluster {namespace}/{name}: cannot publish an Event: {error}");
+        }
+    }
+
+    async fn refuse(&mut self, object: &DynamicObject, before: &RaftClusterStatus, why: &str) -> Duration {
+        let now = status::refused(why, object.metadata.generation, before, Timestamp::now());
+        if status::is_due(before, &now, None, Instant::now()) {
+            tracing::warn!("RaftCluster {}/{}: {why}", self.key.namespace, self.key.name);
+        }
+        self.write(object.uid(), before, now).await;
+        WHILE_SETTLED
+    }
+
+    /// Writes the status where that is due, and says what became true or false.
+    async fn tell(&mut self, cluster: &RaftCluster, before: &RaftClusterStatus, now: RaftClusterStatus) {
+        let news = news(before, &now);
+        if self.write(cluster.uid(), before, now).await {
+            for (kind, reason, message) in news {
+                self.publish(cluster, kind, &reason, &message).await;
+            }
+        }
+    }
+
+    /// Says whether it was written.
+    async fn write(
+        &mut self,
+        uid: Option<String>,
+        before: &RaftClusterStatus,
+        now: RaftClusterStatus,
+    ) -> bool {
+        let at = Instant::now();
+        let written_at = self.written.as_ref().map(|(_, at)| *at);
+        if !status::is_due(before, &now, written_at, at) || !self.failures.may_try(STATUS, at) {
+            return false;
+        }
+        let resource = raft_clusters();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.shared.client.clone(), &self.key.namespace, &resource);
+        let body = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": self.key.name, "uid": uid},
+            "status": now,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        match call(api.patch_status(&self.key.name, &parameters, &Patch::Apply(&body))).await {
+            Ok(_) => {
+                self.failures.worked(STATUS);
+                self.written = Some((now, at));
+                true
+            }
+            Err(error) => {
+                let message = format!(
+                    "cannot write the status of {}/{}: {error}",
+                    self.key.namespace, self.key.name
+                );
+                if self
+                    .failures
+                    .failed(STATUS.into(), "StatusFailed", message.clone(), at)
+                    && !error.is_stale()
+                {
+                    tracing::warn!("{message}");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// What the spec says, or else what was used before, or else the default.
+fn images(cluster: &RaftCluster, before: &RaftClusterStatus, default: &Images) -> Images {
+    let choose = |asked: Option<&String>, before: &String, default: &String| {
+        let before = Some(before).filter(|before| !before.is_empty());
+        asked.or(before).unwrap_or(default).clone()
+    };
+    Images {
+        node: choose(
+            cluster.spec.image.node.as_ref(),
+            &before.images.node,
+            &default.node,
+        ),
+        replicator: choose(
+            cluster.spec.image.replicator.as_ref(),
+            &before.images.replicator,
+            &default.replicator,
+        ),
+    }
+}
+
+fn fresh_cluster_id() -> u64 {
+    rand::random_range(1..=u64::MAX)
+}
+
+/// A new leader, and conditions that became true or false.
+fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventType, String, String)> {
+    const BAD: [&str; 4] = [
+        "Degraded",
+        "QuorumAtRisk",
+        "ExecutionLagging",
+        "StorageResizeUnsupported",
+    ];
+    const GOOD: [&str; 2] = ["Ready", "Available"];
+    let mut news = Vec::new();
+    if let (Some(leader), true) = (&now.leader, now.leader != before.leader) {
+        let term = now.term.unwrap_or_default();
+        news.push((
+            EventType::Normal,
+            "LeaderChanged".into(),
+            format!("pod {leader} leads in term {term}"),
+        ));
+    }
+    for condition in &now.conditions {
+        let was = before.conditions.iter().find(|was| was.type_ == condition.type_);
+        let is = condition.status == "True";
+        let was = was.is_some_and(|was| was.status == "True");
+        let kind = match (
+            BAD.contains(&condition.type_.as_str()),
+            GOOD.contains(&condition.type_.as_str()),
+        ) {
+            (true, _) if is && !was => EventType::Warning,
+            (_, true) if is && !was => EventType::Normal,
+            (_, true) if !is && was => EventType::Warning,
+            _ => continue,
+        };
+        let reason = if is {
+            condition.type_.clone()
+        } else {
+            format!("Not{}", condition.type_)
+        };
+        news.push((kind, reason, condition.message.clone()));
+    }
+    news
+}

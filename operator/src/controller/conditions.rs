@@ -1,0 +1,459 @@
+//! The eight conditions of a cluster.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::failures::Failures;
+use super::plan::{Desired, Plan};
+use super::raft::Raft;
+use super::view::{Observed, PodView};
+
+/// A pod that does not start gets so long before anybody is told.
+const PROBLEM_SECONDS: i64 = 15;
+/// A replicator that is this many operations behind lags.
+const LAG_OPERATIONS: u64 = 1_000;
+/// Subjects of failures to grow a volume begin so.
+pub const GROW: &str = "grow ";
+
+/// What conditions depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// What is asked for.
+    pub desired: &'a Desired<'a>,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// In Raft's view.
+    pub raft: &'a Raft<'a>,
+    /// What is next.
+    pub plan: &'a Plan,
+    /// What does not work.
+    pub failures: &'a Failures,
+}
+
+/// One condition, before it is dated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    kind: &'static str,
+    is: bool,
+    reason: String,
+    message: String,
+}
+
+fn told(kind: &'static str, is: bool, reason: &str, message: impl Into<String>) -> Told {
+    Told {
+        kind,
+        is,
+        reason: reason.to_owned(),
+        message: message.into(),
+    }
+}
+
+/// All conditions, in the order of the contract.
+pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
+    vec![
+        scene.ready(),
+        scene.available(),
+        scene.progressing(),
+        scene.degraded(),
+        scene.quorum_at_risk(),
+        scene.execution_lagging(),
+        scene.resize_unsupported(),
+        scene.paused(),
+    ]
+}
+
+/// Of a RaftCluster that cannot be served as it is.
+pub fn refused(why: &str) -> Vec<Told> {
+    vec![
+        told("Ready", false, "InvalidSpec", why),
+        told("Degraded", true, "InvalidSpec", why),
+    ]
+}
+
+/// With the time at which each became what it is.
+pub fn dated(
+    told: Vec<Told>,
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    told.into_iter()
+        .map(|told| {
+            let status = if told.is { "True" } else { "False" };
+            let same = before
+                .iter()
+                .find(|before| before.type_ == told.kind && before.status == status);
+            Condition {
+                type_: told.kind.to_owned(),
+                status: status.to_owned(),
+                reason: told.reason,
+                message: told.message,
+                observed_generation: generation,
+                last_transition_time: same
+                    .map_or(Time(whole_seconds(now)), |same| same.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+/// The API server keeps no fractions.
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+impl Scene<'_> {
+    fn pods_wanted(&self) -> impl Iterator<Item = (u32, Option<&PodView>)> {
+        (1..=self.desired.replicas()).map(|node| (node, self.observed.pods.get(&node)))
+    }
+
+    fn is_available(&self) -> bool {
+        let leader_is_ready = self.raft.leader.is_some_and(|(_, status)| status.ready);
+        let voters = || self.raft.members().iter().filter(|member| member.voter);
+        let ready = voters().filter(|member| {
+            let pod = self.observed.pods.get(&member.node);
+            pod.is_some_and(|pod| pod.ready) && self.raft.is_live(member.member_id)
+        });
+        leader_is_ready && ready.count() > voters().count() / 2
+    }
+
+    fn ready(&self) -> Told {
+        match self.not_ready() {
+            Some(why) => told("Ready", false, "NotReady", why),
+            None => told("Ready", true, "AllReplicasVote", self.heartbeat_note()),
+        }
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if !self.is_available() {
+            return Some("the cluster is not available".into());
+        }
+        let revision = self.plan.revision.as_deref();
+        for (node, pod) in self.pods_wanted() {
+            let Some(pod) = pod else {
+                return Some(format!("there is no pod for node {node}"));
+            };
+            let status = pod.node.as_ref();
+            let member = status.and_then(|status| self.raft.member(status.member_id));
+            if !pod.ready {
+                return Some(format!("pod {} is not ready", pod.name));
+            }
+            if !member.is_some_and(|member| member.voter) {
+                return Some(format!("node {node} does not vote yet"));
+            }
+            if pod.revision.as_deref() != revision {
+                return Some(format!("pod {} is of an earlier template", pod.name));
+            }
+        }
+        if self.raft.is_joint() || self.raft.members().len() > count(self.desired.replicas()) {
+            return Some("members are about to leave".into());
+        }
+        self.plan.trouble.as_ref().map(|trouble| trouble.message.clone())
+    }
+
+    /// A heartbeat that is lost leads to elections where the next one comes too late.
+    fn heartbeat_note(&self) -> String {
+        let raft = &self.desired.cluster.spec.raft;
+        match (raft.heartbeat_interval.parse(), raft.election_timeout.min.parse()) {
+            (Ok(interval), Ok(min)) if interval.saturating_mul(3) > min.saturating_mul(2) => format!(
+                "all replicas vote and are current; raft.heartbeatInterval {} is above two thirds of raft.electionTimeout.min {}: \
+                 one late heartbeat leads to an election",
+                raft.heartbeat_interval, raft.election_timeout.min
+            ),
+            _ => "all replicas vote and are current".into(),
+        }
+    }
+
+    fn available(&self) -> Told {
+        if self.is_available() {
+            return told(
+                "Available",
+                true,
+                "LeaderAndMajority",
+                "a leader and a majority of voters are ready",
+            );
+        }
+        match self.raft.leader {
+            None => told(
+                "Available",
+                false,
+                "NoLeader",
+                self.waits_or("no leader is known"),
+            ),
+            Some(_) => told("Available", false, "NoMajority", "no majority of voters is ready"),
+        }
+    }
+
+    fn waits_or(&self, otherwise: &str) -> String {
+        self.plan.waits.clone().unwrap_or_else(|| otherwise.to_owned())
+    }
+
+    fn progressing(&self) -> Told {
+        if self.desired.cluster.spec.paused {
+            return told("Progressing", false, "Paused", "spec.paused is true");
+        }
+        if let Some(trouble) = self
+            .plan
+            .trouble
+            .as_ref()
+            .filter(|trouble| trouble.reason == "RolloutStopped")
+        {
+            return told("Progressing", false, trouble.reason, trouble.message.clone());
+        }
+        match (&self.plan.step, &self.plan.waits) {
+            (Some(step), _) => told("Progressing", true, "Acting", step.subject()),
+            (None, Some(why)) => told("Progressing", true, "Waiting", why.clone()),
+            (None, None) if self.plan.wants_to_roll => {
+                let why =
+                    "waits until other clusters have rolled out what is new in this version of the operator";
+                told("Progressing", true, "Waiting", why)
+            }
+            (None, None) => told("Progressing", false, "Settled", "there is nothing to do"),
+        }
+    }
+
+    fn degraded(&self) -> Told {
+        if let Some(trouble) = &self.plan.trouble {
+            return told("Degraded", true, trouble.reason, trouble.message.clone());
+        }
+        let failure = self
+            .failures
+            .all()
+            .find(|(subject, _)| !subject.starts_with(GROW));
+        if let Some((_, failure)) = failure {
+            return told("Degraded", true, failure.reason, failure.message.clone());
+        }
+        let problem = self.pods_wanted().find_map(|(_, pod)| {
+            let pod = pod.filter(|pod| pod.age_seconds >= PROBLEM_SECONDS)?;
+            Some((pod, pod.problem.as_ref()?))
+        });
+        match problem {
+            Some((pod, problem)) => {
+                let message = format!(
+                    "pod {}: {}; correct the spec, or what it names",
+                    pod.name, problem.message
+                );
+                told("Degraded", true, &camel(&problem.reason), message)
+            }
+            None => told("Degraded", false, "Fine", "nothing is wrong"),
+        }
+    }
+
+    fn quorum_at_risk(&self) -> Told {
+        let (voters, live) = self.raft.voters_without(0);
+        if self.raft.leader.is_none() {
+            return told(
+                "QuorumAtRisk",
+                true,
+                "NoLeader",
+                "no leader is known: there may be no quorum",
+            );
+        }
+        if voters == 1 {
+            let why = "a single replica has no other to go on with: ask for 3 to tolerate a failure";
+            return told("QuorumAtRisk", false, "SingleReplica", why);
+        }
+        let message = format!(
+            "{live} of {voters} voters are live, and {} are needed",
+            voters / 2 + 1
+        );
+        let at_risk = live <= voters / 2 + 1 && live < voters;
+        let reason = if at_risk { "VotersMissing" } else { "VotersLive" };
+        told("QuorumAtRisk", at_risk, reason, message)
+    }
+
+    fn execution_lagging(&self) -> Told {
+        let late = self.observed.pods.values().find_map(|pod| {
+            let status = pod.node.as_ref()?;
+            let executed = status
+                .replicator
+                .as_ref()
+                .filter(|replicator| replicator.connected)?
+                .executed_index;
+            let behind = status.commit_index.saturating_sub(executed);
+            (behind > LAG_OPERATIONS).then_some(&pod.name)
+        });
+        match late {
+            Some(pod) => told(
+                "ExecutionLagging",
+                true,
+                "Behind",
+                format!(
+                    "the replicator of {pod} is more than {LAG_OPERATIONS} operations behind: look at its executor"
+                ),
+            ),
+            None => told(
+                "ExecutionLagging",
+                false,
+                "UpToDate",
+                "all replicators that answer keep up",
+            ),
+        }
+    }
+
+    fn resize_unsupported(&self) -> Told {
+        let refused = self.failures.all().find(|(subject, _)| subject.starts_with(GROW));
+        match refused {
+            Some((_, failure)) => told(
+                "StorageResizeUnsupported",
+                true,
+                "Refused",
+                failure.message.clone(),
+            ),
+            None => told(
+                "StorageResizeUnsupported",
+                false,
+                "NotRefused",
+                "no volume was refused to grow",
+            ),
+        }
+    }
+
+    fn paused(&self) -> Told {
+        if self.desired.cluster.spec.paused {
+            let why = "spec.paused is true: nothing is changed until it is false";
+            return told("ReconciliationPaused", true, "Paused", why);
+        }
+        told("ReconciliationPaused", false, "NotPaused", "spec.paused is false")
+    }
+}
+
+fn count(replicas: u32) -> usize {
+    usize::try_from(replicas).unwrap_or(usize::MAX)
+}
+
+/// Reasons are words without spaces.
+fn camel(reason: &str) -> String {
+    let word: String = reason.chars().filter(char::is_ascii_alphanumeric).collect();
+    if word.is_empty() { "PodFails".into() } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::plan::tests::World;
+    use super::super::view::Problem;
+    use super::*;
+
+    fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
+        let desired = world.desired();
+        let raft = Raft::new(&world.observed.pods, desired.patience());
+        let plan = world.plan();
+        let scene = Scene {
+            desired: &desired,
+            observed: &world.observed,
+            raft: &raft,
+            plan: &plan,
+            failures,
+        };
+        conditions(&scene)
+            .into_iter()
+            .map(|told| (told.kind.to_owned(), told.is, told.reason))
+            .collect()
+    }
+
+    fn true_ones(world: &World) -> Vec<String> {
+        let all = of(world, &Failures::default());
+        all.into_iter()
+            .filter(|(_, is, _)| *is)
+            .map(|(kind, _, _)| kind)
+            .collect()
+    }
+
+    fn ready_world(replicas: u32) -> World {
+        let mut world = World::formed(replicas);
+        world.status(1, |status| status.ready = true);
+        world
+    }
+
+    #[test]
+    fn what_is_true_when() {
+        let world = ready_world(3);
+        assert_eq!(true_ones(&world), ["Ready", "Available"]);
+
+        let mut world = ready_world(3);
+        world.silent(3);
+        assert_eq!(true_ones(&world), ["Available", "QuorumAtRisk"]);
+
+        let mut world = ready_world(5);
+        world.silent(3);
+        assert_eq!(true_ones(&world), ["Available"]);
+
+        let mut world = ready_world(3);
+        world.spec("replicas: 3\npaused: true");
+        assert_eq!(true_ones(&world), ["Ready", "Available", "ReconciliationPaused"]);
+
+        let mut world = ready_world(3);
+        world.status(1, |status| status.set_role(raftlog_proto::v1::Role::Follower));
+        assert_eq!(true_ones(&world), ["Progressing", "QuorumAtRisk"]);
+
+        let mut world = ready_world(3);
+        world.spec("replicas: 1");
+        assert_eq!(true_ones(&world), ["Available", "Progressing"]);
+
+        let world = World::unformed(3);
+        assert_eq!(true_ones(&world), ["Progressing", "QuorumAtRisk"]);
+
+        let mut world = ready_world(3);
+        world.status(2, |status| {
+            status.commit_index = 5_000;
+            status.replicator = Some(raftlog_proto::v1::ReplicatorStatus {
+                connected: true,
+                executed_index: 10,
+                ..Default::default()
+            });
+        });
+        assert_eq!(true_ones(&world), ["Ready", "Available", "ExecutionLagging"]);
+    }
+
+    #[test]
+    fn causes_are_named() {
+        let mut world = ready_world(3);
+        world.silent(3);
+        world.pod(3).problem = Some(Problem {
+            reason: "Unschedulable".into(),
+            message: "storageclass x not found".into(),
+        });
+        let degraded = |world: &World, failures: &Failures| {
+            let all = of(world, failures);
+            all.into_iter().find(|(kind, _, _)| kind == "Degraded").unwrap().2
+        };
+        assert_eq!(degraded(&world, &Failures::default()), "Unschedulable");
+        let mut failures = Failures::default();
+        failures.failed(
+            "grow PersistentVolumeClaim x".into(),
+            "GrowFailed",
+            "no".into(),
+            Instant::now(),
+        );
+        assert!(of(&ready_world(3), &failures).contains(&(
+            "StorageResizeUnsupported".into(),
+            true,
+            "Refused".into()
+        )));
+        assert_eq!(degraded(&ready_world(3), &failures), "Fine");
+        failures.failed(
+            "Service demo".into(),
+            "Foreign",
+            "somebody else's".into(),
+            Instant::now(),
+        );
+        assert_eq!(degraded(&ready_world(3), &failures), "Foreign");
+    }
+
+    #[test]
+    fn a_transition_is_dated_once() {
+        let (then, now) = (
+            Timestamp::from_second(100).unwrap(),
+            Timestamp::from_second(200).unwrap(),
+        );
+        let before = dated(vec![told("Ready", true, "A", "")], &[], Some(1), then);
+        let same = dated(vec![told("Ready", true, "B", "")], &before, Some(2), now);
+        assert_eq!(
+            (same[0].last_transition_time.0, same[0].reason.as_str()),
+            (then, "B")
+        );
+        let other = dated(vec![told("Ready", false, "B", "")], &before, Some(2), now);
+        assert_eq!(other[0].last_transition_time.0, now);
+    }
+}

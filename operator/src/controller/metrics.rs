@@ -1,0 +1,71 @@
+//! What the operator counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::api::Calls;
+
+/// Label `step`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepLabel {
+    /// What was done.
+    pub step: &'static str,
+}
+
+/// Labels `step` and `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ErrorLabel {
+    /// What was tried.
+    pub step: &'static str,
+    /// Why it did not work.
+    pub reason: &'static str,
+}
+
+/// Counters and gauges. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Calls to the API server.
+    pub calls: Calls,
+    /// Steps that worked.
+    pub steps: Family<StepLabel, Counter>,
+    /// Steps that did not.
+    pub errors: Family<ErrorLabel, Counter>,
+    /// Looks at a cluster.
+    pub reconciliations: Counter,
+    /// `RaftClusters` that are looked after.
+    pub clusters: Gauge,
+    /// 1 while this process acts.
+    pub leads: Gauge,
+}
+
+impl Metrics {
+    /// Adds all of them.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("raftlog_operator");
+        registry.register("api_calls", "Calls to the API server by verb", self.calls.clone());
+        registry.register("steps", "Steps that were carried out", self.steps.clone());
+        registry.register(
+            "step_errors",
+            "Steps that did not work, and why",
+            self.errors.clone(),
+        );
+        registry.register(
+            "reconciliations",
+            "Times that a cluster was looked at",
+            self.reconciliations.clone(),
+        );
+        registry.register(
+            "clusters",
+            "RaftClusters that are looked after",
+            self.clusters.clone(),
+        );
+        registry.register(
+            "leads",
+            "1 while this process is the one that acts",
+            self.leads.clone(),
+        );
+    }
+}

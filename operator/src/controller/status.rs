@@ -1,0 +1,249 @@
+//! What users are told, and when.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use raftlog_proto::v1::{Member, NodeStatus, Role};
+
+use super::conditions::{self, Scene};
+use crate::crd::RaftCluster;
+use crate::crd::status::{MemberStatus, RaftClusterStatus};
+use crate::resources::meta::selector_text;
+
+/// Where nothing but indexes change, they are told this often at most.
+const INDEXES_EVERY: Duration = Duration::from_secs(10);
+
+/// The status of this moment.
+pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> RaftClusterStatus {
+    let cluster = scene.desired.cluster;
+    let pods = || scene.observed.pods.values();
+    let ready = pods().filter(|pod| pod.ready).count();
+    let replicas = cluster.spec.replicas;
+    let (leader_pod, leader) = scene.raft.leader.unzip();
+    let told = conditions::conditions(scene);
+    let cluster_id = pods()
+        .filter_map(|pod| pod.node.as_ref())
+        .find(|status| status.cluster_id != 0)
+        .map(|status| hex(status.cluster_id));
+    RaftClusterStatus {
+        observed_generation: cluster.metadata.generation,
+        replicas: number(pods().count()),
+        ready_replicas: number(ready),
+        ready: format!("{ready}/{replicas}"),
+        selector: selector_text(cluster),
+        cluster_id: cluster_id.or_else(|| before.cluster_id.clone()),
+        leader: leader_pod
+            .and_then(|node| scene.observed.pods.get(&node))
+            .map(|pod| pod.name.clone()),
+        term: (scene.raft.term > 0).then(|| index(scene.raft.term)),
+        commit_index: leader
+            .map(|status| index(status.commit_index))
+            .or(before.commit_index),
+        images: scene.desired.images.clone(),
+        members: match leader {
+            Some(_) => members(scene),
+            None => before.members.clone(),
+        },
+        conditions: conditions::dated(told, &before.conditions, cluster.metadata.generation, now),
+    }
+}
+
+/// The status of a RaftCluster that cannot be served as it is: all else stays as it was told.
+pub fn refused(
+    why: &str,
+    generation: Option<i64>,
+    before: &RaftClusterStatus,
+    now: Timestamp,
+) -> RaftClusterStatus {
+    RaftClusterStatus {
+        observed_generation: generation,
+        conditions: conditions::dated(conditions::refused(why), &before.conditions, generation, now),
+        ..before.clone()
+    }
+}
+
+fn members(scene: &Scene<'_>) -> Vec<MemberStatus> {
+    scene
+        .raft
+        .members()
+        .iter()
+        .map(|member| view(scene, member))
+        .collect()
+}
+
+fn view(scene: &Scene<'_>, member: &Member) -> MemberStatus {
+    let pod = scene.observed.pods.get(&member.node).filter(|pod| {
+        let status = pod.node.as_ref();
+        status.is_some_and(|status| status.member_id == member.member_id)
+    });
+    let status = pod.and_then(|pod| pod.node.as_ref());
+    MemberStatus {
+        node: member.node,
+        member_id: hex(member.member_id),
+        pod: pod.map(|pod| pod.name.clone()),
+        role: status.map_or("unknown", role).to_owned(),
+        voter: member.voter,
+        match_index: index(scene.raft.match_log_index(member.member_id)),
+        ready: pod.is_some_and(|pod| pod.ready),
+    }
+}
+
+fn role(status: &NodeStatus) -> &'static str {
+    match status.role() {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate | Role::PreCandidate => "candidate",
+        Role::Learner => "learner",
+        Role::Unformed | Role::Unspecified => "unknown",
+    }
+}
+
+/// Whether the status is to be written now: everything at once, but for indexes.
+pub fn is_due(
+    before: &RaftClusterStatus,
+    now: &RaftClusterStatus,
+    written_at: Option<Instant>,
+    at: Instant,
+) -> bool {
+    if without_indexes(before) != without_indexes(now) {
+        return true;
+    }
+    let waited =
+        written_at.is_none_or(|written_at| at.saturating_duration_since(written_at) >= INDEXES_EVERY);
+    before != now && waited
+}
+
+fn without_indexes(status: &RaftClusterStatus) -> RaftClusterStatus {
+    let mut status = status.clone();
+    status.commit_index = None;
+    for member in &mut status.members {
+        member.match_index = 0;
+    }
+    status
+}
+
+/// Why the operator cannot serve it, where the schema under which it was stored let it pass.
+pub fn check(cluster: &RaftCluster) -> Result<(), String> {
+    let spec = &cluster.spec;
+    if !(1..=9).contains(&spec.replicas) || spec.replicas % 2 == 0 {
+        return Err(format!(
+            "spec.replicas is {}: give 1, 3, 5, 7 or 9",
+            spec.replicas
+        ));
+    }
+    let parse = |field: &str, text: &crate::crd::duration::DurationText| {
+        text.parse().map_err(|error| format!("spec.{field}: {error}"))
+    };
+    let min = parse("raft.electionTimeout.min", &spec.raft.election_timeout.min)?;
+    let max = parse("raft.electionTimeout.max", &spec.raft.election_timeout.max)?;
+    let heartbeat = parse("raft.heartbeatInterval", &spec.raft.heartbeat_interval)?;
+    parse("testClient.interval", &spec.test_client.interval)?;
+    if heartbeat >= min || min >= max {
+        return Err(
+            "spec.raft: heartbeatInterval must be below electionTimeout.min, and that below max".into(),
+        );
+    }
+    let name = cluster.name_any();
+    if name.len() > 40 {
+        return Err(format!(
+            "its name has {} characters: choose one of at most 40",
+            name.len()
+        ));
+    }
+    Ok(())
+}
+
+fn hex(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn index(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::failures::Failures;
+    use super::super::plan::tests::World;
+    use super::super::raft::Raft;
+    use super::*;
+    use crate::resources::tests::cluster;
+
+    fn of(world: &World) -> RaftClusterStatus {
+        let desired = world.desired();
+        let raft = Raft::new(&world.observed.pods, desired.patience());
+        let scene = Scene {
+            desired: &desired,
+            observed: &world.observed,
+            raft: &raft,
+            plan: &world.plan(),
+            failures: &Failures::default(),
+        };
+        status(&scene, &RaftClusterStatus::default(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn it_tells_leader_term_and_members() {
+        let status = of(&World::formed(3));
+        assert_eq!(status.ready, "3/3");
+        assert_eq!(status.leader.as_deref(), Some("demo-0"));
+        assert_eq!(status.term, Some(2));
+        assert_eq!(status.cluster_id.as_deref(), Some("00000000000000c1"));
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|member| {
+                (
+                    member.node,
+                    member.role.as_str(),
+                    member.voter,
+                    member.match_index,
+                )
+            })
+            .collect();
+        assert_eq!(
+            members,
+            [
+                (1, "leader", true, 0),
+                (2, "follower", true, 9),
+                (3, "follower", true, 9)
+            ]
+        );
+    }
+
+    #[test]
+    fn indexes_wait_and_the_rest_does_not() {
+        let mut world = World::formed(3);
+        let before = of(&world);
+        let at = Instant::now();
+        assert!(!is_due(&before, &before, None, at));
+        world.status(1, |status| status.commit_index = 7);
+        let moved = of(&world);
+        assert!(!is_due(&before, &moved, Some(at), at + Duration::from_secs(9)));
+        assert!(is_due(&before, &moved, Some(at), at + Duration::from_secs(10)));
+        world.pod(2).ready = false;
+        assert!(is_due(&before, &of(&world), Some(at), at));
+    }
+
+    #[test]
+    fn what_slipped_through_an_earlier_schema_is_named() {
+        for (spec, says) in [
+            ("replicas: 3", ""),
+            ("replicas: 4", "give 1, 3, 5, 7 or 9"),
+            ("replicas: 11", "give 1, 3, 5, 7 or 9"),
+            ("raft: {heartbeatInterval: soon}", "spec.raft.heartbeatInterval"),
+            ("raft: {heartbeatInterval: 2s}", "must be below"),
+        ] {
+            let told = check(&cluster(spec)).err().unwrap_or_default();
+            assert!(
+                told.contains(says) && told.is_empty() == says.is_empty(),
+                "{spec}: {told}"
+            );
+        }
+    }
+}

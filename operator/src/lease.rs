@@ -1,0 +1,257 @@
+//! Which of several operators acts: the one that holds a Lease. It is client-go's way: a record is replaced only at the
+//! resourceVersion that was seen, and a holder is given up when its record has not changed for the Lease's duration by
+//! this process's own clock; nobody's wall clock is compared with another's.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use raftlog_telemetry::hostname;
+
+use crate::controller::api::{CallError, call};
+
+/// The Lease's name.
+const NAME: &str = "raft-operator";
+/// A holder that did not renew for so long is given up.
+const DURATION: Duration = Duration::from_secs(15);
+/// A holder that could not renew for so long gives up itself, before others may.
+const RENEW_WITHIN: Duration = Duration::from_secs(10);
+/// Between two attempts.
+const RETRY: Duration = Duration::from_secs(2);
+/// Where a pod finds its own namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// What can be done about a Lease as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Move {
+    /// There is none.
+    Create,
+    /// It is ours.
+    Renew,
+    /// It is nobody's, or of somebody who did not renew.
+    Take,
+    /// It is somebody else's.
+    Wait,
+}
+
+/// What was seen last, and since when.
+#[derive(Debug, Clone)]
+struct Seen {
+    record: LeaseSpec,
+    since: Instant,
+}
+
+/// One candidate.
+pub(crate) struct Election {
+    api: Api<Lease>,
+    identity: String,
+    seen: Option<Seen>,
+    renewed_at: Instant,
+}
+
+impl Election {
+    /// For the Lease in that namespace, or in the pod's own.
+    pub(crate) fn new(client: Client, namespace: Option<&str>) -> Result<Self, String> {
+        let namespace = match namespace {
+            Some(namespace) => namespace.to_owned(),
+            None => fs::read_to_string(NAMESPACE_FILE)
+                .map_err(|error| format!("cannot read {NAMESPACE_FILE}: {error}; give --lease-namespace"))?
+                .trim()
+                .to_owned(),
+        };
+        Ok(Self {
+            api: Api::namespaced(client, &namespace),
+            identity: format!("{}_{:016x}", hostname::hostname(), rand::random::<u64>()),
+            seen: None,
+            renewed_at: Instant::now(),
+        })
+    }
+
+    /// Waits until the Lease is this process's.
+    pub(crate) async fn win(&mut self) {
+        tracing::info!("{} waits for the Lease {NAME}", self.identity);
+        while !self.attempt().await {
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!("{} holds the Lease {NAME}", self.identity);
+    }
+
+    /// Renews it until that fails for too long; says why.
+    async fn hold(mut self) -> String {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            let held = self.attempt().await;
+            let other = self
+                .seen
+                .as_ref()
+                .and_then(|seen| seen.record.holder_identity.clone());
+            if !held && other.as_ref() != Some(&self.identity) {
+                return format!("the Lease {NAME} was lost to {}", other.unwrap_or_default());
+            }
+            if self.renewed_at.elapsed() >= RENEW_WITHIN {
+                return format!(
+                    "the Lease {NAME} could not be renewed within {} s",
+                    RENEW_WITHIN.as_secs()
+                );
+            }
+        }
+    }
+
+    /// Says whether it is held.
+    async fn attempt(&mut self) -> bool {
+        let began = Instant::now();
+        match tokio::time::timeout(RENEW_WITHIN / 2, self.try_once()).await {
+            Ok(Ok(held)) => {
+                if held {
+                    // Others count from when they see it, which is later.
+                    self.renewed_at = began;
+                }
+                held
+            }
+            Ok(Err(error)) => {
+                tracing::warn!("The Lease {NAME}: {error}; trying again");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn try_once(&mut self) -> Result<bool, CallError> {
+        let lease = call(self.api.get_opt(NAME)).await?;
+        let now = Instant::now();
+        let record = lease.as_ref().and_then(|lease| lease.spec.clone());
+        self.see(record.clone(), now);
+        let what = decide(lease.is_some(), self.seen.as_ref(), &self.identity, now);
+        let spec = next(what, record.as_ref(), &self.identity, Timestamp::now());
+        let written = match (what, lease) {
+            (Move::Wait, _) => return Ok(false),
+            (_, Some(mut lease)) => {
+                // With its resourceVersion: of two that take it at once, one fails.
+                lease.spec = Some(spec.clone());
+                call(self.api.replace(NAME, &PostParams::default(), &lease)).await
+            }
+            (_, None) => {
+                let lease = Lease {
+                    metadata: ObjectMeta {
+                        name: Some(NAME.into()),
+                        ..ObjectMeta::default()
+                    },
+                    spec: Some(spec.clone()),
+                };
+                call(self.api.create(&PostParams::default(), &lease)).await
+            }
+        };
+        match written {
+            Ok(_) => {
+                self.see(Some(spec), now);
+                Ok(true)
+            }
+            Err(error) if error.is_stale() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Only a change starts the clock again.
+    fn see(&mut self, record: Option<LeaseSpec>, now: Instant) {
+        let same = self.seen.as_ref().map(|seen| &seen.record) == record.as_ref();
+        if !same {
+            self.seen = record.map(|record| Seen { record, since: now });
+        }
+    }
+}
+
+/// Ends when the Lease is lost, and says why; never, where there is no election.
+pub(crate) async fn keep(election: Option<Election>) -> String {
+    match election {
+        Some(election) => election.hold().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn decide(there: bool, seen: Option<&Seen>, identity: &str, now: Instant) -> Move {
+    let Some(seen) = seen else {
+        return if there { Move::Take } else { Move::Create };
+    };
+    match seen.record.holder_identity.as_deref() {
+        Some(holder) if holder == identity => Move::Renew,
+        None | Some("") => Move::Take,
+        Some(_) => {
+            let promised = seen
+                .record
+                .lease_duration_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok());
+            let promised = promised.map_or(DURATION, Duration::from_secs);
+            let passed = now.saturating_duration_since(seen.since);
+            if passed >= promised {
+                Move::Take
+            } else {
+                Move::Wait
+            }
+        }
+    }
+}
+
+/// The record that is written.
+fn next(what: Move, before: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseSpec {
+    let mut spec = before.cloned().unwrap_or_default();
+    if what != Move::Renew {
+        let transitions = spec.lease_transitions.unwrap_or_default();
+        spec.lease_transitions = Some(transitions.saturating_add(i32::from(what == Move::Take)));
+        spec.acquire_time = Some(MicroTime(now));
+        spec.holder_identity = Some(identity.to_owned());
+    }
+    spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+    spec.renew_time = Some(MicroTime(now));
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(by: &str, since: Instant) -> Seen {
+        Seen {
+            record: LeaseSpec {
+                holder_identity: Some(by.into()),
+                lease_duration_seconds: Some(15),
+                ..LeaseSpec::default()
+            },
+            since,
+        }
+    }
+
+    #[test]
+    fn a_holder_is_given_up_by_the_own_clock_only() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        for (there, seen, at, expected) in [
+            (false, None, now, Move::Create),
+            (true, None, now, Move::Take),
+            (true, Some(held("me", now)), now, Move::Renew),
+            (true, Some(held("", now)), now, Move::Take),
+            (true, Some(held("other", now)), now, Move::Wait),
+            (true, Some(held("other", now)), later(14), Move::Wait),
+            (true, Some(held("other", now)), later(15), Move::Take),
+        ] {
+            assert_eq!(decide(there, seen.as_ref(), "me", at), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_says_who_and_since_when() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let created = next(Move::Create, None, "me", at(1));
+        assert_eq!(created.lease_transitions, Some(0));
+        let renewed = next(Move::Renew, Some(&created), "me", at(2));
+        assert_eq!(renewed.acquire_time, Some(MicroTime(at(1))));
+        assert_eq!(renewed.renew_time, Some(MicroTime(at(2))));
+        let taken = next(Move::Take, Some(&renewed), "other", at(3));
+        assert_eq!(taken.lease_transitions, Some(1));
+        assert_eq!(taken.holder_identity.as_deref(), Some("other"));
+        assert_eq!(taken.acquire_time, Some(MicroTime(at(3))));
+    }
+}
