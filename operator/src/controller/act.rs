@@ -123,10 +123,12 @@ impl Actor {
                     self.check_name(resource).await?;
                 }
                 let result = self.apply(resource, observed).await?;
+                let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
+                let changed = observed.and_then(version) != version(&result);
                 if let Some(body) = &resource.body {
                     self.applied.insert(key, Applied::new(body, &result));
                 }
-                Ok(true)
+                Ok(changed)
             }
         }
     }

@@ -44,6 +44,11 @@ const WHILE_SETTLED: Duration = Duration::from_secs(10);
 /// Of failures: the status could not be written.
 const STATUS: &str = "status";
 
+/// Before it decides for the first time, it hears what all nodes say, or for so long that they say nothing.
+const LISTENS_FIRST: Duration = Duration::from_secs(4);
+/// The next look while it only listens.
+const WHILE_LISTENING: Duration = Duration::from_millis(200);
+
 /// What all clusters share.
 #[derive(Clone)]
 pub struct Shared {
@@ -70,6 +75,7 @@ pub struct Task {
     actor: Option<Actor>,
     failures: Failures,
     generation: Option<i64>,
+    began: Instant,
     written: Option<(RaftClusterStatus, Instant)>,
 }
 
@@ -84,6 +90,7 @@ impl Task {
             actor: None,
             failures: Failures::default(),
             generation: None,
+            began: Instant::now(),
             written: None,
         }
     }
@@ -125,6 +132,10 @@ impl Task {
             Ok(observed) => observed,
             Err(why) => return self.refuse(object, &before, &why).await,
         };
+        let unheard = |pod: &PodView| pod.node.is_none() && !pod.silent;
+        if self.began.elapsed() < LISTENS_FIRST && observed.pods.values().any(unheard) {
+            return WHILE_LISTENING;
+        }
         self.serve(&cluster, &observed, &before).await
     }
 
@@ -200,10 +211,10 @@ impl Task {
         observed: &Observed,
         before: &RaftClusterStatus,
     ) -> Duration {
-        let images = images(cluster, before, &self.shared.default_images);
+        let default_images = self.shared.default_images.clone();
         let desired = Desired {
             cluster,
-            images: &images,
+            default_images: &default_images,
             may_roll: self.shared.turns.may(&self.key),
             fresh_cluster_id: fresh_cluster_id(),
         };
@@ -420,26 +431,6 @@ impl Task {
                 false
             }
         }
-    }
-}
-
-/// What the spec says, or else what was used before, or else the default.
-fn images(cluster: &RaftCluster, before: &RaftClusterStatus, default: &Images) -> Images {
-    let choose = |asked: Option<&String>, before: &String, default: &String| {
-        let before = Some(before).filter(|before| !before.is_empty());
-        asked.or(before).unwrap_or(default).clone()
-    };
-    Images {
-        node: choose(
-            cluster.spec.image.node.as_ref(),
-            &before.images.node,
-            &default.node,
-        ),
-        replicator: choose(
-            cluster.spec.image.replicator.as_ref(),
-            &before.images.replicator,
-            &default.replicator,
-        ),
     }
 }
 

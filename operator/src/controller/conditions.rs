@@ -147,6 +147,14 @@ impl Scene<'_> {
         if self.raft.is_joint() || self.raft.members().len() > count(self.desired.replicas()) {
             return Some("members are about to leave".into());
         }
+        let surplus = self
+            .observed
+            .pods
+            .keys()
+            .any(|node| *node > self.desired.replicas());
+        if surplus {
+            return Some("pods of members that left are about to go".into());
+        }
         self.plan.trouble.as_ref().map(|trouble| trouble.message.clone())
     }
 
@@ -239,7 +247,13 @@ impl Scene<'_> {
     }
 
     fn quorum_at_risk(&self) -> Told {
-        let (voters, live) = self.raft.voters_without(0);
+        // A leader that is new has not heard of all yet, but those that are ready have heard of it.
+        let voters = || self.raft.members().iter().filter(|member| member.voter);
+        let live = voters().filter(|member| {
+            let pod = self.observed.pods.get(&member.node);
+            pod.is_some_and(|pod| pod.ready) || self.raft.is_live(member.member_id)
+        });
+        let (voters, live) = (voters().count(), live.count());
         if self.raft.leader.is_none() {
             return told(
                 "QuorumAtRisk",

@@ -52,7 +52,7 @@ pub fn verdict(
         (Some(body), Some(observed)) => {
             let same_request = annotation(observed, APPLIED) == Some(&digest(body));
             let known = applied == Some(&Applied::new(body, observed));
-            if known || (same_request && contains(observed, body)) {
+            if known || (same_request && contains(&essence(observed), &essence(body))) {
                 Verdict::Keep
             } else {
                 Verdict::Apply
@@ -83,11 +83,13 @@ fn annotation<'a>(observed: &'a Value, name: &str) -> Option<&'a str> {
     observed.pointer("/metadata/annotations")?.get(name)?.as_str()
 }
 
-/// Without what others keep in it.
+/// Without what others keep in it, and without its type, which lists leave out.
 fn essence(observed: &Value) -> Value {
     let mut essence = observed.clone();
     if let Some(object) = essence.as_object_mut() {
-        object.remove("status");
+        for key in ["status", "apiVersion", "kind"] {
+            object.remove(key);
+        }
     }
     if let Some(metadata) = essence.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
@@ -154,6 +156,12 @@ mod tests {
         for (observed, expected) in [
             (None, Verdict::Apply),
             (Some(good.clone()), Verdict::Keep),
+            (
+                Some(changed(|o| {
+                    o.as_object_mut().unwrap().remove("kind");
+                })),
+                Verdict::Keep,
+            ),
             (
                 Some(changed(|o| o["spec"]["ports"][0]["port"] = json!(1))),
                 Verdict::Apply,

@@ -97,19 +97,11 @@ impl<'a> Raft<'a> {
         }
     }
 
-    /// Voters that there are, and those of them that the leader can count on, without the one of that identity.
-    pub fn voters_without(&self, member_id: u64) -> (usize, usize) {
-        let voters = || self.members().iter().filter(|member| member.voter);
-        let live = voters()
-            .filter(|member| member.member_id != member_id && self.is_live(member.member_id))
-            .count();
-        (voters().count(), live)
-    }
-
     /// Whether a majority is left when that one goes away for a while.
     pub fn keeps_quorum_without(&self, member_id: u64) -> bool {
-        let (voters, live) = self.voters_without(member_id);
-        live > voters / 2
+        let voters = || self.members().iter().filter(|member| member.voter);
+        let live = voters().filter(|member| member.member_id != member_id && self.is_live(member.member_id));
+        live.count() > voters().count() / 2
     }
 }
 

@@ -19,7 +19,8 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
     let cluster = scene.desired.cluster;
     let pods = || scene.observed.pods.values();
     let ready = pods().filter(|pod| pod.ready).count();
-    let replicas = cluster.spec.replicas;
+    let wanted = scene.observed.pods.range(..=scene.desired.replicas());
+    let wanted_ready = wanted.filter(|(_, pod)| pod.ready).count();
     let (leader_pod, leader) = scene.raft.leader.unzip();
     let told = conditions::conditions(scene);
     let cluster_id = pods()
@@ -30,7 +31,7 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
         observed_generation: cluster.metadata.generation,
         replicas: number(pods().count()),
         ready_replicas: number(ready),
-        ready: format!("{ready}/{replicas}"),
+        ready: format!("{wanted_ready}/{}", cluster.spec.replicas),
         selector: selector_text(cluster),
         cluster_id: cluster_id.or_else(|| before.cluster_id.clone()),
         leader: leader_pod
@@ -40,7 +41,7 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
         commit_index: leader
             .map(|status| index(status.commit_index))
             .or(before.commit_index),
-        images: scene.desired.images.clone(),
+        images: scene.desired.images(&scene.observed.record),
         members: match leader {
             Some(_) => members(scene),
             None => before.members.clone(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::meta::{Component, metadata};
 use super::{Kind, Resource, names};
 use crate::crd::RaftCluster;
+use crate::crd::status::Images;
 
 /// The only key.
 const KEY: &str = "record.json";
@@ -28,6 +29,9 @@ pub struct Formation {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
+    /// The images that the operator chose where the spec names none. Another operator's default is no reason to move.
+    #[serde(default)]
+    pub default_images: Images,
     /// Before the first Bootstrap there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formation: Option<Formation>,
@@ -70,6 +74,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let record = Record {
+            default_images: Images::default(),
             formation: Some(Formation {
                 cluster_id: "00000000000000ab".into(),
                 members: BTreeMap::from([(1, "0000000000000001".into())]),

@@ -24,8 +24,8 @@ use crate::resources::{self, Resource, pod, record::Record, stateful_set};
 pub struct Desired<'a> {
     /// The object.
     pub cluster: &'a RaftCluster,
-    /// The images that it runs.
-    pub images: &'a Images,
+    /// The images of the operator's choice, where the object names none.
+    pub default_images: &'a Images,
     /// Whether a rollout that nobody asked for, as the operator itself is new, may begin.
     pub may_roll: bool,
     /// For a cluster that is formed now: random, not 0.
@@ -36,6 +36,25 @@ impl Desired<'_> {
     /// Nodes that are to vote.
     pub fn replicas(&self) -> u32 {
         u32::try_from(self.cluster.spec.replicas).unwrap_or(1)
+    }
+
+    /// The images that it runs: what the spec names, or else what was chosen before, or else the operator's choice.
+    pub fn images(&self, record: &Record) -> Images {
+        let asked = &self.cluster.spec.image;
+        let chosen = self.chosen(record);
+        Images {
+            node: asked.node.clone().unwrap_or(chosen.node),
+            replicator: asked.replicator.clone().unwrap_or(chosen.replicator),
+        }
+    }
+
+    /// The operator's choice, made once.
+    fn chosen(&self, record: &Record) -> Images {
+        let choose = |before: &String, now: &String| if before.is_empty() { now } else { before }.clone();
+        Images {
+            node: choose(&record.default_images.node, &self.default_images.node),
+            replicator: choose(&record.default_images.replicator, &self.default_images.replicator),
+        }
     }
 
     /// A leader takes a member for gone that does not answer for so long.
@@ -98,10 +117,12 @@ impl Verdict {
 /// What to do next.
 pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     let raft = Raft::new(&observed.pods, desired.patience());
-    let chosen = template::choose(desired, observed, &raft);
+    let images = desired.images(&observed.record);
+    let wanted = pod::template(desired.cluster, &images);
+    let chosen = template::choose(wanted, desired, observed, &raft);
     let replicas = size::pods(desired, observed, &raft);
     let mut plan = Plan {
-        objects: resources::around(desired.cluster, desired.images),
+        objects: resources::around(desired.cluster, &images),
         chores: labels::labels(observed, &raft),
         revision: pod::revision(&chosen.template).map(str::to_owned),
         trouble: chosen.trouble,
@@ -110,15 +131,14 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     };
     plan.chores.extend(claims::claims(desired, observed));
     let mut record = Record {
+        default_images: desired.chosen(&observed.record),
         good_template: chosen.good_template,
         failed_revision: chosen.failed_revision,
         ..observed.record.clone()
     };
     let (formation, verdict) = formation::form(desired, observed, &raft, replicas);
     record.formation = formation;
-    if record != Record::default() {
-        plan.objects.push(record.resource(desired.cluster));
-    }
+    plan.objects.push(record.resource(desired.cluster));
     plan.objects.push(pods(
         desired,
         observed,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::raft::Raft;
 use super::super::view::{Observed, PodView};
 use super::{Desired, Trouble};
-use crate::resources::pod::{self, revision};
+use crate::resources::pod::revision;
 
 /// A pod whose image or container does not start has so long before the rollout stops.
 const STUCK_SECONDS: i64 = 30;
@@ -26,8 +26,8 @@ pub(super) struct Chosen {
     pub(super) wants_to_roll: bool,
 }
 
-pub(super) fn choose(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Chosen {
-    let wanted = pod::template(desired.cluster, desired.images);
+/// `wanted` is the one that is asked for.
+pub(super) fn choose(wanted: Value, desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Chosen {
     let generation = desired.cluster.metadata.generation;
     let record = &observed.record;
     let mut chosen = Chosen {

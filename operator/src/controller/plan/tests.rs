@@ -19,6 +19,14 @@ pub(crate) fn member(node: u32) -> u64 {
     100 + u64::from(node)
 }
 
+/// Nothing but which images were chosen.
+fn first_record() -> Record {
+    Record {
+        default_images: images(),
+        ..Record::default()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) cluster: RaftCluster,
     pub(crate) images: Images,
@@ -33,7 +41,10 @@ impl World {
             cluster: cluster(spec),
             images: images(),
             may_roll: true,
-            observed: Observed::default(),
+            observed: Observed {
+                record: first_record(),
+                ..Observed::default()
+            },
         }
     }
 
@@ -52,6 +63,7 @@ impl World {
         let mut world = Self::unformed(replicas);
         let members = (1..=replicas).map(|node| (node, format!("{:016x}", member(node))));
         world.observed.record = Record {
+            default_images: images(),
             formation: Some(Formation {
                 cluster_id: format!("{CLUSTER_ID:016x}"),
                 members: members.collect(),
@@ -193,7 +205,7 @@ impl World {
     pub(crate) fn desired(&self) -> Desired<'_> {
         Desired {
             cluster: &self.cluster,
-            images: &self.images,
+            default_images: &self.images,
             may_roll: self.may_roll,
             fresh_cluster_id: CLUSTER_ID,
         }
@@ -276,6 +288,7 @@ fn a_cluster_begins_with_its_objects() {
             Kind::Service,
             Kind::Service,
             Kind::PodDisruptionBudget,
+            Kind::ConfigMap,
             Kind::StatefulSet
         ]
     );
@@ -288,7 +301,7 @@ fn it_is_formed_once_all_answer_and_what_was_recorded_is_kept() {
     let mut world = World::unformed(3);
     world.pod(3).node = None;
     assert_eq!(world.does(), "waits: waits for the nodes of demo-2");
-    assert_eq!(world.record(), Record::default());
+    assert_eq!(world.record(), first_record());
 
     let mut world = World::unformed(3);
     assert_eq!(world.does(), "waits: waits until what it decided is recorded");
@@ -349,7 +362,7 @@ fn volumes_that_were_kept_are_adopted_and_never_overwritten() {
         "{}",
         world.does()
     );
-    assert_eq!(world.record(), Record::default());
+    assert_eq!(world.record(), first_record());
 
     let mut world = World::formed(3);
     world.observed.record.formation = None;
@@ -570,7 +583,13 @@ fn a_template_that_worked_is_remembered() {
 #[test]
 fn a_new_operator_rolls_only_when_it_is_the_clusters_turn() {
     let mut world = World::formed(3);
-    world.images.node = "raft-node:2".into();
+    // What a new version changes in templates, seen from the clusters that it finds.
+    world.observed.record.good_template.as_mut().unwrap()["metadata"]["annotations"]["raftlog.io/revision"] =
+        json!("old");
+    world.observed.stateful_set.as_mut().unwrap().revision = Some("old".into());
+    for node in 1..=3 {
+        world.pod(node).revision = Some("old".into());
+    }
     world.may_roll = false;
     let plan = world.plan();
     assert!(plan.wants_to_roll);
@@ -579,6 +598,18 @@ fn a_new_operator_rolls_only_when_it_is_the_clusters_turn() {
     assert!(world.plan().wants_to_roll, "it keeps its turn until it is done");
     world.has_stateful_set(3);
     assert_eq!(world.does(), "evict demo-2");
+}
+
+#[test]
+fn images_move_only_when_the_spec_says_so() {
+    let mut world = World::formed(3);
+    let before = world.revision();
+    world.images.node = "raft-node:2".into();
+    assert_eq!(world.revision(), before, "another operator's choice");
+    world.spec("image: {node: 'raft-node:3'}");
+    assert_ne!(world.revision(), before);
+    world.spec("replicas: 3");
+    assert_eq!(world.revision(), before, "what was chosen first is back");
 }
 
 #[test]
