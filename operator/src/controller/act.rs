@@ -154,7 +154,14 @@ impl Actor {
         let api = self.objects(resource.kind);
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
-        let applied = call(api.patch(&resource.name, &parameters, &patch)).await;
+        let mut applied = call(api.patch(&resource.name, &parameters, &patch)).await;
+        if observed.is_some() && is_refused(&applied) && resource.kind == Kind::Service {
+            // Ports that somebody else wrote stay in a list that is applied, and may contradict ours.
+            let ports = json!({"metadata": {"uid": body["metadata"]["uid"]}, "spec": {"ports": body["spec"]["ports"]}});
+            let merged = call(api.patch(&resource.name, &plain(), &Patch::Merge(&ports))).await;
+            merged.map_err(|source| failed("repair", resource, source))?;
+            applied = call(api.patch(&resource.name, &parameters, &patch)).await;
+        }
         let applied = applied.map_err(|source| failed("apply", resource, source))?;
         let mut applied = json!(applied);
         // As the cache keeps it.
@@ -223,11 +230,7 @@ impl Actor {
 
     async fn patch_claim(&self, claim: &str, change: &Value) -> Result<(), CallError> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
-        let parameters = PatchParams {
-            field_manager: Some(MANAGER.into()),
-            ..PatchParams::default()
-        };
-        call(api.patch_metadata(claim, &parameters, &Patch::Merge(change)))
+        call(api.patch_metadata(claim, &plain(), &Patch::Merge(change)))
             .await
             .map(drop)
     }
@@ -246,6 +249,18 @@ impl Actor {
         };
         call(api.evict(pod, &parameters)).await.map(drop)
     }
+}
+
+/// Of a patch that replaces what it names.
+fn plain() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    }
+}
+
+fn is_refused<T>(answer: &Result<T, CallError>) -> bool {
+    answer.as_ref().is_err_and(|error| error.code() == Some(422))
 }
 
 fn only(uid: &str) -> Preconditions {

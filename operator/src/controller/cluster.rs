@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -447,6 +448,7 @@ fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventType, 
         "StorageResizeUnsupported",
     ];
     const GOOD: [&str; 2] = ["Ready", "Available"];
+    const ROLLOUT_STOPPED: &str = "RolloutStopped";
     let mut news = Vec::new();
     if let (Some(leader), true) = (&now.leader, now.leader != before.leader) {
         let term = now.term.unwrap_or_default();
@@ -459,7 +461,10 @@ fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventType, 
     for condition in &now.conditions {
         let was = before.conditions.iter().find(|was| was.type_ == condition.type_);
         let is = condition.status == "True";
-        let was = was.is_some_and(|was| was.status == "True");
+        // A rollout that stopped is news, whatever was wrong before.
+        let same_matter =
+            |was: &&Condition| condition.reason != ROLLOUT_STOPPED || was.reason == ROLLOUT_STOPPED;
+        let was = was.filter(same_matter).is_some_and(|was| was.status == "True");
         let kind = match (
             BAD.contains(&condition.type_.as_str()),
             GOOD.contains(&condition.type_.as_str()),

@@ -111,7 +111,7 @@ impl Scene<'_> {
         let voters = || self.raft.members().iter().filter(|member| member.voter);
         let ready = voters().filter(|member| {
             let pod = self.observed.pods.get(&member.node);
-            pod.is_some_and(|pod| pod.ready) && self.raft.is_live(member.member_id)
+            pod.is_some_and(PodView::serves)
         });
         leader_is_ready && ready.count() > voters().count() / 2
     }
@@ -251,7 +251,7 @@ impl Scene<'_> {
         let voters = || self.raft.members().iter().filter(|member| member.voter);
         let live = voters().filter(|member| {
             let pod = self.observed.pods.get(&member.node);
-            pod.is_some_and(|pod| pod.ready) || self.raft.is_live(member.member_id)
+            pod.is_some_and(PodView::serves) || self.raft.is_live(member.member_id)
         });
         let (voters, live) = (voters().count(), live.count());
         if self.raft.leader.is_none() {

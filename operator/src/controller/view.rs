@@ -92,6 +92,13 @@ pub struct PodView {
     pub silent: bool,
 }
 
+impl PodView {
+    /// Whether its node serves: it says so itself, before Kubernetes notices, or Kubernetes said so last.
+    pub fn serves(&self) -> bool {
+        self.ready || self.node.as_ref().is_some_and(|status| status.ready)
+    }
+}
+
 /// What was heard of a pod's node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Heard {

@@ -38,9 +38,18 @@ pub struct Record {
     /// The last template with which all pods became ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_template: Option<Value>,
-    /// The revision with which a rollout stopped: not tried again.
+    /// The rollout that stopped: not tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_revision: Option<String>,
+    pub failed: Option<FailedRollout>,
+}
+
+/// A rollout that stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRollout {
+    /// What its template adds up to.
+    pub revision: String,
+    /// One line.
+    pub why: String,
 }
 
 impl Record {
@@ -80,7 +89,7 @@ mod tests {
                 members: BTreeMap::from([(1, "0000000000000001".into())]),
             }),
             good_template: Some(json!({"spec": {}})),
-            failed_revision: None,
+            failed: None,
         };
         let body = record.resource(&cluster("replicas: 1")).body.unwrap();
         assert_eq!(Record::parse(&body).unwrap(), record);

@@ -14,7 +14,9 @@ pub(super) fn labels(observed: &Observed, raft: &Raft<'_>) -> Vec<Step> {
     let mut wrong: Vec<_> = observed
         .pods
         .iter()
-        .filter(|(node, pod)| pod.role.as_deref() != Some(role(**node)) && !pod.deleting)
+        .filter(|(node, pod)| pod.role.as_deref() != Some(role(**node)))
+        // Of those that go, only who led needs to lose its label.
+        .filter(|(_, pod)| !pod.deleting || pod.role.as_deref() == Some(LEADER))
         .collect();
     wrong.sort_by_key(|(node, _)| **node != leader);
     wrong

@@ -133,7 +133,7 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     let mut record = Record {
         default_images: desired.chosen(&observed.record),
         good_template: chosen.good_template,
-        failed_revision: chosen.failed_revision,
+        failed: chosen.failed,
         ..observed.record.clone()
     };
     let (formation, verdict) = formation::form(desired, observed, &raft, replicas);

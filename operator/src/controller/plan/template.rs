@@ -6,6 +6,7 @@ use super::super::raft::Raft;
 use super::super::view::{Observed, PodView};
 use super::{Desired, Trouble};
 use crate::resources::pod::revision;
+use crate::resources::record::FailedRollout;
 
 /// A pod whose image or container does not start has so long before the rollout stops.
 const STUCK_SECONDS: i64 = 30;
@@ -21,7 +22,7 @@ pub(super) struct Chosen {
     /// For the record.
     pub(super) good_template: Option<Value>,
     /// For the record.
-    pub(super) failed_revision: Option<String>,
+    pub(super) failed: Option<FailedRollout>,
     pub(super) trouble: Option<Trouble>,
     pub(super) wants_to_roll: bool,
 }
@@ -33,7 +34,7 @@ pub(super) fn choose(wanted: Value, desired: &Desired<'_>, observed: &Observed, 
     let mut chosen = Chosen {
         generation,
         good_template: record.good_template.clone(),
-        failed_revision: None,
+        failed: None,
         trouble: None,
         wants_to_roll: false,
         template: wanted.clone(),
@@ -48,11 +49,16 @@ pub(super) fn choose(wanted: Value, desired: &Desired<'_>, observed: &Observed, 
         }
         return chosen;
     };
-    let failed_before = record.failed_revision.as_deref() == revision(&wanted);
-    if let Some(trouble) = stopped(&wanted, failed_before, observed) {
-        chosen.failed_revision = revision(&wanted).map(str::to_owned);
+    if let Some(failed) = failed(&wanted, observed) {
+        chosen.trouble = Some(Trouble {
+            reason: "RolloutStopped",
+            message: format!(
+                "the rollout stopped, and the last template that worked is back: {}; correct the spec, and it goes on",
+                failed.why
+            ),
+        });
+        chosen.failed = Some(failed);
         chosen.template = good.clone();
-        chosen.trouble = Some(trouble);
         return chosen;
     }
     let set = observed.stateful_set.as_ref();
@@ -68,18 +74,17 @@ pub(super) fn choose(wanted: Value, desired: &Desired<'_>, observed: &Observed, 
     chosen
 }
 
-/// Why a rollout does not go on, if it failed before or does now.
-fn stopped(wanted: &Value, failed_before: bool, observed: &Observed) -> Option<Trouble> {
-    let why = match stuck(wanted, observed) {
-        Some((pod, why)) => format!("pod {} did not start with it ({why})", pod.name),
-        None if failed_before => "a pod did not start with it".to_owned(),
-        None => return None,
-    };
-    Some(Trouble {
-        reason: "RolloutStopped",
-        message: format!(
-            "the rollout stopped and the last template that worked is back: {why}; correct the spec, and it goes on"
-        ),
+/// A rollout that failed before, or does now.
+fn failed(wanted: &Value, observed: &Observed) -> Option<FailedRollout> {
+    let revision = revision(wanted)?;
+    let before = observed.record.failed.as_ref();
+    if let Some(before) = before.filter(|before| before.revision == revision) {
+        return Some(before.clone());
+    }
+    let (pod, why) = stuck(wanted, observed)?;
+    Some(FailedRollout {
+        revision: revision.to_owned(),
+        why: format!("pod {} did not start with the new one ({why})", pod.name),
     })
 }
 

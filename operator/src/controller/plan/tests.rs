@@ -69,7 +69,7 @@ impl World {
                 members: members.collect(),
             }),
             good_template: Some(world.template()),
-            failed_revision: None,
+            failed: None,
         };
         for node in 1..=replicas {
             world.pod(node).ready = true;
@@ -536,7 +536,7 @@ fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
     let plan = world.plan();
     assert_eq!(plan.trouble.as_ref().unwrap().reason, "RolloutStopped");
     assert_eq!(world.revision(), good);
-    assert_eq!(world.record().failed_revision, Some(bad));
+    assert_eq!(world.record().failed.unwrap().revision, bad);
     world.observed.record = world.record();
     assert_eq!(
         world.does(),
@@ -549,7 +549,7 @@ fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
 
     world.spec("replicas: 3\nlog: {level: warn}");
     assert_ne!(world.revision(), good, "until the spec changes");
-    assert_eq!(world.record().failed_revision, None);
+    assert_eq!(world.record().failed, None);
 }
 
 #[test]
