@@ -19,6 +19,7 @@ use super::cache::{Cache, Key, raft_clusters};
 use super::conditions::Scene;
 use super::failures::Failures;
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
+use super::missing::Missing;
 use super::nodes::Nodes;
 use super::plan::{self, Desired, Plan};
 use super::raft::Raft;
@@ -75,6 +76,7 @@ pub struct Task {
     nodes: Nodes,
     actor: Option<Actor>,
     failures: Failures,
+    missing: Missing,
     generation: Option<i64>,
     began: Instant,
     written: Option<(RaftClusterStatus, Instant)>,
@@ -90,6 +92,7 @@ impl Task {
             wake,
             actor: None,
             failures: Failures::default(),
+            missing: Missing::default(),
             generation: None,
             began: Instant::now(),
             written: None,
@@ -129,7 +132,7 @@ impl Task {
                 .await;
         }
         self.begin_anew(&cluster);
-        let observed = match self.observe(&cluster) {
+        let observed = match self.observe(&cluster).await {
             Ok(observed) => observed,
             Err(why) => return self.refuse(object, &before, &why).await,
         };
@@ -163,7 +166,7 @@ impl Task {
         }
     }
 
-    fn observe(&mut self, cluster: &RaftCluster) -> Result<Observed, String> {
+    async fn observe(&mut self, cluster: &RaftCluster) -> Result<Observed, String> {
         let now = Timestamp::now();
         let mut observed = Observed::default();
         let namespace = &self.key.namespace;
@@ -190,6 +193,10 @@ impl Task {
         }
         let set = self.body(Kind::StatefulSet, &cluster.name_any());
         observed.stateful_set = set.map(|set| StatefulSetView::new(&set));
+        let due = observed.stateful_set.as_ref().map_or(0, |set| set.replicas);
+        let missing = (1..=due).any(|node| !observed.pods.contains_key(&node));
+        let client = &self.shared.client;
+        observed.missing = self.missing.why(client, namespace, &self.key.name, missing).await;
         let name = names::record(&self.key.name);
         if let Some(record) = self.body(Kind::ConfigMap, &name) {
             observed.record = Record::parse(&record).map_err(|why| {

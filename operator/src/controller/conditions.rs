@@ -230,20 +230,38 @@ impl Scene<'_> {
         if let Some((_, failure)) = failure {
             return told("Degraded", true, failure.reason, failure.message.clone());
         }
-        let problem = self.pods_wanted().find_map(|(_, pod)| {
+        if let Some(why) = &self.observed.missing {
+            let message = format!("pods are not created: {why}; make room for them, or ask for less");
+            return told("Degraded", true, "PodsNotCreated", message);
+        }
+        let problem = self.pods_wanted().find_map(|(node, pod)| {
             let pod = pod.filter(|pod| pod.age_seconds >= PROBLEM_SECONDS)?;
-            Some((pod, pod.problem.as_ref()?))
+            Some((node, pod, pod.problem.as_ref()?))
         });
         match problem {
-            Some((pod, problem)) => {
+            Some((node, pod, problem)) => {
                 let message = format!(
-                    "pod {}: {}; correct the spec, or what it names",
-                    pod.name, problem.message
+                    "pod {}: {}{}; correct the spec, or what it names",
+                    pod.name,
+                    problem.message,
+                    self.claim_note(node)
                 );
                 told("Degraded", true, &camel(&problem.reason), message)
             }
             None => told("Degraded", false, "Fine", "nothing is wrong"),
         }
+    }
+
+    /// A pod whose claim waits for a volume is not told why.
+    fn claim_note(&self, node: u32) -> String {
+        let claim = self.observed.claims.get(&node).filter(|claim| claim.pending);
+        claim.map_or_else(String::new, |claim| {
+            let class = claim.class.as_deref().unwrap_or("that is the default");
+            format!(
+                " (claim {} waits for a volume of storage class {class}: does it exist?)",
+                claim.name
+            )
+        })
     }
 
     fn quorum_at_risk(&self) -> Told {
@@ -433,6 +451,8 @@ mod tests {
             all.into_iter().find(|(kind, _, _)| kind == "Degraded").unwrap().2
         };
         assert_eq!(degraded(&world, &Failures::default()), "Unschedulable");
+        world.observed.missing = Some("exceeded quota".into());
+        assert_eq!(degraded(&world, &Failures::default()), "PodsNotCreated");
         let mut failures = Failures::default();
         failures.failed(
             "grow PersistentVolumeClaim x".into(),

@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod drift;
 pub mod failures;
 pub mod metrics;
+pub mod missing;
 pub mod nodes;
 pub mod plan;
 mod quantity;

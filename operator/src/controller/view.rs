@@ -26,6 +26,8 @@ pub struct Observed {
     pub claims: BTreeMap<u32, ClaimView>,
     /// What was remembered; nothing at first.
     pub record: Record,
+    /// Why pods that are asked for are not made, where that is known.
+    pub missing: Option<String>,
 }
 
 /// A StatefulSet.
@@ -183,7 +185,8 @@ fn container_problem(status: &ContainerStatus) -> Option<Problem> {
     })
 }
 
-fn one_line(text: &str) -> String {
+/// A message of any length as one line.
+pub fn one_line(text: &str) -> String {
     const CHARACTERS_MAX: usize = 300;
     let joined: Vec<&str> = text.split_whitespace().collect();
     joined.join(" ").chars().take(CHARACTERS_MAX).collect()
@@ -200,6 +203,10 @@ pub struct ClaimView {
     pub cluster_id: Option<String>,
     /// What it asks for.
     pub size: Option<String>,
+    /// The class that it names.
+    pub class: Option<String>,
+    /// Whether it waits for a volume.
+    pub pending: bool,
     /// Whether it is on its way out.
     pub deleting: bool,
 }
@@ -218,6 +225,8 @@ impl ClaimView {
             size: requests
                 .and_then(|requests| requests.get("storage"))
                 .map(|size| size.0.clone()),
+            class: spec.and_then(|spec| spec.storage_class_name.clone()),
+            pending: claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending"),
             deleting: claim.metadata.deletion_timestamp.is_some(),
         }
     }

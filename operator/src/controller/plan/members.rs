@@ -178,7 +178,9 @@ impl Scene<'_> {
         {
             return self.hand_over();
         }
-        let nodes: Vec<String> = surplus.iter().map(|member| member.node.to_string()).collect();
+        let mut nodes: Vec<u32> = surplus.iter().map(|member| member.node).collect();
+        nodes.sort_unstable();
+        let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         let why = format!(
             "nodes {} leave, as {} are asked for",
             nodes.join(", "),
