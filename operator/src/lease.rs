@@ -17,9 +17,9 @@ use crate::controller::api::{CallError, call};
 /// The Lease's name.
 const NAME: &str = "raft-operator";
 /// A holder that did not renew for so long is given up.
-const DURATION: Duration = Duration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(12);
 /// A holder that could not renew for so long gives up itself, before others may.
-const RENEW_WITHIN: Duration = Duration::from_secs(10);
+const RENEW_WITHIN: Duration = Duration::from_secs(8);
 /// Between two attempts.
 const RETRY: Duration = Duration::from_secs(2);
 /// Where a pod finds its own namespace.
@@ -81,7 +81,7 @@ impl Election {
     }
 
     /// Renews it until that fails for too long; says why.
-    async fn hold(mut self) -> String {
+    pub(crate) async fn hold(&mut self) -> String {
         loop {
             tokio::time::sleep(RETRY).await;
             let held = self.attempt().await;
@@ -98,6 +98,19 @@ impl Election {
                     RENEW_WITHIN.as_secs()
                 );
             }
+        }
+    }
+
+    /// Gives it up, where it is held, so that nobody has to wait for it.
+    pub(crate) async fn release(&self) {
+        let Ok(Some(mut lease)) = call(self.api.get_opt(NAME)).await else {
+            return;
+        };
+        let holder = lease.spec.as_mut().map(|spec| &mut spec.holder_identity);
+        if let Some(holder) = holder.filter(|holder| holder.as_ref() == Some(&self.identity)) {
+            *holder = Some(String::new());
+            // Otherwise it runs out by itself.
+            let _ = call(self.api.replace(NAME, &PostParams::default(), &lease)).await;
         }
     }
 
@@ -161,14 +174,6 @@ impl Election {
         if !same {
             self.seen = record.map(|record| Seen { record, since: now });
         }
-    }
-}
-
-/// Ends when the Lease is lost, and says why; never, where there is no election.
-pub(crate) async fn keep(election: Option<Election>) -> String {
-    match election {
-        Some(election) => election.hold().await,
-        None => std::future::pending().await,
     }
 }
 

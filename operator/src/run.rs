@@ -15,7 +15,7 @@ use crate::controller::metrics::Metrics;
 use crate::controller::{self, Options, api};
 use crate::crd::status::Images;
 use crate::flags::Flags;
-use crate::lease::{self, Election};
+use crate::lease::Election;
 
 /// Until a signal; what ends it otherwise is the error: one line.
 pub(crate) async fn run(flags: Flags, logging: &Logging) -> Result<(), String> {
@@ -26,15 +26,24 @@ pub(crate) async fn run(flags: Flags, logging: &Logging) -> Result<(), String> {
     let client = api::client(&metrics.calls).await?;
     let leads = Arc::new(AtomicBool::new(false));
     let http = serve_http(&flags, logging, &metrics, Arc::clone(&leads)).await?;
+    let namespace = flags.lease_namespace.as_deref();
+    let election = flags
+        .leader_elect
+        .then(|| Election::new(client.clone(), namespace));
+    let mut election = election.transpose()?;
     tracing::info!("raft-operator {} runs", env!("CARGO_PKG_VERSION"));
-    tokio::select! {
+    let ended = tokio::select! {
         () = http => Err("the HTTP server ended".into()),
-        ended = lead(client, flags, metrics, leads) => ended,
+        ended = lead(client, flags, metrics, &leads, election.as_mut()) => ended,
         signal = signals.next() => {
             tracing::info!("raft-operator stops on {signal}");
             Ok(())
         }
+    };
+    if let Some(election) = election {
+        election.release().await;
     }
+    ended
 }
 
 /// Acts, once it is this process's turn; only the loss of that ends it.
@@ -42,15 +51,12 @@ async fn lead(
     client: kube::Client,
     flags: Flags,
     metrics: Metrics,
-    leads: Arc<AtomicBool>,
+    leads: &AtomicBool,
+    mut election: Option<&mut Election>,
 ) -> Result<(), String> {
-    let election = if flags.leader_elect {
-        let mut election = Election::new(client.clone(), flags.lease_namespace.as_deref())?;
+    if let Some(election) = &mut election {
         election.win().await;
-        Some(election)
-    } else {
-        None
-    };
+    }
     leads.store(true, Ordering::Relaxed);
     metrics.leads.set(1);
     let options = Options {
@@ -64,10 +70,15 @@ async fn lead(
             replicator: flags.default_replicator_image,
         },
     };
-    let controller = controller::run(client, options, metrics);
+    let lost = async {
+        match election {
+            Some(election) => election.hold().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        () = controller => Err("all watches ended".into()),
-        why = lease::keep(election) => Err(why),
+        () = controller::run(client, options, metrics) => Err("all watches ended".into()),
+        why = lost => Err(why),
     }
 }
 

@@ -71,11 +71,12 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// The tasks of clusters, by key.
+/// The tasks of clusters, by key. They end with it.
 #[derive(Default)]
 struct Clusters {
     shared: OnceLock<Shared>,
     wakes: Arc<Mutex<BTreeMap<Key, Arc<Notify>>>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Clusters {
@@ -94,7 +95,9 @@ impl Clusters {
             return;
         };
         let wakes = Arc::clone(&self.wakes);
-        tokio::spawn(async move {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             shared.metrics.clusters.inc();
             loop {
                 Task::new(shared.clone(), key.clone(), Arc::clone(&wake))
