@@ -134,7 +134,7 @@ impl Scene<'_> {
             };
             let status = pod.node.as_ref();
             let member = status.and_then(|status| self.raft.member(status.member_id));
-            if !pod.ready {
+            if !pod.is_ready() {
                 return Some(format!("pod {} is not ready", pod.name));
             }
             if !member.is_some_and(|member| member.voter) {
@@ -265,11 +265,12 @@ impl Scene<'_> {
     }
 
     fn quorum_at_risk(&self) -> Told {
-        // A leader that is new has not heard of all yet, but those that are ready have heard of it.
+        // A leader that is new has not heard of all yet.
         let voters = || self.raft.members().iter().filter(|member| member.voter);
         let live = voters().filter(|member| {
             let pod = self.observed.pods.get(&member.node);
-            pod.is_some_and(PodView::serves) || self.raft.is_live(member.member_id)
+            let answers = pod.is_some_and(|pod| pod.node.is_some() || pod.serves());
+            answers || self.raft.is_live(member.member_id)
         });
         let (voters, live) = (voters().count(), live.count());
         if self.raft.leader.is_none() {

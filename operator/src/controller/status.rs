@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use raftlog_proto::v1::{Member, NodeStatus, Role};
 
 use super::conditions::{self, Scene};
+use super::view::PodView;
 use crate::crd::RaftCluster;
 use crate::crd::status::{MemberStatus, RaftClusterStatus};
 use crate::resources::meta::selector_text;
@@ -18,9 +19,9 @@ const INDEXES_EVERY: Duration = Duration::from_secs(10);
 pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> RaftClusterStatus {
     let cluster = scene.desired.cluster;
     let pods = || scene.observed.pods.values();
-    let ready = pods().filter(|pod| pod.ready).count();
+    let ready = pods().filter(|pod| pod.is_ready()).count();
     let wanted = scene.observed.pods.range(..=scene.desired.replicas());
-    let wanted_ready = wanted.filter(|(_, pod)| pod.ready).count();
+    let wanted_ready = wanted.filter(|(_, pod)| pod.is_ready()).count();
     let (leader_pod, leader) = scene.raft.leader.unzip();
     let told = conditions::conditions(scene);
     let cluster_id = pods()
@@ -86,7 +87,7 @@ fn view(scene: &Scene<'_>, member: &Member) -> MemberStatus {
         role: status.map_or("unknown", role).to_owned(),
         voter: member.voter,
         match_index: index(scene.raft.match_log_index(member.member_id)),
-        ready: pod.is_some_and(|pod| pod.ready),
+        ready: pod.is_some_and(PodView::is_ready),
     }
 }
 

@@ -95,9 +95,17 @@ pub struct PodView {
 }
 
 impl PodView {
-    /// Whether its node serves: it says so itself, before Kubernetes notices, or Kubernetes said so last.
+    /// Whether its node serves: it says so itself. Kubernetes may be the last to notice, where a machine is cut off.
     pub fn serves(&self) -> bool {
-        self.ready || self.node.as_ref().is_some_and(|status| status.ready)
+        match &self.node {
+            Some(status) => status.ready,
+            None => self.is_ready(),
+        }
+    }
+
+    /// Whether Kubernetes takes it for ready, and nothing speaks against it.
+    pub fn is_ready(&self) -> bool {
+        self.ready && !self.silent
     }
 }
 

@@ -74,6 +74,7 @@ impl World {
         for node in 1..=replicas {
             world.pod(node).ready = true;
             world.status(node, |status| {
+                status.ready = true;
                 status.cluster_id = CLUSTER_ID;
                 status.term = 2;
                 status.set_role(Role::Follower);
