@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::crd::RaftCluster;
 use crate::resources::Kind;
-use crate::resources::meta::{INSTANCE, SELECTOR};
+use crate::resources::meta::{INSTANCE, REVISION, SELECTOR};
 
 /// A RaftCluster: its namespace and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,12 +69,18 @@ impl Cache {
             let writer = Writer::new(kind.api());
             cache.objects.insert(kind, writer.as_reader());
             let api = dynamic(client, namespace, &kind.api());
-            tasks.spawn(follow(api, owned.clone(), writer, Arc::clone(listener)));
+            tasks.spawn(follow(
+                api,
+                owned.clone(),
+                trim_object,
+                writer,
+                Arc::clone(listener),
+            ));
         }
         let api = typed::<Pod>(client, namespace);
-        tasks.spawn(follow(api, owned.clone(), pods, Arc::clone(listener)));
+        tasks.spawn(follow(api, owned.clone(), trim_pod, pods, Arc::clone(listener)));
         let api = typed::<PersistentVolumeClaim>(client, namespace);
-        tasks.spawn(follow(api, owned, claims, Arc::clone(listener)));
+        tasks.spawn(follow(api, owned, |_| {}, claims, Arc::clone(listener)));
         let api = dynamic(client, namespace, &raft_clusters());
         tasks.spawn(follow_clusters(api, clusters, Arc::clone(listener)));
         cache
@@ -136,9 +142,26 @@ where
     }
 }
 
+/// What nobody here looks at takes no memory.
+fn trim_object(object: &mut DynamicObject) {
+    if let Some(data) = object.data.as_object_mut() {
+        data.remove("status");
+    }
+}
+
+fn trim_pod(pod: &mut Pod) {
+    pod.spec = None;
+    pod.annotations_mut().retain(|key, _| key == REVISION);
+}
+
 /// Follows what clusters have.
-async fn follow<K>(api: Api<K>, config: watcher::Config, mut writer: Writer<K>, listener: Arc<dyn Listener>)
-where
+async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    trim: fn(&mut K),
+    mut writer: Writer<K>,
+    listener: Arc<dyn Listener>,
+) where
     K: Resource
         + Lookup<DynamicType = <K as Resource>::DynamicType>
         + Clone
@@ -152,7 +175,10 @@ where
     let mut events = watch(api, config).default_backoff().boxed();
     while let Some(event) = events.next().await {
         let event = match event {
-            Ok(event) => event.modify(|object| object.managed_fields_mut().clear()),
+            Ok(event) => event.modify(|object| {
+                object.managed_fields_mut().clear();
+                trim(object);
+            }),
             Err(error) => {
                 tracing::warn!("A watch ended and begins again: {error}");
                 continue;

@@ -38,8 +38,10 @@ use crate::resources::{Kind, Resource};
 const GATHER: Duration = Duration::from_millis(50);
 /// The next look after something was done, whose effect may be seen by then.
 const AFTER_STEP: Duration = Duration::from_millis(200);
-/// The next look while something is waited for.
+/// The next look while something is waited for that nodes do not tell, such as time that passes.
 const WHILE_WAITING: Duration = Duration::from_secs(1);
+/// The same where there is no leader: nobody is in a hurry, and what pods and nodes tell wakes it.
+const WHILE_LEADERLESS: Duration = Duration::from_secs(5);
 /// The next look at a cluster where nothing is to be done: indexes move.
 const WHILE_SETTLED: Duration = Duration::from_secs(10);
 
@@ -248,12 +250,14 @@ impl Task {
             failures: &self.failures,
         };
         let now = status::status(&scene, before, Timestamp::now());
-        let waits = plan.waits.is_some() || plan.trouble.is_some() || raft.leader.is_none();
+        let waits = plan.waits.is_some() || plan.trouble.is_some();
+        let leaderless = raft.leader.is_none();
         self.tell(cluster, before, now).await;
-        match (acted, waits) {
-            (true, _) => AFTER_STEP,
-            (false, true) => WHILE_WAITING,
-            (false, false) => WHILE_SETTLED,
+        match (acted, leaderless, waits) {
+            (true, _, _) => AFTER_STEP,
+            (false, true, _) => WHILE_LEADERLESS,
+            (false, false, true) => WHILE_WAITING,
+            (false, false, false) => WHILE_SETTLED,
         }
     }
 
