@@ -50,6 +50,8 @@ pub(crate) struct Election {
     api: Api<Lease>,
     identity: String,
     seen: Option<Seen>,
+    /// As it was written last: a holder renews that without looking first, and looks when it was refused.
+    held: Option<Lease>,
     renewed_at: Instant,
 }
 
@@ -67,6 +69,7 @@ impl Election {
             api: Api::namespaced(client, &namespace),
             identity: format!("{}_{:016x}", hostname::hostname(), rand::random::<u64>()),
             seen: None,
+            held: None,
             renewed_at: Instant::now(),
         })
     }
@@ -134,7 +137,10 @@ impl Election {
     }
 
     async fn try_once(&mut self) -> Result<bool, CallError> {
-        let lease = call(self.api.get_opt(NAME)).await?;
+        let lease = match self.held.take() {
+            Some(held) => Some(held),
+            None => call(self.api.get_opt(NAME)).await?,
+        };
         let now = Instant::now();
         let record = lease.as_ref().and_then(|lease| lease.spec.clone());
         self.see(record.clone(), now);
@@ -159,8 +165,9 @@ impl Election {
             }
         };
         match written {
-            Ok(_) => {
-                self.see(Some(spec), now);
+            Ok(lease) => {
+                self.see(lease.spec.clone(), now);
+                self.held = Some(lease);
                 Ok(true)
             }
             Err(error) if error.is_stale() => Ok(false),

@@ -19,6 +19,9 @@ use crate::crd::RaftCluster;
 use crate::resources::Kind;
 use crate::resources::meta::{INSTANCE, REVISION, SELECTOR};
 
+/// So many objects are listed at once: whole ones, with all that is dropped at once afterwards.
+const PAGE: u32 = 50;
+
 /// A RaftCluster: its namespace and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -64,7 +67,7 @@ impl Cache {
             claims: claims.as_reader(),
             objects: BTreeMap::new(),
         };
-        let owned = watcher::Config::default().labels(SELECTOR);
+        let owned = watcher::Config::default().labels(SELECTOR).page_size(PAGE);
         for kind in Kind::ALL {
             let writer = Writer::new(kind.api());
             cache.objects.insert(kind, writer.as_reader());
@@ -211,7 +214,8 @@ async fn follow_clusters(
     listener: Arc<dyn Listener>,
 ) {
     let store = writer.as_reader();
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let config = watcher::Config::default().page_size(PAGE);
+    let mut events = watch(api, config).default_backoff().boxed();
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event.modify(|object| object.managed_fields_mut().clear()),
