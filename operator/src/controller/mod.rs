@@ -49,6 +49,7 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
+    let turns = Turns::default();
     for scope in scopes {
         let clusters = Arc::new(Clusters::default());
         let listener: Arc<dyn Listener> = Arc::clone(&clusters) as Arc<dyn Listener>;
@@ -59,7 +60,7 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
             cache: Arc::clone(&cache),
             metrics: metrics.clone(),
             default_images: options.default_images.clone(),
-            turns: Turns::default(),
+            turns: turns.clone(),
         };
         tasks.spawn(async move {
             // Nobody decides on half a view.
