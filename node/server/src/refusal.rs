@@ -78,7 +78,8 @@ pub(crate) fn query(refusal: QueryRefusal) -> Status {
                 executed.to_string()
             });
             let message = format!(
-                "this node's replicator did not execute operation {index} in time; executed: {executed}; ask another node, or                  with allow_stale"
+                "this node's replicator did not execute operation {index} in time; executed: {executed}; ask another node, or with \
+                 allow_stale"
             );
             late(reason::NOT_EXECUTED, message)
         }

@@ -120,6 +120,15 @@ impl<'a> Work<'a> {
             )));
         }
         check_levels(self.status.feature_level, node, &status)?;
+        let is_earlier = |member: &&v1::Member| {
+            !member.voter && member.node == status.node && member.member_id != status.member_id
+        };
+        if let Some(earlier) = self.members().iter().find(is_earlier) {
+            return Err(Failure::failed(format!(
+                "node {} at {node} has lost the data of learner {:016x}: run `raftctl member remove {:016x}` first",
+                status.node, earlier.member_id, earlier.member_id
+            )));
+        }
         Ok(v1::Member {
             member_id: status.member_id,
             node: status.node,
@@ -143,6 +152,17 @@ impl<'a> Work<'a> {
         changes: Vec<Change>,
         force: bool,
     ) -> Result<v1::Configuration, Failure> {
+        self.ask(expected_version, changes, force, self.arguments.dry_run)
+            .await
+    }
+
+    async fn ask(
+        &self,
+        expected_version: u64,
+        changes: Vec<Change>,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<v1::Configuration, Failure> {
         let wrapped = changes
             .into_iter()
             .map(|change| MembershipChange { change: Some(change) });
@@ -150,7 +170,7 @@ impl<'a> Work<'a> {
             expected_version,
             changes: wrapped.collect(),
             force,
-            dry_run: self.arguments.dry_run,
+            dry_run,
         };
         Ok(self.client.change_membership(request).await?)
     }
@@ -181,13 +201,20 @@ impl<'a> Work<'a> {
                 old.node, old.member_id
             )));
         }
+        let is_voter = |member: &&v1::Member| member.voter && member.member_id == new.member_id;
+        if let Some(voter) = self.members().iter().find(is_voter) {
+            return Err(Failure::failed(format!(
+                "node {} at {at} is a voter already: name a node that is none yet, or only remove node {}",
+                voter.node, old.node
+            )));
+        }
         let (new_id, old_id) = (new.member_id, old.member_id);
         let add = Change::AddLearner(new);
         let take_place = vec![Change::Promote(new_id), Change::Remove(old_id)];
+        // Looked at as a whole before anything is changed; nobody can have caught up who is not added yet.
+        let all = std::iter::once(add.clone()).chain(take_place.clone()).collect();
+        let after = self.ask(before.version, all, true, true).await?;
         if self.arguments.dry_run {
-            // Nobody can have caught up who is not added yet.
-            let all = std::iter::once(add).chain(take_place).collect();
-            let after = self.call(before.version, all, true).await?;
             return self.print(&before, &after);
         }
         let added = self.call(before.version, vec![add], self.arguments.force).await?;

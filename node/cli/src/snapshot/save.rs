@@ -28,6 +28,7 @@ enum Cut {
 
 /// Has a node take a snapshot, and puts it there.
 pub(super) async fn save(common: &Common, file: &Path, timeout: Duration) -> Result<(), Failure> {
+    check_target(file).map_err(Failure::failed)?;
     let options = Options {
         timeout,
         ..Options::default()
@@ -53,6 +54,18 @@ pub(super) async fn save(common: &Common, file: &Path, timeout: Duration) -> Res
             }
             Err(Cut::Failed(why)) => return Err(Failure::failed(why)),
         }
+    }
+}
+
+/// What is written aside takes the place of what has the name: that is good for a file, and for nothing else.
+fn check_target(file: &Path) -> Result<(), String> {
+    match file.symlink_metadata() {
+        Ok(found) if !found.is_file() => Err(format!(
+            "cannot save {}: there is something else than a regular file; name another file",
+            file.display()
+        )),
+        // What else is wrong with it is found when it is written.
+        _ => Ok(()),
     }
 }
 

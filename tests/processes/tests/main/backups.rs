@@ -283,6 +283,21 @@ async fn no_room_for_a_snapshot_leaves_what_was_there() {
     assert_eq!(number(&save(&cluster, &file).await, "index"), 100);
 }
 
+/// A device of that name was gone, and a file in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_but_a_file_is_replaced_by_a_backup() {
+    let cluster = Cluster::start(Options::quick().of(1)).await;
+    cluster.submit(1, "one").await.expect("a leader");
+    cluster.settled_logs(&[1]).await;
+    let link = cluster.folder().join("link");
+    std::os::unix::fs::symlink("elsewhere", &link).expect("nothing has the name");
+    for there in [link.as_path(), cluster.folder()] {
+        let saved = snapshot(&cluster, "save", there, &[]).await;
+        saved.expect(1, &["something else than a regular file"]);
+    }
+    assert!(link.is_symlink());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_inspected_is_printed_in_every_format() {
     let cluster = Cluster::start(Options::quick().of(1)).await;

@@ -52,7 +52,10 @@ async fn members_come_and_go_under_load() {
     cluster.node(lost).delete_folder();
     cluster.node(lost).start();
     cluster.wait_until_unready(lost, &["does not list member"]).await;
-    let replaced = cluster.raftctl(&["member", "replace", &lost.to_string()]).await;
+    let lost_number = lost.to_string();
+    let judged = ["member", "replace", &lost_number, "--dry-run"];
+    cluster.raftctl(&judged).await.expect(0, &[]);
+    let replaced = cluster.raftctl(&["member", "replace", &lost_number]).await;
     replaced.expect(0, &[]);
     cluster.wait_until_these_are_ready(&[lost]).await;
     let all = members(&cluster).await;
@@ -130,6 +133,12 @@ async fn what_would_lose_quorum_is_refused() {
         .raftctl(&["member", "replace", &dead])
         .await
         .expect(1, &["still is member"]);
+    // A mistaken address must not make one voter fewer of it.
+    let of_a_voter = cluster.address(others[1]).to_string();
+    cluster
+        .raftctl(&["member", "replace", &dead, &of_a_voter])
+        .await
+        .expect(1, &["is a voter already"]);
     cluster.node(others[0]).kill().await;
     eventually("the leader to miss it", async || {
         let refused = cluster.raftctl(&["member", "remove", &alive, "--dry-run"]).await;
