@@ -1,0 +1,43 @@
+//! Runs `kubectl`, `helm` and the like.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Whether that program is on PATH.
+pub fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// What it says on stdout; or all that it says, where it fails. It runs in the checkout.
+pub fn try_run(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(format!(
+        "`{program} {}` failed: {}\n{complaint}{said}",
+        arguments.join(" "),
+        output.status
+    ))
+}
+
+/// What it says on stdout.
+///
+/// # Panics
+/// Where it fails, with all that it says.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    try_run(program, arguments).unwrap_or_else(|why| panic!("{why}"))
+}

@@ -1,0 +1,96 @@
+//! What has to be given, as variables. Where it is not, a test says so and skips, unless nothing may be skipped.
+
+use std::io::Write;
+
+use crate::command;
+
+/// Set (to anything) where everything that a test may need is given: a skip is then a failure.
+const REQUIRE_ALL: &str = "RAFT_TEST_REQUIRE_ALL";
+/// Names the file that says which cluster is meant.
+const KUBECONFIG: &str = "KUBECONFIG";
+/// The images, which the cluster's machines have or can pull.
+const IMAGES: &str = "RAFT_TEST_IMAGES";
+/// What it looks like.
+const IMAGES_EXAMPLE: &str =
+    "operator=raft-operator:0.1.0,node=raft-node:0.1.0,replicator=raft-replicator:0.1.0";
+
+/// The images under test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Of the operator.
+    pub operator: String,
+    /// With raft-node and raftctl.
+    pub node: String,
+    /// With raft-replicator.
+    pub replicator: String,
+}
+
+impl Images {
+    /// From what [`IMAGES`] holds.
+    fn parse(text: &str) -> Result<Self, String> {
+        let one = |wanted: &str| {
+            text.split(',')
+                .filter_map(|pair| pair.trim().split_once('='))
+                .find_map(|(name, image)| (name == wanted && !image.is_empty()).then(|| image.to_owned()))
+                .ok_or_else(|| {
+                    format!("{IMAGES} names no image for {wanted}; give {IMAGES}={IMAGES_EXAMPLE}")
+                })
+        };
+        Ok(Self {
+            operator: one("operator")?,
+            node: one("node")?,
+            replicator: one("replicator")?,
+        })
+    }
+}
+
+/// The images, where there are a cluster and the programs to use it with; otherwise `test` is skipped.
+///
+/// # Panics
+/// When [`REQUIRE_ALL`] is set and something is missing, and when [`IMAGES`] cannot be understood.
+pub fn cluster(test: &str) -> Option<Images> {
+    for variable in [KUBECONFIG, IMAGES] {
+        if std::env::var_os(variable).is_none() {
+            skip(test, &format!("{variable} is not set"));
+            return None;
+        }
+    }
+    let all_there = ["kubectl", "helm"].into_iter().all(|name| has(test, name));
+    let given = std::env::var(IMAGES).unwrap_or_default();
+    all_there.then(|| Images::parse(&given).unwrap_or_else(|why| panic!("{why}")))
+}
+
+/// Whether that program is on PATH; otherwise `test` is skipped.
+///
+/// # Panics
+/// When [`REQUIRE_ALL`] is set and it is not.
+pub fn has(test: &str, program: &str) -> bool {
+    let there = command::is_there(program);
+    if !there {
+        skip(test, &format!("{program} is not on PATH"));
+    }
+    there
+}
+
+/// Says so on stderr, past the capture of test output.
+fn skip(test: &str, why: &str) {
+    assert!(
+        std::env::var_os(REQUIRE_ALL).is_none(),
+        "{test} would be skipped, and {REQUIRE_ALL} is set: {why}"
+    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_given_by_name() {
+        let images = Images::parse(IMAGES_EXAMPLE).unwrap();
+        assert_eq!(images.node, "raft-node:0.1.0");
+        assert_eq!(images.replicator, "raft-replicator:0.1.0");
+        let error = Images::parse("operator=a,node=b,replicator=").unwrap_err();
+        assert!(error.contains("no image for replicator"), "{error}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Stories on a real Kubernetes.
+
+mod first_steps;
+mod generated;
