@@ -4,7 +4,7 @@
 //! - [`requirements`] says what a test needs, and skips it where that is not given.
 //! - [`command`] runs a program and tells what it said when it fails; [`wait`] polls a condition until a deadline.
 //! - [`installation`] is a namespace that enforces restricted Pod Security, with the operator in it, and removes it all.
-//! - [`logs`] follows what containers say; [`lines`] are the lines that they have to say.
+//! - [`logs`] gathers what containers say; [`lines`] are the lines that they have to say.
 
 pub mod command;
 pub mod installation;

@@ -1,82 +1,32 @@
-//! Follows what containers say, from their beginning on.
+//! What containers have said.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::collections::BTreeSet;
 
-use crate::wait::eventually;
+use crate::installation::Installation;
 
-/// The lines of one container.
+/// The different lines that a container was seen to say. Logs are cut: what was seen once stays seen.
 #[derive(Debug)]
 pub struct Log {
-    name: String,
-    lines: Arc<Mutex<Vec<String>>>,
-    kubectl: Child,
-    reader: Option<JoinHandle<()>>,
+    of: String,
+    container: &'static str,
+    lines: BTreeSet<String>,
 }
 
 impl Log {
-    /// Of that container in `of`, such as `pod/demo-0`, as soon as it has begun.
-    ///
-    /// # Panics
-    /// When it does not begin.
-    pub fn follow(namespace: &str, of: &str, container: &str) -> Self {
-        let name = format!("{container} of {of}");
-        eventually(&format!("the log of {name}"), || {
-            let arguments = ["logs", "--namespace", namespace, of, "--container", container];
-            crate::command::try_run("kubectl", &arguments).map(drop)
-        });
-        let mut kubectl = Command::new("kubectl")
-            .args([
-                "logs",
-                "--follow",
-                "--namespace",
-                namespace,
-                of,
-                "--container",
-                container,
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run kubectl: {error}"));
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let stdout = kubectl.stdout.take().map(BufReader::new);
-        let kept = Arc::clone(&lines);
-        let reader = stdout.map(|stdout| {
-            thread::spawn(move || {
-                for line in stdout.lines().map_while(Result::ok) {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-                }
-            })
-        });
+    /// Of that container in `of`, such as `pod/demo-0`.
+    pub fn new(of: String, container: &'static str) -> Self {
         Self {
-            name,
-            lines,
-            kubectl,
-            reader,
+            of,
+            container,
+            lines: BTreeSet::new(),
         }
     }
 
-    /// Whose it is.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What there is of it so far.
-    pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // It may have ended with its container.
-        let _ = self.kubectl.kill();
-        let _ = self.kubectl.wait();
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
+    /// Looks at what there is. Before a container has begun, that is nothing.
+    pub fn look(&mut self, installed: &Installation) -> &BTreeSet<String> {
+        let arguments = ["logs", &self.of, "--container", self.container];
+        let said = installed.try_kubectl(&arguments).unwrap_or_default();
+        self.lines.extend(said.lines().map(str::to_owned));
+        &self.lines
     }
 }

@@ -1,7 +1,10 @@
 //! What users type first.
 
+use std::collections::BTreeSet;
+
+use kubernetes_tests::command::run;
 use kubernetes_tests::installation::{Installation, RELEASE};
-use kubernetes_tests::lines::{CLIENT, NODES, REPLICATOR, missing};
+use kubernetes_tests::lines::{CLIENT, ELECTION, NODES, REPLICATOR, missing};
 use kubernetes_tests::logs::Log;
 use kubernetes_tests::requirements;
 use kubernetes_tests::wait::eventually;
@@ -15,26 +18,14 @@ fn five_replicas_and_a_client_tell_their_story() {
     };
     let installed = Installation::new("first", &images);
     installed.kubectl(&["apply", "--filename", "deploy/samples/demo.yaml"]);
-    let namespace = installed.namespace();
-    let follow = |container: &str| PODS.map(|pod| Log::follow(namespace, &format!("pod/{pod}"), container));
-    let nodes = follow("node");
-    let replicators = follow("replicator");
-    let client = Log::follow(namespace, "deployment/demo-client", "client");
-
     for condition in ["Available", "Ready"] {
         let condition = format!("--for=condition={condition}");
         installed.kubectl(&["wait", "raft/demo", &condition, "--timeout=3m"]);
     }
     columns_tell(&installed);
-    says(&CLIENT, client.name(), || client.lines());
-    says(&NODES, "the nodes together", || {
-        nodes.iter().flat_map(Log::lines).collect()
-    });
-    for replicator in &replicators {
-        says(&REPLICATOR, replicator.name(), || replicator.lines());
-    }
+    logs_tell(&installed);
     any_address_takes_operations(&installed);
-    kubernetes_tests::command::run("helm", &["test", RELEASE, "--namespace", namespace]);
+    run("helm", &["test", RELEASE, "--namespace", installed.namespace()]);
 }
 
 /// Ready pods, leader, term and commit index.
@@ -62,14 +53,41 @@ fn columns_tell(installed: &Installation) {
     });
 }
 
-fn says(wanted: &[&str], who: &str, lines: impl Fn() -> Vec<String>) {
-    eventually(&format!("what {who} has to say"), || {
-        let missing = missing(wanted, &lines());
-        missing
-            .is_empty()
-            .then_some(())
-            .ok_or_else(|| format!("not said yet: {missing:#?}"))
+/// Every line of the story, by those who have to say it.
+fn logs_tell(installed: &Installation) {
+    let mut nodes = PODS.map(|pod| Log::new(format!("pod/{pod}"), "node"));
+    eventually("the lines of an election", || {
+        let missing = missing(&ELECTION, &together(&mut nodes, installed));
+        if !missing.is_empty() {
+            // A log that was cut since does not hold the first one: here is another.
+            let _ = installed.try_kubectl(&raftctl("demo:5001", &["leader", "transfer"]));
+        }
+        nothing(&missing)
     });
+    eventually("the lines of the nodes", || {
+        nothing(&missing(&NODES, &together(&mut nodes, installed)))
+    });
+    let mut client = Log::new("deployment/demo-client".to_owned(), "client");
+    eventually("the lines of the client", || {
+        nothing(&missing(&CLIENT, client.look(installed)))
+    });
+    for pod in PODS {
+        let mut replicator = Log::new(format!("pod/{pod}"), "replicator");
+        eventually(&format!("the lines of the replicator of {pod}"), || {
+            nothing(&missing(&REPLICATOR, replicator.look(installed)))
+        });
+    }
+}
+
+fn together(logs: &mut [Log], installed: &Installation) -> BTreeSet<String> {
+    logs.iter_mut()
+        .flat_map(|log| log.look(installed).clone())
+        .collect()
+}
+
+fn nothing(missing: &[&str]) -> Result<(), String> {
+    let all = missing.is_empty().then_some(());
+    all.ok_or_else(|| format!("not said yet: {missing:#?}"))
 }
 
 /// Every pod, ready pods as a Service, and the leader's Service.
@@ -77,17 +95,21 @@ fn any_address_takes_operations(installed: &Installation) {
     let pods = PODS.map(|pod| format!("{pod}.demo-peers:5001"));
     let services = ["demo:5001", "demo-leader:5001"].map(str::to_owned);
     for address in pods.iter().chain(&services) {
-        let raftctl = [
-            "exec",
-            "demo-0",
-            "--container",
-            "node",
-            "--",
-            "/raftctl",
-            "--endpoints",
-            address,
-        ];
-        let submit = [&raftctl[..], &["submit", "through any address"]].concat();
-        installed.kubectl(&submit);
+        installed.kubectl(&raftctl(address, &["submit", "through any address"]));
     }
+}
+
+/// Arguments of `kubectl` that run `raftctl` where it reaches everything.
+fn raftctl<'a>(address: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
+    let raftctl = [
+        "exec",
+        "demo-0",
+        "--container",
+        "node",
+        "--",
+        "/raftctl",
+        "--endpoints",
+        address,
+    ];
+    [&raftctl, arguments].concat()
 }
