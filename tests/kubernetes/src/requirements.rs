@@ -47,7 +47,7 @@ impl Images {
 /// The images, where there are a cluster and the programs to use it with; otherwise `test` is skipped.
 ///
 /// # Panics
-/// When [`REQUIRE_ALL`] is set and something is missing, and when [`IMAGES`] cannot be understood.
+/// When `RAFT_TEST_REQUIRE_ALL` is set and something is missing, and when `RAFT_TEST_IMAGES` cannot be understood.
 pub fn cluster(test: &str) -> Option<Images> {
     for variable in [KUBECONFIG, IMAGES] {
         if std::env::var_os(variable).is_none() {
@@ -63,7 +63,7 @@ pub fn cluster(test: &str) -> Option<Images> {
 /// Whether that program is on PATH; otherwise `test` is skipped.
 ///
 /// # Panics
-/// When [`REQUIRE_ALL`] is set and it is not.
+/// When `RAFT_TEST_REQUIRE_ALL` is set and it is not.
 pub fn has(test: &str, program: &str) -> bool {
     let there = command::is_there(program);
     if !there {

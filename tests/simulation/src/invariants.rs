@@ -82,6 +82,9 @@ struct SeenLog {
     supports: Option<FeatureLevel>,
     /// It begins behind that entry.
     base: LogIndex,
+    /// The terms of what it had on disk before that was damaged, until it has as much again. What it has acknowledged counts, as it
+    /// vouches for nobody who lacks that.
+    damaged: Vec<Term>,
 }
 
 impl SeenLog {
@@ -95,9 +98,26 @@ impl SeenLog {
     }
 
     fn term_at(&self, index: LogIndex) -> Option<Term> {
-        let at = usize::try_from(index.checked_sub(1)?).ok()?;
-        self.terms.get(at).copied()
+        term_at(&self.terms, index)
     }
+
+    /// The end of what it vouches for.
+    fn vouched(&self) -> (Term, LogIndex) {
+        let lost = self.damaged.len() as u64;
+        self.place(self.persisted)
+            .max((term_at(&self.damaged, lost).unwrap_or(0), lost))
+    }
+
+    /// Whether it has acknowledged that entry.
+    fn vouches_for(&self, index: LogIndex, term: Term) -> bool {
+        let is_there = self.persisted >= index && self.term_at(index) == Some(term);
+        is_there || term_at(&self.damaged, index) == Some(term)
+    }
+}
+
+fn term_at(terms: &[Term], index: LogIndex) -> Option<Term> {
+    let at = usize::try_from(index.checked_sub(1)?).ok()?;
+    terms.get(at).copied()
 }
 
 /// What a log adds up to, as far as it is seen.
@@ -433,6 +453,9 @@ impl Invariants {
     ) {
         let log = self.logs.entry(member).or_default();
         log.persisted = through;
+        if through >= log.damaged.len() as u64 {
+            log.damaged.clear();
+        }
         let seen = self.executions.entry(node).or_default();
         seen.persisted = seen.persisted.max(operations);
     }
@@ -447,6 +470,11 @@ impl Invariants {
         let persisted = log.persisted;
         // What it knew to be committed and had not on disk is gone with its memory.
         log.commit = log.commit.min(persisted).min(kept);
+        if kept < persisted && log.damaged.len() < log.terms.len() {
+            log.damaged.clone_from(&log.terms);
+            log.damaged
+                .truncate(usize::try_from(persisted).unwrap_or(usize::MAX));
+        }
         log.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         log.persisted = persisted.min(kept);
         demand(is_aware || kept >= persisted, "durability", || {
@@ -497,7 +525,7 @@ impl Invariants {
         let committed = log.term_at(index);
         let votes_for = |last: (Term, LogIndex), voter| {
             let voter = self.logs.get(&voter);
-            voter.is_none_or(|voter| voter.place(voter.persisted) <= last)
+            voter.is_none_or(|voter| voter.vouched() <= last)
         };
         let wins = |log: &SeenLog| configuration.is_quorum(|voter| votes_for(log.place(log.last()), voter));
         let lacks = |log: &SeenLog| log.term_at(index) != committed;
@@ -540,7 +568,7 @@ impl Invariants {
     fn on_a_majority(&self, member: MemberId, index: LogIndex, term: Term) -> Verdict {
         let has = |member| {
             let log = self.logs.get(&member);
-            log.is_some_and(|log| log.persisted >= index && log.term_at(index) == Some(term))
+            log.is_some_and(|log| log.vouches_for(index, term))
         };
         let configuration = self.configuration(member);
         let is_quorum = configuration.is_some_and(|configuration| configuration.is_quorum(has));
@@ -866,6 +894,15 @@ mod tests {
             found(seen.committed(member(1), 1, 2)),
             "committed on a majority of disks"
         );
+    }
+
+    /// The last batch of a disk rots just after it was acknowledged: who has it still vouches for nobody who lacks the entry.
+    #[test]
+    fn an_entry_that_was_acknowledged_before_its_disk_rotted() {
+        let mut seen = cluster(&[1, 1], 1);
+        seen.persisted(member(3), 3, 1, 0);
+        seen.came_back(member(2), 1, true).unwrap();
+        assert_eq!(seen.committed(member(1), 1, 2), Ok(()));
     }
 
     #[test]
