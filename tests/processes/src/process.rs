@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -123,10 +123,19 @@ impl Process {
         self.status
     }
 
-    /// Sends it a signal, unless it has ended.
+    /// Sends it a signal, unless it has ended. After SIGSTOP it stands still, which takes a moment on a busy machine: until its
+    /// first thread gets to run, the others go on.
+    ///
+    /// # Panics
+    /// When it does not stand still within [`PATIENCE`].
     pub fn signal(&mut self, signal: Signal) {
         if self.is_running() {
             kill_process(self.group, signal).expect("a running child can be signalled");
+        }
+        let since = Instant::now();
+        while signal == Signal::STOP && self.is_running() && !stands_still(self.group) {
+            assert!(since.elapsed() < PATIENCE, "{} does not stop", self.name);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -221,6 +230,19 @@ impl Process {
             }
         }
     }
+}
+
+/// Whether all threads of a process are stopped, as the state behind their names in `/proc` says (proc(5)).
+fn stands_still(process: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
+    let stats = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    stats
+        .filter_map(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('T')))
+        .all(|stopped| stopped)
 }
 
 fn is_heartbeat(line: &str) -> bool {
