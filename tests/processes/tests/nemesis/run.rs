@@ -46,12 +46,15 @@ struct Coverage {
 impl Run {
     /// Starts everything and waits until it is ready.
     pub(crate) async fn start(mut network: Network, all: Group, seed: u64, pause_max: Duration) -> Self {
-        let mut cluster = Cluster::prepare(Options {
+        let mut options = Options {
             hosts: network.hosts(),
             volumes: network.disks(),
             ..Options::quick()
-        })
-        .await;
+        };
+        // Everybody's whole log is checked in the end: none is let go of for a snapshot.
+        let rarely = ["--snapshot-every-bytes", "64MiB"];
+        options.node_flags.extend(rarely.map(str::to_owned));
+        let mut cluster = Cluster::prepare(options).await;
         let ports: Vec<(u32, u16)> = all.iter().map(|&node| (node, cluster.port(node))).collect();
         network.relay(&ports).await;
         cluster.start_all();
