@@ -8,7 +8,6 @@ use clap::Parser;
 use processes::cluster::{Cluster, Options};
 use processes::streams::Streams;
 use processes::volume;
-use processes::wait::eventually;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -128,7 +127,7 @@ async fn write(cluster: &mut Cluster, arguments: &Arguments) -> Vec<Taken> {
             taken.last().copied().unwrap_or_default(),
         );
     }
-    executed(cluster, operations).await;
+    cluster.wait_until_executed(operations).await;
     taken.push(measure(cluster));
     show(
         operations,
@@ -137,23 +136,6 @@ async fn write(cluster: &mut Cluster, arguments: &Arguments) -> Vec<Taken> {
         taken.last().copied().unwrap_or_default(),
     );
     taken
-}
-
-/// Waits until all is executed everywhere.
-async fn executed(cluster: &Cluster, operations: u64) {
-    eventually("all operations to be executed everywhere", async || {
-        for node in cluster.numbers() {
-            let status = cluster.status(node).await.map_err(|error| error.to_string())?;
-            let executed = status
-                .replicator
-                .map_or(0, |replicator| replicator.executed_index);
-            if executed < operations {
-                return Err(format!("replicator {node} executed {executed} of {operations}"));
-            }
-        }
-        Ok(())
-    })
-    .await;
 }
 
 fn measure(cluster: &mut Cluster) -> Taken {

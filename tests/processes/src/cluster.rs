@@ -438,6 +438,26 @@ impl Cluster {
         nodes.iter().map(|&node| self.port(node)).collect()
     }
 
+    /// Waits until all replicators have executed what there is up to that operation.
+    ///
+    /// # Panics
+    /// When they do not in time.
+    pub async fn wait_until_executed(&self, index: u64) {
+        eventually("all operations to be executed everywhere", async || {
+            for node in self.numbers() {
+                let status = self.status(node).await.map_err(|error| error.to_string())?;
+                let executed = status
+                    .replicator
+                    .map_or(0, |replicator| replicator.executed_index);
+                if executed < index {
+                    return Err(format!("replicator {node} executed {executed} of {index}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
     /// `/readyz` of a node.
     ///
     /// # Errors

@@ -22,22 +22,6 @@ async fn submit(cluster: &Cluster, numbers: std::ops::RangeInclusive<u64>) {
     submitted.expect(0, &[]);
 }
 
-async fn executed_everywhere(cluster: &Cluster, index: u64) {
-    eventually("all replicators to execute what there is", async || {
-        for node in cluster.numbers() {
-            let status = cluster.status(node).await.map_err(|error| error.to_string())?;
-            let executed = status
-                .replicator
-                .map_or(0, |replicator| replicator.executed_index);
-            if executed < index {
-                return Err(format!("node {node}'s is at {executed} of {index}"));
-            }
-        }
-        Ok(())
-    })
-    .await;
-}
-
 /// The first operation that a node's own log holds, once it is beyond that index.
 async fn first_index_beyond(cluster: &Cluster, node: u32, index: u64) -> u64 {
     let what = format!("node {node} to drop operations up to {index}");
@@ -77,7 +61,7 @@ async fn a_lost_folder_begins_again_with_a_snapshot_of_the_node() {
     // nobody would hold all of it in the end.
     for batch in 0..15 {
         submit(&cluster, batch * 200 + 1..=(batch + 1) * 200).await;
-        executed_everywhere(&cluster, (batch + 1) * 200).await;
+        cluster.wait_until_executed((batch + 1) * 200).await;
     }
     first_index_beyond(&cluster, 1, 1).await;
     cluster.replicator(1).kill().await;
