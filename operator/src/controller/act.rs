@@ -1,10 +1,10 @@
 //! Carries out steps: over the API server, and over gRPC at nodes.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use raftlog_proto::v1::cluster_client::ClusterClient;
@@ -14,10 +14,16 @@ use thiserror::Error;
 
 use super::api::{CallError, call};
 use super::drift::{self, Applied, Verdict};
+use super::expectations::{Expectations, Target};
 use super::nodes;
 use super::step::Step;
 use crate::resources::meta::{APPLIED, CLUSTER_ID, MANAGER, ROLE, digest};
+use crate::resources::names::{self, PODS_MAX};
 use crate::resources::{Kind, Resource};
+
+/// Somebody who undoes the same repair this often, each time within so long, is not repaired against for a while.
+const REPAIRS_MAX: u32 = 3;
+const REPAIRS_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long a node may take: a change is complete, or a successor leads, within an election timeout or two.
 const NODE_MAX: Duration = Duration::from_secs(15);
@@ -49,6 +55,15 @@ pub enum StepError {
         /// Why it did not work.
         why: String,
     },
+    /// What is written is undone again and again.
+    #[error(
+        "{what} is changed by somebody else each time that it is put right: find them with `kubectl get --show-managed-fields`, and \
+         stop them or change the spec"
+    )]
+    Contested {
+        /// Which.
+        what: String,
+    },
     /// The pod that it is about has no address any more.
     #[error("{what}: its pod has no address")]
     NoAddress {
@@ -69,6 +84,7 @@ impl StepError {
                 None => "Unreachable",
             },
             Self::Foreign { .. } => "NameTaken",
+            Self::Contested { .. } => CONTESTED,
             Self::Node { .. } | Self::NoAddress { .. } => "NodeRefused",
         }
     }
@@ -78,10 +94,13 @@ impl StepError {
         match self {
             Self::Call { source, .. } => source.is_stale(),
             Self::NoAddress { .. } => true,
-            Self::Foreign { .. } | Self::Node { .. } => false,
+            Self::Foreign { .. } | Self::Contested { .. } | Self::Node { .. } => false,
         }
     }
 }
+
+/// Reason where what is written is undone again and again.
+pub const CONTESTED: &str = "Contested";
 
 /// Acts for one RaftCluster.
 pub struct Actor {
@@ -89,6 +108,9 @@ pub struct Actor {
     namespace: String,
     owner: String,
     applied: BTreeMap<(Kind, String), Applied>,
+    repairs: BTreeMap<(Kind, String), (u32, Instant)>,
+    /// What the view has to show before the next decision.
+    pub expectations: Expectations,
 }
 
 impl Actor {
@@ -99,6 +121,8 @@ impl Actor {
             namespace,
             owner,
             applied: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            expectations: Expectations::default(),
         }
     }
 
@@ -114,10 +138,21 @@ impl Actor {
     /// Makes the object as it has to be; says whether anything was written.
     pub async fn object(&mut self, resource: &Resource, observed: Option<&Value>) -> Result<bool, StepError> {
         let key = (resource.kind, resource.name.clone());
-        match drift::verdict(resource, observed, &self.owner, self.applied.get(&key)) {
+        let applied = self.applied.get(&key);
+        let verdict = drift::verdict(resource, observed, &self.owner, applied);
+        let again = resource
+            .body
+            .as_ref()
+            .is_some_and(|body| applied.is_some_and(|applied| applied.is_of(body)));
+        match verdict {
             Verdict::Keep => Ok(false),
             Verdict::Foreign => Err(foreign(resource)),
             Verdict::Remove => self.remove(resource, observed).await.map(|()| true),
+            Verdict::Apply if again && observed.is_some() && !self.may_repair(&key, Instant::now()) => {
+                Err(StepError::Contested {
+                    what: named(resource),
+                })
+            }
             Verdict::Apply => {
                 if observed.is_none() {
                     self.check_name(resource).await?;
@@ -125,12 +160,29 @@ impl Actor {
                 let result = self.apply(resource, observed).await?;
                 let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
                 let changed = observed.and_then(version) != version(&result);
+                let target = Target::Object(resource.kind, resource.name.clone());
+                self.expectations.wrote(
+                    target,
+                    version(&result).as_ref().and_then(Value::as_str),
+                    Instant::now(),
+                );
                 if let Some(body) = &resource.body {
                     self.applied.insert(key, Applied::new(body, &result));
                 }
                 Ok(changed)
             }
         }
+    }
+
+    /// The same object, put right again.
+    fn may_repair(&mut self, key: &(Kind, String), now: Instant) -> bool {
+        let (count, at) = self.repairs.entry(key.clone()).or_insert((0, now));
+        if now.saturating_duration_since(*at) >= REPAIRS_WITHIN {
+            *count = 0;
+        }
+        *at = now;
+        *count = count.saturating_add(1);
+        *count <= REPAIRS_MAX
     }
 
     /// What is watched are the operator's own objects: another one of that name is seen only when asked for.
@@ -140,8 +192,28 @@ impl Actor {
         let there = there.map_err(|source| failed("look for", resource, source))?;
         match there {
             Some(object) if !drift::is_ours(&json!(object), &self.owner) => Err(foreign(resource)),
+            _ if resource.kind == Kind::StatefulSet => self.check_claims(resource).await,
             _ => Ok(()),
         }
+    }
+
+    /// A StatefulSet takes every claim of its names for its own, whoever made it.
+    async fn check_claims(&self, resource: &Resource) -> Result<(), StepError> {
+        let body = resource.body.as_ref();
+        let wanted = body.and_then(|body| body.pointer("/spec/volumeClaimTemplates/0/metadata/labels"));
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        for node in 1..=PODS_MAX {
+            let name = names::claim(&resource.name, node);
+            let claim = call(api.get_metadata_opt(&name)).await;
+            let claim = claim.map_err(|source| failed("look for the claims of", resource, source))?;
+            let labels = claim.map(|claim| json!(claim.metadata.labels));
+            if labels.is_some_and(|labels| !wanted.is_some_and(|wanted| drift::contains(&labels, wanted))) {
+                return Err(StepError::Foreign {
+                    what: format!("PersistentVolumeClaim {name}"),
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn apply(&self, resource: &Resource, observed: Option<&Value>) -> Result<Value, StepError> {
@@ -152,6 +224,11 @@ impl Actor {
             body["metadata"]["uid"] = uid.clone();
         }
         let api = self.objects(resource.kind);
+        if resource.kind == Kind::ConfigMap {
+            // What is remembered is replaced only as it was seen, and made only where there is none: two operators at once would
+            // form two clusters.
+            return self.record(&api, resource, observed, body).await;
+        }
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
         let mut applied = call(api.patch(&resource.name, &parameters, &patch)).await;
@@ -163,25 +240,48 @@ impl Actor {
             applied = call(api.patch(&resource.name, &parameters, &patch)).await;
         }
         let applied = applied.map_err(|source| failed("apply", resource, source))?;
-        let mut applied = json!(applied);
-        // As the cache keeps it.
-        if let Some(metadata) = applied["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
-        Ok(applied)
+        Ok(as_cached(&applied))
     }
 
-    async fn remove(&self, resource: &Resource, observed: Option<&Value>) -> Result<(), StepError> {
+    async fn record(
+        &self,
+        api: &Api<DynamicObject>,
+        resource: &Resource,
+        observed: Option<&Value>,
+        mut body: Value,
+    ) -> Result<Value, StepError> {
+        let written = if let Some(observed) = observed {
+            body["metadata"]["resourceVersion"] = observed["metadata"]["resourceVersion"].clone();
+            let parameters = PatchParams::apply(MANAGER).force();
+            call(api.patch(&resource.name, &parameters, &Patch::Apply(&body))).await
+        } else {
+            let object = serde_json::from_value(body).map_err(|error| StepError::Node {
+                what: format!("cannot make {}", named(resource)),
+                why: error.to_string(),
+            })?;
+            let parameters = PostParams {
+                field_manager: Some(MANAGER.into()),
+                ..PostParams::default()
+            };
+            call(api.create(&parameters, &object)).await
+        };
+        let written = written.map_err(|source| failed("write", resource, source))?;
+        Ok(as_cached(&written))
+    }
+
+    async fn remove(&mut self, resource: &Resource, observed: Option<&Value>) -> Result<(), StepError> {
         let uid = observed.and_then(|observed| observed.pointer("/metadata/uid")?.as_str());
         let parameters = DeleteParams::background().preconditions(only(uid.unwrap_or_default()));
         let removed = call(self.objects(resource.kind).delete(&resource.name, &parameters)).await;
-        removed
-            .map(drop)
-            .map_err(|source| failed("delete", resource, source))
+        removed.map_err(|source| failed("delete", resource, source))?;
+        let target = Target::Object(resource.kind, resource.name.clone());
+        self.expectations
+            .deleted(target, uid.unwrap_or_default(), Instant::now());
+        Ok(())
     }
 
     /// Does anything else. `ips` says where the pods of node numbers are.
-    pub async fn act(&self, step: &Step, ips: &BTreeMap<u32, String>) -> Result<(), StepError> {
+    pub async fn act(&mut self, step: &Step, ips: &BTreeMap<u32, String>) -> Result<(), StepError> {
         let what = step.subject();
         let called = |source| StepError::Call {
             what: what.clone(),
@@ -205,6 +305,7 @@ impl Actor {
                 });
                 self.patch_claim(claim, &change).await.map_err(called)
             }
+            Step::DeleteClaim { claim, uid } => self.delete_claim(claim, uid).await.map_err(called),
             Step::DeletePod { pod, uid, .. } => self.delete_pod(pod, uid).await.map_err(called),
             Step::EvictPod { pod, uid, .. } => self.evict_pod(pod, uid).await.map_err(called),
             Step::Bootstrap { node, request } => bootstrap(ip(ips, *node, &what)?, request, &what).await,
@@ -215,7 +316,7 @@ impl Actor {
         }
     }
 
-    async fn label(&self, pod: &str, uid: &str, role: &str) -> Result<(), CallError> {
+    async fn label(&mut self, pod: &str, uid: &str, role: &str) -> Result<(), CallError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let body = json!({
             "apiVersion": "v1",
@@ -223,31 +324,50 @@ impl Actor {
             "metadata": {"name": pod, "uid": uid, "labels": {ROLE: role}},
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        call(api.patch_metadata(pod, &parameters, &Patch::Apply(&body)))
-            .await
-            .map(drop)
+        let labelled = call(api.patch_metadata(pod, &parameters, &Patch::Apply(&body))).await?;
+        let version = labelled.metadata.resource_version.as_deref();
+        self.expectations
+            .wrote(Target::Pod(pod.to_owned()), version, Instant::now());
+        Ok(())
     }
 
-    async fn patch_claim(&self, claim: &str, change: &Value) -> Result<(), CallError> {
+    async fn patch_claim(&mut self, claim: &str, change: &Value) -> Result<(), CallError> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
-        call(api.patch_metadata(claim, &plain(), &Patch::Merge(change)))
-            .await
-            .map(drop)
+        let patched = call(api.patch_metadata(claim, &plain(), &Patch::Merge(change))).await?;
+        let version = patched.metadata.resource_version.as_deref();
+        self.expectations
+            .wrote(Target::Claim(claim.to_owned()), version, Instant::now());
+        Ok(())
     }
 
-    async fn delete_pod(&self, pod: &str, uid: &str) -> Result<(), CallError> {
+    async fn delete_pod(&mut self, pod: &str, uid: &str) -> Result<(), CallError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let parameters = DeleteParams::default().preconditions(only(uid));
-        call(api.delete(pod, &parameters)).await.map(drop)
+        call(api.delete(pod, &parameters)).await?;
+        self.expectations
+            .deleted(Target::Pod(pod.to_owned()), uid, Instant::now());
+        Ok(())
     }
 
-    async fn evict_pod(&self, pod: &str, uid: &str) -> Result<(), CallError> {
+    async fn delete_claim(&mut self, claim: &str, uid: &str) -> Result<(), CallError> {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = DeleteParams::default().preconditions(only(uid));
+        call(api.delete(claim, &parameters)).await?;
+        self.expectations
+            .deleted(Target::Claim(claim.to_owned()), uid, Instant::now());
+        Ok(())
+    }
+
+    async fn evict_pod(&mut self, pod: &str, uid: &str) -> Result<(), CallError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let parameters = EvictParams {
             delete_options: Some(DeleteParams::default().preconditions(only(uid))),
             ..EvictParams::default()
         };
-        call(api.evict(pod, &parameters)).await.map(drop)
+        call(api.evict(pod, &parameters)).await?;
+        self.expectations
+            .deleted(Target::Pod(pod.to_owned()), uid, Instant::now());
+        Ok(())
     }
 }
 
@@ -270,9 +390,22 @@ fn only(uid: &str) -> Preconditions {
     }
 }
 
+fn named(resource: &Resource) -> String {
+    format!("{:?} {}", resource.kind, resource.name)
+}
+
+/// As the cache keeps objects.
+fn as_cached(object: &DynamicObject) -> Value {
+    let mut object = json!(object);
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
 fn foreign(resource: &Resource) -> StepError {
     StepError::Foreign {
-        what: format!("{:?} {}", resource.kind, resource.name),
+        what: named(resource),
     }
 }
 

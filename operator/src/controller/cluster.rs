@@ -13,10 +13,11 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::act::{Actor, StepError};
+use super::act::{Actor, CONTESTED, StepError};
 use super::api::call;
 use super::cache::{Cache, Key, raft_clusters};
 use super::conditions::Scene;
+use super::expectations::{Seen, Target};
 use super::failures::Failures;
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
 use super::missing::Missing;
@@ -26,7 +27,7 @@ use super::raft::Raft;
 use super::status;
 use super::step::Step;
 use super::turns::Turns;
-use super::view::{ClaimView, Observed, PodView, StatefulSetView};
+use super::view::{ClaimView, Observed, PodView, StatefulSetView, Told};
 use crate::crd::RaftCluster;
 use crate::crd::status::{Images, RaftClusterStatus};
 use crate::resources::meta::MANAGER;
@@ -44,6 +45,9 @@ const WHILE_WAITING: Duration = Duration::from_secs(1);
 const WHILE_LEADERLESS: Duration = Duration::from_secs(5);
 /// The next look at a cluster where nothing is to be done: indexes move.
 const WHILE_SETTLED: Duration = Duration::from_secs(10);
+
+/// A step that was decided on a view older than this is decided upon again.
+const DECIDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Of failures: the status could not be written.
 const STATUS: &str = "status";
@@ -81,6 +85,9 @@ pub struct Task {
     missing: Missing,
     generation: Option<i64>,
     began: Instant,
+    /// Since when no leader is known.
+    leaderless_since: Option<Instant>,
+    strays_deleted: BTreeMap<u32, u32>,
     written: Option<(RaftClusterStatus, Instant)>,
 }
 
@@ -97,6 +104,8 @@ impl Task {
             missing: Missing::default(),
             generation: None,
             began: Instant::now(),
+            leaderless_since: None,
+            strays_deleted: BTreeMap::new(),
             written: None,
         }
     }
@@ -110,7 +119,7 @@ impl Task {
             let _ = tokio::time::timeout(pause, self.wake.notified()).await;
             tokio::time::sleep(GATHER).await;
         }
-        self.shared.turns.wants(&self.key, false);
+        self.shared.turns.wants(&self.key, false, false, Instant::now());
     }
 
     async fn look(&mut self, object: &DynamicObject) -> Duration {
@@ -134,7 +143,11 @@ impl Task {
                 .await;
         }
         self.begin_anew(&cluster);
-        let observed = match self.observe(&cluster).await {
+        if !self.sees_what_it_wrote() {
+            return WHILE_LISTENING;
+        }
+        let looked_at = Instant::now();
+        let observed = match self.observe(&cluster, &before).await {
             Ok(observed) => observed,
             Err(why) => return self.refuse(object, &before, &why).await,
         };
@@ -142,7 +155,23 @@ impl Task {
         if self.began.elapsed() < LISTENS_FIRST && observed.pods.values().any(unheard) {
             return WHILE_LISTENING;
         }
-        self.serve(&cluster, &observed, &before).await
+        self.serve(&cluster, &observed, &before, looked_at).await
+    }
+
+    /// Nothing is decided on a view that is older than what was done last.
+    fn sees_what_it_wrote(&mut self) -> bool {
+        let (cache, Key { namespace, .. }) = (&self.shared.cache, &self.key);
+        let seen = |target: &Target| match target {
+            Target::Object(kind, name) => cache
+                .object(*kind, namespace, name)
+                .map(|object| Seen::new(&object.metadata)),
+            Target::Pod(name) => cache.pod(namespace, name).map(|pod| Seen::new(&pod.metadata)),
+            Target::Claim(name) => cache
+                .claim(namespace, name)
+                .map(|claim| Seen::new(&claim.metadata)),
+        };
+        let actor = self.actor.as_mut();
+        actor.is_none_or(|actor| actor.expectations.are_met(Instant::now(), seen))
     }
 
     /// What was told last, by this process or the one before. The cache may be a moment behind.
@@ -160,6 +189,7 @@ impl Task {
             let actor = Actor::new(self.shared.client.clone(), self.key.namespace.clone(), uid);
             self.actor = Some(actor);
             self.written = None;
+            self.strays_deleted.clear();
             self.failures.forget();
         }
         if self.generation != cluster.metadata.generation {
@@ -168,9 +198,20 @@ impl Task {
         }
     }
 
-    async fn observe(&mut self, cluster: &RaftCluster) -> Result<Observed, String> {
+    async fn observe(
+        &mut self,
+        cluster: &RaftCluster,
+        before: &RaftClusterStatus,
+    ) -> Result<Observed, String> {
         let now = Timestamp::now();
-        let mut observed = Observed::default();
+        let mut observed = Observed {
+            told: Told {
+                cluster_id: before.cluster_id.clone(),
+                members: before.members.clone(),
+            },
+            strays_deleted: self.strays_deleted.clone(),
+            ..Observed::default()
+        };
         let namespace = &self.key.namespace;
         for node in 1..=PODS_MAX {
             let pod = self
@@ -220,26 +261,28 @@ impl Task {
         cluster: &RaftCluster,
         observed: &Observed,
         before: &RaftClusterStatus,
+        looked_at: Instant,
     ) -> Duration {
         let default_images = self.shared.default_images.clone();
-        let desired = Desired {
+        let mut desired = Desired {
             cluster,
             default_images: &default_images,
-            may_roll: self.shared.turns.may(&self.key),
+            turn_of: self.shared.turns.of_another(&self.key),
             fresh_cluster_id: fresh_cluster_id(),
         };
+        let observed = &self.since_when_leaderless(&desired, observed);
         let mut plan = plan::plan(&desired, observed);
-        let its_turn = self.shared.turns.wants(&self.key, plan.wants_to_roll);
-        if plan.wants_to_roll && desired.may_roll && !its_turn {
-            // Another one was faster.
-            return WHILE_WAITING;
+        if !self.takes_its_turn(cluster, &plan, observed) && plan.wants_to_roll && desired.turn_of.is_none() {
+            let other = self.shared.turns.of_another(&self.key);
+            desired.turn_of = Some(other.unwrap_or_else(|| "who has begun before".into()));
+            plan = plan::plan(&desired, observed);
         }
         let acted = if cluster.spec.paused {
             plan.waits = None;
             plan.step = None;
             false
         } else {
-            self.act(cluster, &plan, observed).await
+            self.act(cluster, &plan, observed, looked_at).await
         };
         let raft = Raft::new(&observed.pods, desired.patience());
         let scene = Scene {
@@ -261,8 +304,37 @@ impl Task {
         }
     }
 
+    fn since_when_leaderless(&mut self, desired: &Desired<'_>, observed: &Observed) -> Observed {
+        let raft = Raft::new(&observed.pods, desired.patience());
+        self.leaderless_since = match raft.leader {
+            Some(_) => None,
+            None => self.leaderless_since.or_else(|| Some(Instant::now())),
+        };
+        let seconds = self.leaderless_since.map_or(0, |since| since.elapsed().as_secs());
+        Observed {
+            leaderless_seconds: seconds,
+            ..observed.clone()
+        }
+    }
+
+    /// Whether it is its turn to roll out what is new in the operator. One that is paused takes none.
+    fn takes_its_turn(&self, cluster: &RaftCluster, plan: &Plan, observed: &Observed) -> bool {
+        let set = observed.stateful_set.as_ref();
+        let has_begun = set.is_some_and(|set| set.origin.by_operator && set.revision == plan.revision);
+        let wants = plan.wants_to_roll && !cluster.spec.paused;
+        self.shared
+            .turns
+            .wants(&self.key, wants, has_begun, Instant::now())
+    }
+
     /// Objects, then chores, then the one step; says whether anything was done.
-    async fn act(&mut self, cluster: &RaftCluster, plan: &Plan, observed: &Observed) -> bool {
+    async fn act(
+        &mut self,
+        cluster: &RaftCluster,
+        plan: &Plan,
+        observed: &Observed,
+        looked_at: Instant,
+    ) -> bool {
         let mut acted = false;
         let mut wanted = BTreeSet::new();
         let mut complete = true;
@@ -270,11 +342,11 @@ impl Task {
             let subject = Step::Object(Box::new(resource.clone())).subject();
             wanted.insert(subject.clone());
             if !self.failures.may_try(&subject, Instant::now()) {
-                complete = false;
+                complete &= self.failures.reason(&subject) == Some(CONTESTED);
                 continue;
             }
             let result = self.object(resource).await;
-            complete &= result.is_ok();
+            complete &= matches!(result, Ok(_) | Err(StepError::Contested { .. }));
             let label = if resource.body.is_some() {
                 "apply"
             } else {
@@ -292,8 +364,14 @@ impl Task {
         for step in plan.chores.iter().chain(step) {
             let subject = step.subject();
             wanted.insert(subject.clone());
+            if plan.step.as_ref() == Some(step) && looked_at.elapsed() >= DECIDED_WITHIN {
+                // Chores took long: it is decided upon again.
+                acted = true;
+                continue;
+            }
             if self.failures.may_try(&subject, Instant::now()) {
                 let result = self.step(step, &ips).await;
+                self.count_strays(step, observed);
                 acted |= self
                     .done(cluster, step.label(), subject, result, step.event())
                     .await;
@@ -312,8 +390,24 @@ impl Task {
         }
     }
 
-    async fn step(&self, step: &Step, ips: &BTreeMap<u32, String>) -> Result<bool, StepError> {
-        match &self.actor {
+    /// Of pods with members that were removed, deleted so that they come back as new ones.
+    fn count_strays(&mut self, step: &Step, observed: &Observed) {
+        let Step::DeletePod { pod, stray: true, .. } = step else {
+            return;
+        };
+        let node = observed
+            .pods
+            .iter()
+            .find(|(_, view)| view.name == *pod)
+            .map(|(node, _)| *node);
+        if let Some(node) = node {
+            let count = self.strays_deleted.entry(node).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    async fn step(&mut self, step: &Step, ips: &BTreeMap<u32, String>) -> Result<bool, StepError> {
+        match &mut self.actor {
             Some(actor) => actor.act(step, ips).await.map(|()| true),
             None => Ok(false),
         }

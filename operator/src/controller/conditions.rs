@@ -10,6 +10,8 @@ use super::view::{Observed, PodView};
 
 /// A pod that does not start gets so long before anybody is told.
 const PROBLEM_SECONDS: i64 = 15;
+/// A pod that has not gone so long after its grace period may never go.
+const OVERDUE_SECONDS: i64 = 60;
 /// A replicator that is this many operations behind lags.
 const LAG_OPERATIONS: u64 = 1_000;
 /// Subjects of failures to grow a volume begin so.
@@ -144,7 +146,7 @@ impl Scene<'_> {
                 return Some(format!("pod {} is of an earlier template", pod.name));
             }
         }
-        if self.raft.is_joint() || self.raft.members().len() > count(self.desired.replicas()) {
+        if self.raft.is_changing() || self.raft.members().len() > count(self.desired.replicas()) {
             return Some("members are about to leave".into());
         }
         let surplus = self
@@ -211,8 +213,9 @@ impl Scene<'_> {
             (Some(step), _) => told("Progressing", true, "Acting", step.subject()),
             (None, Some(why)) => told("Progressing", true, "Waiting", why.clone()),
             (None, None) if self.plan.wants_to_roll => {
+                let other = self.desired.turn_of.as_deref().unwrap_or("others");
                 let why =
-                    "waits until other clusters have rolled out what is new in this version of the operator";
+                    format!("waits until {other} has rolled out what is new in this version of the operator");
                 told("Progressing", true, "Waiting", why)
             }
             (None, None) => told("Progressing", false, "Settled", "there is nothing to do"),
@@ -234,6 +237,9 @@ impl Scene<'_> {
             let message = format!("pods are not created: {why}; make room for them, or ask for less");
             return told("Degraded", true, "PodsNotCreated", message);
         }
+        if let Some(told) = self.overdue_pod().or_else(|| self.lost_volume()) {
+            return told;
+        }
         let problem = self.pods_wanted().find_map(|(node, pod)| {
             let pod = pod.filter(|pod| pod.age_seconds >= PROBLEM_SECONDS)?;
             Some((node, pod, pod.problem.as_ref()?))
@@ -250,6 +256,28 @@ impl Scene<'_> {
             }
             None => told("Degraded", false, "Fine", "nothing is wrong"),
         }
+    }
+
+    /// Nothing takes its place before the kubelet says that it has gone, which one that is lost never will.
+    fn overdue_pod(&self) -> Option<Told> {
+        let mut pods = self.observed.pods.values();
+        let pod = pods.find(|pod| pod.deleting && pod.overdue_seconds >= OVERDUE_SECONDS)?;
+        let machine = pod.machine.as_deref().unwrap_or("none");
+        let message = format!(
+            "pod {} should have gone {} s ago: if machine {machine} is lost for good, delete it from Kubernetes (kubectl delete \
+             node), or the pod with --force",
+            pod.name, pod.overdue_seconds
+        );
+        Some(told("Degraded", true, "PodTerminating", message))
+    }
+
+    fn lost_volume(&self) -> Option<Told> {
+        let claim = self.observed.claims.values().find(|claim| claim.lost)?;
+        let message = format!(
+            "the volume of claim {} is lost: delete the claim and then its pod, and a new member takes its place",
+            claim.name
+        );
+        Some(told("Degraded", true, "VolumeLost", message))
     }
 
     /// A pod whose claim waits for a volume is not told why.
@@ -273,6 +301,9 @@ impl Scene<'_> {
             answers || self.raft.is_live(member.member_id)
         });
         let (voters, live) = (voters().count(), live.count());
+        if self.raft.leader.is_none() && self.is_being_formed() {
+            return told("QuorumAtRisk", false, "NotFormed", "the cluster is being formed");
+        }
         if self.raft.leader.is_none() {
             return told(
                 "QuorumAtRisk",
@@ -292,6 +323,22 @@ impl Scene<'_> {
         let at_risk = live <= voters / 2 + 1 && live < voters;
         let reason = if at_risk { "VotersMissing" } else { "VotersLive" };
         told("QuorumAtRisk", at_risk, reason, message)
+    }
+
+    /// Nobody has led yet: no volume is noted to hold the cluster's data, or no log has more than its first configuration.
+    fn is_being_formed(&self) -> bool {
+        let noted = self
+            .observed
+            .claims
+            .values()
+            .any(|claim| claim.cluster_id.is_some());
+        let mut nodes = self
+            .observed
+            .pods
+            .values()
+            .filter_map(|pod| pod.node.as_ref())
+            .peekable();
+        !noted || (nodes.peek().is_some() && nodes.all(|status| status.last_log_index <= 1))
     }
 
     fn execution_lagging(&self) -> Told {
@@ -418,6 +465,13 @@ mod tests {
 
         let mut world = ready_world(3);
         world.status(1, |status| status.set_role(raftlog_proto::v1::Role::Follower));
+        world.observed.claims.get_mut(&1).unwrap().cluster_id = Some("c1".into());
+        assert_eq!(true_ones(&world), ["Progressing"], "nobody has led yet");
+        world.status(2, |status| status.last_log_index = 9);
+        assert_eq!(true_ones(&world), ["Progressing", "QuorumAtRisk"]);
+        for node in 1..=3 {
+            world.silent(node);
+        }
         assert_eq!(true_ones(&world), ["Progressing", "QuorumAtRisk"]);
 
         let mut world = ready_world(3);
@@ -425,7 +479,7 @@ mod tests {
         assert_eq!(true_ones(&world), ["Available", "Progressing"]);
 
         let world = World::unformed(3);
-        assert_eq!(true_ones(&world), ["Progressing", "QuorumAtRisk"]);
+        assert_eq!(true_ones(&world), ["Progressing"]);
 
         let mut world = ready_world(3);
         world.status(2, |status| {
@@ -446,6 +500,7 @@ mod tests {
         world.pod(3).problem = Some(Problem {
             reason: "Unschedulable".into(),
             message: "storageclass x not found".into(),
+            of_container: false,
         });
         let degraded = |world: &World, failures: &Failures| {
             let all = of(world, failures);

@@ -34,6 +34,11 @@ impl Applied {
             result: digest(&essence(result)),
         }
     }
+
+    /// Whether it was this that was asked for.
+    pub fn is_of(&self, desired: &Value) -> bool {
+        self.desired == digest(desired)
+    }
 }
 
 /// What to do with an object that is observed, for the RaftCluster of that identity.
@@ -100,7 +105,7 @@ fn essence(observed: &Value) -> Value {
 }
 
 /// Whether all that is wanted is so. What else there is are defaults, or others' affairs.
-fn contains(observed: &Value, wanted: &Value) -> bool {
+pub fn contains(observed: &Value, wanted: &Value) -> bool {
     match (observed, wanted) {
         (Value::Object(observed), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
             let found = observed.get(key);

@@ -33,6 +33,11 @@ impl Failures {
             .is_none_or(|failure| failure.again_at <= now)
     }
 
+    /// Why that fails, if it does.
+    pub fn reason(&self, subject: &str) -> Option<&'static str> {
+        self.by_subject.get(subject).map(|failure| failure.reason)
+    }
+
     /// It failed; says whether that is news.
     pub fn failed(&mut self, subject: String, reason: &'static str, message: String, now: Instant) -> bool {
         let before = self.by_subject.get(&subject);

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod cluster;
 pub mod conditions;
 pub mod drift;
+pub mod expectations;
 pub mod failures;
 pub mod metrics;
 pub mod missing;
@@ -20,6 +21,7 @@ pub mod view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -49,7 +51,7 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
-    let turns = Turns::default();
+    let turns = Turns::new(Instant::now());
     for scope in scopes {
         let clusters = Arc::new(Clusters::default());
         let listener: Arc<dyn Listener> = Arc::clone(&clusters) as Arc<dyn Listener>;

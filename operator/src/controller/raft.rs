@@ -18,18 +18,24 @@ pub struct Raft<'a> {
 }
 
 impl<'a> Raft<'a> {
-    /// Of what nodes say. A leader counts if nobody knows of a later term; a member is live that answered it within
-    /// `patience`.
+    /// Of what nodes say. A leader counts if nobody of its cluster knows of a later term, and if no other cluster has one; a
+    /// member is live that answered it within `patience`.
     pub fn new(pods: &'a BTreeMap<u32, PodView>, patience: Duration) -> Self {
         let told = || {
             pods.iter()
                 .filter_map(|(node, pod)| Some((*node, pod.node.as_ref()?)))
         };
-        let term = told().map(|(_, status)| status.term).max().unwrap_or_default();
-        let leader = told().find(|(_, status)| status.role() == Role::Leader && status.term == term);
+        let term_of = |cluster: u64| {
+            let of_it = told().filter(|(_, status)| status.cluster_id == cluster);
+            of_it.map(|(_, status)| status.term).max().unwrap_or_default()
+        };
+        let mut leaders = told()
+            .filter(|(_, status)| status.role() == Role::Leader && status.term == term_of(status.cluster_id));
+        let leader = leaders.next().filter(|_| leaders.next().is_none());
+        let highest = told().map(|(_, status)| status.term).max().unwrap_or_default();
         Self {
             leader,
-            term,
+            term: leader.map_or(highest, |(_, status)| status.term),
             patience,
         }
     }
@@ -50,10 +56,18 @@ impl<'a> Raft<'a> {
         self.members().iter().find(|member| member.member_id == member_id)
     }
 
-    /// Whether a change is under way.
-    pub fn is_joint(&self) -> bool {
-        self.configuration()
-            .is_some_and(|configuration| !configuration.old_voters.is_empty())
+    /// Whether a change is under way: a configuration is in force from its append on, and counts once it is committed.
+    pub fn is_changing(&self) -> bool {
+        let committed = self.leader.map_or(0, |(_, status)| status.commit_log_index);
+        self.configuration().is_some_and(|configuration| {
+            !configuration.old_voters.is_empty() || configuration.version > committed
+        })
+    }
+
+    /// The voter of that node, as the leader sees it.
+    pub fn voter_of(&self, node: u32) -> Option<&'a Member> {
+        let mut members = self.members().iter();
+        members.find(|member| member.voter && member.node == node)
     }
 
     fn leads(&self, member_id: u64) -> bool {
@@ -125,6 +139,31 @@ mod tests {
         world.status(3, |status| status.set_role(Role::Leader));
         let raft = Raft::new(&world.observed.pods, PATIENCE);
         assert_eq!(raft.leader.map(|(node, _)| node), Some(3));
+    }
+
+    #[test]
+    fn clusters_do_not_share_terms_and_two_leaders_are_none() {
+        let mut world = World::formed(3);
+        world.status(3, |status| (status.cluster_id, status.term) = (9, 40));
+        let leader = |world: &World| {
+            let raft = Raft::new(&world.observed.pods, PATIENCE);
+            raft.leader.map(|(node, status)| (node, status.term, raft.term))
+        };
+        assert_eq!(
+            leader(&world),
+            Some((1, 2, 2)),
+            "another cluster's term says nothing"
+        );
+        world.status(3, |status| status.set_role(Role::Leader));
+        assert_eq!(leader(&world), None, "nobody knows which one is meant");
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_committed_is_a_change_under_way() {
+        let mut world = World::formed(3);
+        assert!(!Raft::new(&world.observed.pods, PATIENCE).is_changing());
+        world.status(1, |status| status.commit_log_index = 6);
+        assert!(Raft::new(&world.observed.pods, PATIENCE).is_changing());
     }
 
     #[test]

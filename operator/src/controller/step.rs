@@ -37,6 +37,13 @@ pub enum Step {
         /// How large.
         size: String,
     },
+    /// Delete the claim of a member that has left, and with it its volume.
+    DeleteClaim {
+        /// Its name.
+        claim: String,
+        /// Its identity.
+        uid: String,
+    },
     /// Make an unformed node part of the new cluster.
     Bootstrap {
         /// Node number of its pod.
@@ -68,6 +75,8 @@ pub enum Step {
         pod: String,
         /// Its identity.
         uid: String,
+        /// It holds a member that was removed.
+        stray: bool,
         /// In words.
         why: String,
     },
@@ -94,7 +103,7 @@ impl Step {
             Self::Bootstrap { .. } => "bootstrap",
             Self::ChangeMembership { .. } => "membership",
             Self::Transfer { .. } => "transfer",
-            Self::DeletePod { .. } => "delete",
+            Self::DeletePod { .. } | Self::DeleteClaim { .. } => "delete",
             Self::EvictPod { .. } => "evict",
         }
     }
@@ -106,7 +115,9 @@ impl Step {
             Self::Label { pod, .. } | Self::DeletePod { pod, .. } | Self::EvictPod { pod, .. } => {
                 format!("{} Pod {pod}", self.label())
             }
-            Self::AnnotateClaim { claim, .. } | Self::GrowClaim { claim, .. } => {
+            Self::AnnotateClaim { claim, .. }
+            | Self::GrowClaim { claim, .. }
+            | Self::DeleteClaim { claim, .. } => {
                 format!("{} PersistentVolumeClaim {claim}", self.label())
             }
             Self::Bootstrap { node, .. } => format!("bootstrap node {node}"),
@@ -132,6 +143,10 @@ impl Step {
             Self::GrowClaim { claim, size, .. } => {
                 Some(("VolumeGrown", format!("asked for {size} for {claim}")))
             }
+            Self::DeleteClaim { claim, .. } => Some((
+                "VolumeDeleted",
+                format!("deleted claim {claim}, whose member has left"),
+            )),
             Self::Object(_) | Self::Label { .. } | Self::AnnotateClaim { .. } => None,
         }
     }

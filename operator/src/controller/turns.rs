@@ -1,27 +1,42 @@
 //! One cluster at a time rolls out what is new in the operator itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::cache::Key;
 
+/// Those that an operator before this one has begun with come first: so long nobody else begins.
+const OTHERS_WAIT: Duration = Duration::from_secs(15);
+
 /// Whose turn it is. Clones are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Turns {
     holder: Arc<Mutex<Option<Key>>>,
+    since: Instant,
 }
 
 impl Turns {
-    /// Whether it is that cluster's turn, or could be.
-    pub fn may(&self, key: &Key) -> bool {
-        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        holder.as_ref().is_none_or(|holder| holder == key)
+    /// It is nobody's.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            holder: Arc::default(),
+            since: now,
+        }
     }
 
-    /// It wants its turn, or is done with it; says whether it has it.
-    pub fn wants(&self, key: &Key, wants: bool) -> bool {
+    /// The name of the other cluster whose turn it is, if it is another's.
+    pub fn of_another(&self, key: &Key) -> Option<String> {
+        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = holder.as_ref().filter(|holder| *holder != key)?;
+        Some(format!("{}/{}", other.namespace, other.name))
+    }
+
+    /// It wants its turn, or is done with it; says whether it has it. `has_begun`: some of its pods are new already.
+    pub fn wants(&self, key: &Key, wants: bool, has_begun: bool, now: Instant) -> bool {
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_begin = has_begun || now.saturating_duration_since(self.since) >= OTHERS_WAIT;
         match (&*holder, wants) {
-            (None, true) => *holder = Some(key.clone()),
+            (None, true) if may_begin => *holder = Some(key.clone()),
             (Some(current), false) if current == key => *holder = None,
             _ => {}
         }
@@ -34,20 +49,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time() {
+    fn one_at_a_time_and_first_who_has_begun() {
         let key = |name: &str| Key {
             namespace: "a".into(),
             name: name.into(),
         };
         let (one, other) = (key("one"), key("other"));
-        let turns = Turns::default();
-        assert!(turns.may(&one) && turns.may(&other));
-        assert!(turns.wants(&one, true));
-        assert!(!turns.wants(&other, true));
-        assert!(!turns.may(&other));
-        turns.wants(&other, false);
-        assert!(turns.may(&one), "only its holder gives it back");
-        turns.wants(&one, false);
-        assert!(turns.wants(&other, true));
+        let start = Instant::now();
+        let turns = Turns::new(start);
+        assert!(!turns.wants(&one, true, false, start), "another may have begun");
+        assert!(turns.wants(&other, true, true, start));
+        assert_eq!(turns.of_another(&one).as_deref(), Some("a/other"));
+        assert_eq!(turns.of_another(&other), None);
+        let later = start + OTHERS_WAIT;
+        assert!(!turns.wants(&one, true, true, later));
+        turns.wants(&one, false, false, later);
+        assert!(turns.of_another(&one).is_some(), "only its holder gives it back");
+        turns.wants(&other, false, false, later);
+        assert!(turns.wants(&one, true, false, later));
     }
 }

@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use raftlog_proto::v1::NodeStatus;
 use serde_json::Value;
 
+use crate::crd::status::MemberStatus;
 use crate::resources::meta::{CLUSTER_ID, REVISION, ROLE};
 use crate::resources::pod::revision;
 use crate::resources::record::Record;
 
 /// Annotation of a StatefulSet: the generation of the spec that its template was made for.
 pub const GENERATION: &str = "raftlog.io/generation";
+/// Annotation of a StatefulSet: what that spec said about pods, added up.
+pub const ASKED_FOR: &str = "raftlog.io/asked-for";
+/// Annotation of a StatefulSet: who changed the template last, the spec or the operator.
+pub const CHANGED_BY: &str = "raftlog.io/changed-by";
 
 /// Everything that a cluster's next step depends on.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +34,21 @@ pub struct Observed {
     pub record: Record,
     /// Why pods that are asked for are not made, where that is known.
     pub missing: Option<String>,
+    /// What the status said before.
+    pub told: Told,
+    /// How long no leader has been known to this operator.
+    pub leaderless_seconds: u64,
+    /// How often a pod of that node was deleted in vain, so that its removed member comes back as a new one.
+    pub strays_deleted: BTreeMap<u32, u32>,
+}
+
+/// What the status said last about who belongs to the cluster: known also while nobody answers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Told {
+    /// 16 hex digits, once it was formed.
+    pub cluster_id: Option<String>,
+    /// As its last leader saw them.
+    pub members: Vec<MemberStatus>,
 }
 
 /// A StatefulSet.
@@ -39,8 +60,50 @@ pub struct StatefulSetView {
     pub revision: Option<String>,
     /// What the claims of new pods ask for.
     pub size: Option<String>,
-    /// The generation of the spec that the template was made for.
+    /// The spec that the template was made for.
+    pub origin: Origin,
+}
+
+/// What a StatefulSet's template comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The generation of the spec.
     pub generation: Option<i64>,
+    /// What the spec said about pods, added up.
+    pub asked_for: Option<String>,
+    /// Whether the operator alone, being new, changed it last.
+    pub by_operator: bool,
+}
+
+impl Origin {
+    const OPERATOR: &'static str = "operator";
+    const SPEC: &'static str = "spec";
+
+    fn of(body: &Value) -> Self {
+        let annotations = body.pointer("/metadata/annotations");
+        let text = |name: &str| annotations?.get(name)?.as_str();
+        Self {
+            generation: text(GENERATION).and_then(|text| text.parse().ok()),
+            asked_for: text(ASKED_FOR).map(str::to_owned),
+            by_operator: text(CHANGED_BY) == Some(Self::OPERATOR),
+        }
+    }
+
+    /// As annotations of the StatefulSet.
+    pub fn annotations(&self) -> BTreeMap<&'static str, String> {
+        let changed_by = if self.by_operator {
+            Self::OPERATOR
+        } else {
+            Self::SPEC
+        };
+        let mut annotations = BTreeMap::from([(CHANGED_BY, changed_by.to_owned())]);
+        annotations.extend(
+            self.generation
+                .map(|generation| (GENERATION, generation.to_string())),
+        );
+        annotations.extend(self.asked_for.clone().map(|digest| (ASKED_FOR, digest)));
+        annotations
+    }
 }
 
 impl StatefulSetView {
@@ -48,9 +111,6 @@ impl StatefulSetView {
     pub fn new(body: &Value) -> Self {
         let replicas = body.pointer("/spec/replicas").and_then(Value::as_u64);
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let generation = body
-            .pointer("/metadata/annotations")
-            .and_then(|annotations| annotations.get(GENERATION));
         Self {
             replicas: replicas
                 .and_then(|replicas| u32::try_from(replicas).ok())
@@ -60,15 +120,15 @@ impl StatefulSetView {
                 .and_then(revision)
                 .map(str::to_owned),
             size: text("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"),
-            generation: generation
-                .and_then(Value::as_str)
-                .and_then(|text| text.parse().ok()),
+            origin: Origin::of(body),
         }
     }
 }
 
 /// A pod.
 #[derive(Debug, Clone, Default, PartialEq)]
+// Each is observed by itself.
+#[allow(clippy::struct_excessive_bools)]
 pub struct PodView {
     /// Its name.
     pub name: String,
@@ -86,6 +146,14 @@ pub struct PodView {
     pub ip: Option<String>,
     /// How long it has been there.
     pub age_seconds: i64,
+    /// How long it has not been ready; 0 while it is.
+    pub unready_seconds: i64,
+    /// How long ago it should have been gone; 0 while nobody deleted it or its grace period lasts.
+    pub overdue_seconds: i64,
+    /// The machine that it was given.
+    pub machine: Option<String>,
+    /// Whether its node's container runs and has answered the kubelet.
+    pub started: bool,
     /// Why it does not run.
     pub problem: Option<Problem>,
     /// What its node says, if it answers.
@@ -122,12 +190,14 @@ pub enum Heard {
 }
 
 /// Why a pod does not run, in Kubernetes' words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problem {
     /// Such as ImagePullBackOff.
     pub reason: String,
     /// One line.
     pub message: String,
+    /// A container does not start: that may come from the template. Otherwise no machine takes the pod, or not yet.
+    pub of_container: bool,
 }
 
 impl PodView {
@@ -139,7 +209,11 @@ impl PodView {
             .and_then(|status| status.conditions.as_deref())
             .unwrap_or_default();
         let ip = status.and_then(|status| status.pod_ip.clone());
-        let problem = problem(pod);
+        let ready_condition = conditions.iter().find(|condition| condition.type_ == "Ready");
+        let ready = ready_condition.is_some_and(|condition| condition.status == "True");
+        let age_seconds = seconds_since(created, now);
+        let unready_since = ready_condition.and_then(|condition| condition.last_transition_time.as_ref());
+        let problem = problem(pod, age_seconds);
         let (node, silent) = match heard {
             Heard::Status(status) => (Some(*status), false),
             Heard::Nothing => (None, ip.is_none() || problem.is_some()),
@@ -149,13 +223,20 @@ impl PodView {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             revision: pod.annotations().get(REVISION).cloned(),
-            ready: conditions
-                .iter()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            ready,
             deleting: pod.metadata.deletion_timestamp.is_some(),
             role: pod.labels().get(ROLE).cloned(),
             ip,
-            age_seconds: created.map_or(0, |created| now.as_second().saturating_sub(created.0.as_second())),
+            age_seconds,
+            unready_seconds: if ready {
+                0
+            } else {
+                seconds_since(unready_since.or(created), now)
+            },
+            // The API server adds the grace period to it.
+            overdue_seconds: seconds_since(pod.metadata.deletion_timestamp.as_ref(), now),
+            machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            started: node_started(pod),
             problem,
             node,
             silent,
@@ -163,33 +244,61 @@ impl PodView {
     }
 }
 
-fn problem(pod: &Pod) -> Option<Problem> {
+fn seconds_since(then: Option<&Time>, now: Timestamp) -> i64 {
+    then.map_or(0, |then| {
+        now.as_second().saturating_sub(then.0.as_second()).max(0)
+    })
+}
+
+/// By the kubelet: the startup probe of the node's container, which asks for no leader, has passed.
+fn node_started(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_deref());
+    let mut statuses = statuses.unwrap_or_default().iter();
+    statuses.any(|status| status.name == "node" && status.started == Some(true))
+}
+
+fn problem(pod: &Pod, age_seconds: i64) -> Option<Problem> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.as_deref().unwrap_or_default();
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let unscheduled = conditions
         .iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    containers.iter().find_map(container_problem).or_else(|| {
+    let container = containers
+        .iter()
+        .find_map(|status| container_problem(status, age_seconds));
+    container.or_else(|| {
         unscheduled.map(|condition| Problem {
             reason: condition.reason.clone().unwrap_or_else(|| "Unschedulable".into()),
             message: one_line(condition.message.as_deref().unwrap_or_default()),
+            of_container: false,
         })
     })
 }
 
-/// A container that only just begins to wait has no problem yet.
-fn container_problem(status: &ContainerStatus) -> Option<Problem> {
+/// A container that only just begins to wait has no problem yet; one that is created for ever may lack its volume.
+fn container_problem(status: &ContainerStatus, age_seconds: i64) -> Option<Problem> {
     const PASSING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+    const CREATED_WITHIN_SECONDS: i64 = 120;
     let waiting = status.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.clone()?;
-    if PASSING.contains(&reason.as_str()) {
+    let passing = PASSING.contains(&reason.as_str());
+    if passing && age_seconds < CREATED_WITHIN_SECONDS {
         return None;
     }
-    let told = waiting.message.as_deref().unwrap_or_default();
+    let told = match waiting.message.as_deref() {
+        None | Some("") if passing => {
+            "is not created: kubectl describe pod tells why, such as a volume that cannot be mounted"
+        }
+        told => told.unwrap_or_default(),
+    };
     Some(Problem {
         message: one_line(&format!("container {}: {told}", status.name)),
         reason,
+        of_container: !passing,
     })
 }
 
@@ -215,6 +324,8 @@ pub struct ClaimView {
     pub class: Option<String>,
     /// Whether it waits for a volume.
     pub pending: bool,
+    /// Whether its volume is gone for good.
+    pub lost: bool,
     /// Whether it is on its way out.
     pub deleting: bool,
 }
@@ -223,6 +334,7 @@ impl ClaimView {
     /// Of a claim as the API server tells it.
     pub fn new(claim: &PersistentVolumeClaim) -> Self {
         let spec = claim.spec.as_ref();
+        let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
         let requests = spec
             .and_then(|spec| spec.resources.as_ref())
             .and_then(|resources| resources.requests.as_ref());
@@ -234,7 +346,8 @@ impl ClaimView {
                 .and_then(|requests| requests.get("storage"))
                 .map(|size| size.0.clone()),
             class: spec.and_then(|spec| spec.storage_class_name.clone()),
-            pending: claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending"),
+            pending: phase == Some("Pending"),
+            lost: phase == Some("Lost"),
             deleting: claim.metadata.deletion_timestamp.is_some(),
         }
     }

@@ -1,11 +1,14 @@
-//! Claims say whose data they hold, and grow with the spec.
+//! Claims say whose data they hold, grow with the spec, and go with their member. The StatefulSet deletes none: whoever scales
+//! it by hand would take the data of voters.
 
+use super::super::raft::Raft;
 use super::super::step::Step;
-use super::super::view::Observed;
+use super::super::view::{ClaimView, Observed};
 use super::Desired;
 use crate::controller::quantity::bytes;
+use crate::crd::spec::Retention;
 
-pub(super) fn claims(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
+pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let wanted = &desired.cluster.spec.storage.size;
     for (node, claim) in observed.claims.iter().filter(|(_, claim)| !claim.deleting) {
@@ -20,6 +23,13 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
                 cluster_id: id,
             });
         }
+        if is_left_behind(*node, claim, desired, observed, raft) {
+            steps.push(Step::DeleteClaim {
+                claim: claim.name.clone(),
+                uid: claim.uid.clone(),
+            });
+            continue;
+        }
         let size = claim.size.as_deref().and_then(bytes);
         if size
             .zip(bytes(wanted))
@@ -33,4 +43,28 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// Whether its member has left, in a change that is committed, and its pod has gone; and nobody wants to keep it.
+fn is_left_behind(
+    node: u32,
+    claim: &ClaimView,
+    desired: &Desired<'_>,
+    observed: &Observed,
+    raft: &Raft<'_>,
+) -> bool {
+    let Some((_, leader)) = raft.leader.filter(|_| !raft.is_changing()) else {
+        return false;
+    };
+    let of_this_cluster = claim.cluster_id.as_ref() == Some(&format!("{:016x}", leader.cluster_id));
+    let pods_gone = observed
+        .stateful_set
+        .as_ref()
+        .is_some_and(|set| set.replicas < node);
+    desired.cluster.spec.storage.retention.when_scaled == Retention::Delete
+        && of_this_cluster
+        && node > desired.replicas()
+        && pods_gone
+        && !observed.pods.contains_key(&node)
+        && raft.members().iter().all(|member| member.node != node)
 }

@@ -7,7 +7,7 @@ use raftlog_proto::v1::{BootstrapRequest, Member, NodeStatus};
 use super::super::raft::Raft;
 use super::super::step::Step;
 use super::super::view::Observed;
-use super::{Desired, Verdict};
+use super::{Desired, Trouble, Verdict};
 use crate::resources::names::{self, CLIENT_PORT, PEER_PORT};
 use crate::resources::record::Formation;
 use kube::ResourceExt as _;
@@ -20,39 +20,51 @@ pub(super) fn form(
     replicas: u32,
 ) -> (Option<Formation>, Verdict) {
     let recorded = observed.record.formation.clone();
-    if let Some(pod) = foreign(observed) {
-        let why = format!("pod {pod} holds the data of another cluster: give it an empty volume");
-        return (recorded, Verdict::Wait(why));
-    }
     let unformed = unformed(observed, replicas);
-    let nobody_is_formed = unformed.len() == usize::try_from(replicas).unwrap_or(usize::MAX);
-    let kept = observed.claims.values().find(|claim| claim.cluster_id.is_some());
-    match (&recorded, kept) {
-        // Who forms a cluster beside data that were kept could not have them back.
-        (_, Some(claim)) if nobody_is_formed => {
-            let why = format!(
-                "the volume of claim {} was kept for cluster {}, and no node finds its data there: restore them, or delete the \
-                 claims to begin anew",
-                claim.name,
-                claim.cluster_id.as_deref().unwrap_or_default()
-            );
-            (recorded, Verdict::Wait(why))
-        }
-        (Some(formation), _) if nobody_is_formed && formation.members != unformed => {
+    let nobody_is_formed = is_nobody_formed(&unformed, replicas);
+    match &recorded {
+        Some(formation) if nobody_is_formed && formation.members != unformed => {
             let formation = fresh(desired, unformed);
             (Some(formation), Verdict::Pass)
         }
-        (Some(formation), _) => {
+        Some(formation) => {
             let verdict = bootstrap(desired, formation, observed, raft);
             (recorded, verdict)
         }
-        (None, None) if nobody_is_formed => (Some(fresh(desired, unformed)), Verdict::Pass),
-        (None, _) if raft.leader.is_none() => {
+        None if nobody_is_formed => (Some(fresh(desired, unformed)), Verdict::Pass),
+        None if raft.leader.is_none() => {
             let why = waits_for(desired, observed, replicas);
             (recorded, Verdict::Wait(why))
         }
-        (None, _) => (recorded, Verdict::Pass),
+        None => (recorded, Verdict::Pass),
     }
+}
+
+/// Data that were there and that nobody has any more: who forms a cluster in their place could not have them back.
+pub(super) fn data_lost(observed: &Observed, replicas: u32) -> Option<Trouble> {
+    if !is_nobody_formed(&unformed(observed, replicas), replicas) {
+        return None;
+    }
+    let kept = observed
+        .claims
+        .values()
+        .find_map(|claim| Some((claim, claim.cluster_id.as_ref()?)));
+    let message = match (kept, &observed.told.cluster_id) {
+        (Some((claim, id)), _) => format!(
+            "the volume of claim {} was kept for cluster {id}, and no node finds its data there: restore them, or delete the \
+             claims and this RaftCluster, and make it anew to begin with nothing",
+            claim.name
+        ),
+        (None, Some(id)) => format!(
+            "no node has data of cluster {id} any more: restore the volumes, or delete this RaftCluster and make it anew to begin \
+             with nothing"
+        ),
+        (None, None) => return None,
+    };
+    Some(Trouble {
+        reason: "DataLost",
+        message,
+    })
 }
 
 fn fresh(desired: &Desired<'_>, members: BTreeMap<u32, String>) -> Formation {
@@ -60,6 +72,10 @@ fn fresh(desired: &Desired<'_>, members: BTreeMap<u32, String>) -> Formation {
         cluster_id: hex(desired.fresh_cluster_id),
         members,
     }
+}
+
+fn is_nobody_formed(unformed: &BTreeMap<u32, String>, replicas: u32) -> bool {
+    unformed.len() == usize::try_from(replicas).unwrap_or(usize::MAX)
 }
 
 /// Member IDs of all pods that say that they belong to no cluster, by node number.
@@ -73,14 +89,45 @@ fn unformed(observed: &Observed, replicas: u32) -> BTreeMap<u32, String> {
     .collect()
 }
 
-/// The name of a pod that belongs to another cluster than most, where they differ.
-fn foreign(observed: &Observed) -> Option<&str> {
-    let mut told = observed.pods.values().filter_map(|pod| {
-        let id = pod.node.as_ref()?.cluster_id;
-        (id != 0).then_some((pod.name.as_str(), id))
-    });
-    let (_, first) = told.next()?;
-    told.find(|(_, id)| *id != first).map(|(name, _)| name)
+/// Pods that hold data of different clusters. Which one is to be kept, only a leader can tell, and only people can know.
+pub(super) fn mixed(observed: &Observed, raft: &Raft<'_>) -> Option<Trouble> {
+    let mut by_id: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    let formed = observed
+        .pods
+        .values()
+        .filter_map(|pod| Some((pod, pod.node.as_ref()?)));
+    for (pod, status) in formed.filter(|(_, status)| status.cluster_id != 0) {
+        by_id.entry(status.cluster_id).or_default().push(&pod.name);
+    }
+    if by_id.len() < 2 {
+        return None;
+    }
+    let holders = |(id, pods): (&u64, &Vec<&str>)| format!("{} of cluster {}", pods.join(" and "), hex(*id));
+    let message = match raft.leader {
+        Some((_, leader)) => {
+            let id = leader.cluster_id;
+            let others: Vec<String> = by_id
+                .iter()
+                .filter(|(other, _)| **other != id)
+                .map(holders)
+                .collect();
+            format!(
+                "cluster {} has a leader, and other pods hold other data: {}. If it is the one to keep, delete their claims and \
+                 then these pods, and they join with empty volumes",
+                hex(id),
+                others.join(", ")
+            )
+        }
+        None => format!(
+            "pods hold data of different clusters: {}. Nothing is done before there is one leader: find out which cluster is to be \
+             kept before anything is deleted",
+            by_id.iter().map(holders).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Some(Trouble {
+        reason: "ForeignData",
+        message,
+    })
 }
 
 /// Tells the next node that was listed and has not heard of it yet.
@@ -89,9 +136,14 @@ fn bootstrap(desired: &Desired<'_>, formation: &Formation, observed: &Observed, 
         let status = observed.pods.get(node)?.node.as_ref()?;
         (status.cluster_id == 0 && hex(status.member_id) == *id).then_some((*node, status))
     });
+    let mut formed = observed.pods.values().filter_map(|pod| pod.node.as_ref());
+    let other =
+        formed.find(|status| status.cluster_id != 0 && hex(status.cluster_id) != formation.cluster_id);
     match (listed, raft.leader) {
         (Some((_, status)), Some(_)) if raft.member(status.member_id).is_none() => Verdict::Pass,
         (None, Some(_)) => Verdict::Pass,
+        // Somebody belongs to another cluster than was recorded: nobody is told to form that one now.
+        (Some(_), None) if other.is_some() => Verdict::Wait(waits_for(desired, observed, desired.replicas())),
         (Some((node, status)), _) => match request(desired, formation, status) {
             Some(request) => Verdict::Do(Step::Bootstrap { node, request }),
             None => Verdict::Wait("the record of how the cluster was formed is damaged: restore it".into()),

@@ -8,16 +8,44 @@ use raftlog_proto::v1::{
 use super::super::raft::Raft;
 use super::super::step::Step;
 use super::super::view::{Observed, PodView};
-use super::{Desired, Verdict};
+use super::{Desired, Trouble, Verdict};
+use crate::resources::names;
+use kube::ResourceExt as _;
 
 /// A node that was removed hears of it within this time, if ever.
 const LEARNS_OF_REMOVAL_SECONDS: i64 = 15;
+/// Who was away when it was removed does not find that in its log, however often it starts.
+const STRAYS_DELETED_MAX: u32 = 2;
+
+/// What people have to do about a member that was removed and does not know it.
+pub(super) fn stray_trouble(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Option<Trouble> {
+    let (_, leader) = raft.leader?;
+    let scene = Scene {
+        replicas: desired.replicas(),
+        observed,
+        raft,
+        leader,
+    };
+    let (node, pod, status) = scene
+        .strays()
+        .find(|(node, _, _)| scene.was_deleted_in_vain(*node))?;
+    Some(Trouble {
+        reason: "RemovedMember",
+        message: format!(
+            "pod {} holds the data of member {:016x}, which was removed while it was away: delete claim {} and then the pod, and \
+             it joins with an empty volume",
+            pod.name,
+            status.member_id,
+            names::claim(&desired.cluster.name_any(), node)
+        ),
+    })
+}
 
 pub(super) fn change(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Verdict {
     let Some((_, leader)) = raft.leader else {
         return Verdict::Wait("waits until a leader is elected".into());
     };
-    if raft.is_joint() {
+    if raft.is_changing() {
         return Verdict::Wait("waits until the change of members that is under way is complete".into());
     }
     let scene = Scene {
@@ -209,17 +237,32 @@ impl Scene<'_> {
         }
     }
 
-    /// A pod with a member that was removed comes back as a new one: its node moves the old data aside when it starts.
-    fn restart_strays(&self) -> Verdict {
-        let stray = self.answering().find(|(_, pod, status)| {
-            status.cluster_id != 0
+    /// Pods with a member of this cluster that was removed.
+    fn strays(&self) -> impl Iterator<Item = (u32, &PodView, &NodeStatus)> {
+        self.answering().filter(|(_, pod, status)| {
+            status.cluster_id == self.leader.cluster_id
                 && self.raft.member(status.member_id).is_none()
                 && pod.age_seconds >= LEARNS_OF_REMOVAL_SECONDS
-        });
+        })
+    }
+
+    fn was_deleted_in_vain(&self, node: u32) -> bool {
+        self.observed
+            .strays_deleted
+            .get(&node)
+            .is_some_and(|count| *count >= STRAYS_DELETED_MAX)
+    }
+
+    /// It comes back as a new one: its node moves the old data aside when it starts, if its log tells that it was removed.
+    fn restart_strays(&self) -> Verdict {
+        let stray = self
+            .strays()
+            .find(|(node, _, _)| !self.was_deleted_in_vain(*node));
         stray.map_or(Verdict::Pass, |(_, pod, status)| {
             Verdict::Do(Step::DeletePod {
                 pod: pod.name.clone(),
                 uid: pod.uid.clone(),
+                stray: true,
                 why: format!(
                     "its member {:016x} was removed, and it is to come back as a new one",
                     status.member_id

@@ -4,6 +4,7 @@ mod claims;
 mod formation;
 mod labels;
 mod members;
+mod quorum;
 mod restart;
 mod size;
 mod template;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::raft::Raft;
 use super::step::Step;
-use super::view::{GENERATION, Observed};
+use super::view::{Observed, Origin};
 use crate::crd::RaftCluster;
 use crate::crd::status::Images;
 use crate::resources::{self, Resource, pod, record::Record, stateful_set};
@@ -26,8 +27,8 @@ pub struct Desired<'a> {
     pub cluster: &'a RaftCluster,
     /// The images of the operator's choice, where the object names none.
     pub default_images: &'a Images,
-    /// Whether a rollout that nobody asked for, as the operator itself is new, may begin.
-    pub may_roll: bool,
+    /// The cluster whose turn it is to roll out what is new in the operator itself, if that is another one.
+    pub turn_of: Option<String>,
     /// For a cluster that is formed now: random, not 0.
     pub fresh_cluster_id: u64,
 }
@@ -121,40 +122,55 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     let wanted = pod::template(desired.cluster, &images);
     let chosen = template::choose(wanted, desired, observed, &raft);
     let replicas = size::pods(desired, observed, &raft);
+    let danger = formation::mixed(observed, &raft).or_else(|| formation::data_lost(observed, replicas));
     let mut plan = Plan {
         objects: resources::around(desired.cluster, &images),
         chores: labels::labels(observed, &raft),
         revision: pod::revision(&chosen.template).map(str::to_owned),
-        trouble: chosen.trouble,
         wants_to_roll: chosen.wants_to_roll,
+        trouble: danger
+            .clone()
+            .or_else(|| quorum::lost(observed, &raft))
+            .or(chosen.trouble)
+            .or_else(|| members::stray_trouble(desired, observed, &raft)),
         ..Plan::default()
     };
-    plan.chores.extend(claims::claims(desired, observed));
+    plan.chores.extend(claims::claims(desired, observed, &raft));
     let mut record = Record {
         default_images: desired.chosen(&observed.record),
         good_template: chosen.good_template,
         failed: chosen.failed,
         ..observed.record.clone()
     };
-    let (formation, verdict) = formation::form(desired, observed, &raft, replicas);
-    record.formation = formation;
+    // Whose data are to be kept, people have to say before anybody is told to belong to a cluster.
+    let formed = match &danger {
+        Some(_) if raft.leader.is_some() => Verdict::Pass,
+        Some(trouble) => Verdict::Wait(trouble.message.clone()),
+        None => {
+            let (formation, verdict) = formation::form(desired, observed, &raft, replicas);
+            record.formation = formation;
+            verdict
+        }
+    };
     plan.objects.push(record.resource(desired.cluster));
     plan.objects.push(pods(
         desired,
         observed,
         &chosen.template,
         replicas,
-        chosen.generation,
+        &chosen.origin,
     ));
     // What is remembered must be so before it is acted upon.
     if record != observed.record {
         plan.waits = Some("waits until what it decided is recorded".into());
         return plan;
     }
-    let verdict = restart::idle(plan.revision.as_deref(), observed, &raft)
-        .or_else(|| verdict)
+    let restarts = Some(plan.revision.as_deref()).filter(|_| !chosen.held);
+    let idle = restarts.map_or(Verdict::Pass, |revision| restart::idle(revision, observed, &raft));
+    let verdict = idle
+        .or_else(|| formed)
         .or_else(|| members::change(desired, observed, &raft))
-        .or_else(|| restart::next(plan.revision.as_deref(), observed, &raft));
+        .or_else(|| restarts.map_or(Verdict::Pass, |revision| restart::next(revision, observed, &raft)));
     match verdict {
         Verdict::Do(step) => plan.step = Some(step),
         Verdict::Wait(why) => plan.waits = Some(why),
@@ -169,15 +185,15 @@ fn pods(
     observed: &Observed,
     template: &Value,
     replicas: u32,
-    generation: Option<i64>,
+    origin: &Origin,
 ) -> Resource {
     let spec = &desired.cluster.spec;
     // What claims ask for at first cannot be changed in a StatefulSet.
     let size = observed.stateful_set.as_ref().and_then(|set| set.size.as_deref());
     let size = size.unwrap_or(&spec.storage.size);
     let mut resource = stateful_set::build(desired.cluster, template, replicas, size);
-    if let (Some(body), Some(generation)) = (&mut resource.body, generation) {
-        body["metadata"]["annotations"] = json!({GENERATION: generation.to_string()});
+    if let Some(body) = &mut resource.body {
+        body["metadata"]["annotations"] = json!(origin.annotations());
     }
     resource
 }

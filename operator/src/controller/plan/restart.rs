@@ -6,14 +6,35 @@ use super::super::step::Step;
 use super::super::view::{Observed, PodView};
 use super::Verdict;
 
+/// A pod that is not ready for so long is not only late with a probe.
+const UNREADY_SECONDS: i64 = 10;
+/// Nodes that all answer and elect nobody for so long may need the template that is asked for.
+const ELECTED_WITHIN_SECONDS: u64 = 60;
+
 /// Outdated pods that do not vote are in nobody's way.
 pub(super) fn idle(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>) -> Verdict {
-    let idle = outdated(revision, observed)
-        .rev()
-        .find(|(node, pod)| !votes(*node, pod, raft));
-    idle.map_or(Verdict::Pass, |(_, pod)| {
-        delete(pod, "its template is outdated, and it does not vote")
-    })
+    if raft.is_changing() {
+        // Voters of the configuration before still count.
+        return Verdict::Pass;
+    }
+    let mut outdated = outdated(revision, observed).rev();
+    let idle = outdated.clone().find(|(node, pod)| !votes(*node, pod, raft));
+    if let Some((_, pod)) = idle {
+        return delete(pod, "its template is outdated, and it does not vote");
+    }
+    // Such as with election timeouts that cannot work: one after the other gets others, until somebody is elected.
+    let all_answer = observed
+        .pods
+        .values()
+        .all(|pod| pod.node.is_some() && !pod.deleting);
+    let in_vain = raft.leader.is_none() && observed.leaderless_seconds >= ELECTED_WITHIN_SECONDS;
+    match outdated.next().filter(|_| in_vain && all_answer) {
+        Some((_, pod)) => delete(
+            pod,
+            "its template is outdated, and all nodes answer and elect nobody",
+        ),
+        None => Verdict::Pass,
+    }
 }
 
 pub(super) fn next(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>) -> Verdict {
@@ -28,9 +49,19 @@ pub(super) fn next(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>)
             pod.name
         ));
     }
-    if let Some((_, unready)) = outdated().rev().find(|(_, pod)| !pod.ready) {
-        return match member(unready) {
-            Some(id) if raft.keeps_quorum_without(id) => {
+    if let Some(voter) = going(observed, raft) {
+        return Verdict::Wait(format!(
+            "waits with the restart of {} until the pod of node {voter} is back",
+            pod.name
+        ));
+    }
+    if let Some((node, unready)) = outdated().rev().find(|(_, pod)| !pod.ready) {
+        return match raft.voter_of(node) {
+            Some(_) if unready.unready_seconds < UNREADY_SECONDS => Verdict::Wait(format!(
+                "waits whether {} becomes ready before it is restarted",
+                unready.name
+            )),
+            Some(voter) if raft.keeps_quorum_without(voter.member_id) => {
                 delete(unready, "its template is outdated, and it is not ready")
             }
             _ => Verdict::Wait(format!(
@@ -52,26 +83,31 @@ pub(super) fn next(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>)
 fn outdated<'a>(
     revision: Option<&str>,
     observed: &'a Observed,
-) -> impl DoubleEndedIterator<Item = (u32, &'a PodView)> {
+) -> impl DoubleEndedIterator<Item = (u32, &'a PodView)> + Clone {
     let pods = observed.pods.iter().filter(|(_, pod)| !pod.deleting);
     pods.filter(move |(_, pod)| pod.revision.as_deref() != revision)
         .map(|(node, pod)| (*node, pod))
 }
 
-/// Whether a vote is lost when the pod goes. The leader knows; without one, whoever is not known to be silent is counted on.
-fn votes(node: u32, pod: &PodView, raft: &Raft<'_>) -> bool {
-    if raft.leader.is_some() {
-        let mut members = raft.members().iter();
-        return members.any(|member| member.node == node && member.voter && raft.is_live(member.member_id));
-    }
-    match &pod.node {
-        Some(status) => status.cluster_id != 0,
-        None => !pod.silent,
-    }
+/// The node of a voter whose pod is about to go or has gone: its connections may live a moment longer.
+fn going(observed: &Observed, raft: &Raft<'_>) -> Option<u32> {
+    let mut voters = raft.members().iter().filter(|member| member.voter);
+    let gone = |node: u32| observed.pods.get(&node).is_none_or(|pod| pod.deleting);
+    voters.find(|voter| gone(voter.node)).map(|voter| voter.node)
 }
 
-fn member(pod: &PodView) -> Option<u64> {
-    pod.node.as_ref().map(|status| status.member_id)
+/// Whether a vote may be lost when the pod goes. Who does not answer the operator may answer the others: it does not vote only
+/// where the kubelet says so too.
+fn votes(node: u32, pod: &PodView, raft: &Raft<'_>) -> bool {
+    let answers = match &pod.node {
+        Some(status) => status.cluster_id != 0,
+        None => pod.started || pod.ready,
+    };
+    match (raft.leader, raft.voter_of(node)) {
+        (Some(_), Some(voter)) => answers || raft.is_live(voter.member_id),
+        (Some(_), None) => false,
+        (None, _) => answers,
+    }
 }
 
 /// A voter that is not fit to carry on while another one restarts.
@@ -110,6 +146,7 @@ fn delete(pod: &PodView, why: &str) -> Verdict {
     Verdict::Do(Step::DeletePod {
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
+        stray: false,
         why: why.to_owned(),
     })
 }

@@ -30,7 +30,7 @@ fn first_record() -> Record {
 pub(crate) struct World {
     pub(crate) cluster: RaftCluster,
     pub(crate) images: Images,
-    pub(crate) may_roll: bool,
+    pub(crate) turn_of: Option<String>,
     pub(crate) observed: Observed,
 }
 
@@ -40,7 +40,7 @@ impl World {
         Self {
             cluster: cluster(spec),
             images: images(),
-            may_roll: true,
+            turn_of: None,
             observed: Observed {
                 record: first_record(),
                 ..Observed::default()
@@ -102,7 +102,10 @@ impl World {
             replicas,
             revision: pod::revision(&self.template()).map(str::to_owned),
             size: Some("1Gi".into()),
-            generation: Some(1),
+            origin: Origin {
+                generation: Some(1),
+                ..Origin::default()
+            },
         });
     }
 
@@ -174,6 +177,7 @@ impl World {
                 node,
                 client_address: String::new(),
             });
+            status.commit_log_index = 9;
             status.configuration = Some(Configuration {
                 version: 7,
                 ..Configuration::default()
@@ -207,7 +211,7 @@ impl World {
         Desired {
             cluster: &self.cluster,
             default_images: &self.images,
-            may_roll: self.may_roll,
+            turn_of: self.turn_of.clone(),
             fresh_cluster_id: CLUSTER_ID,
         }
     }
@@ -373,6 +377,148 @@ fn volumes_that_were_kept_are_adopted_and_never_overwritten() {
 }
 
 #[test]
+fn data_of_different_clusters_are_named_and_no_advice_costs_the_leaders() {
+    // The one survivor was recovered, and leads a new cluster.
+    let mut world = World::formed(3);
+    world.status(1, |status| status.cluster_id = 0xd2);
+    let trouble = world.plan().trouble.unwrap();
+    assert_eq!(trouble.reason, "ForeignData");
+    assert!(
+        trouble.message.contains("00000000000000d2 has a leader")
+            && trouble.message.contains("demo-1 and demo-2 of cluster"),
+        "{trouble:?}"
+    );
+    // Without a leader nobody knows which one is meant.
+    world.status(1, |status| status.set_role(Role::Follower));
+    let trouble = world.plan().trouble.unwrap();
+    assert!(
+        trouble.message.contains("before anything is deleted"),
+        "{trouble:?}"
+    );
+    assert_eq!(world.plan().step, None);
+}
+
+#[test]
+fn nobody_forms_another_cluster_than_somebody_belongs_to() {
+    let mut world = World::unformed(3);
+    world.observed.record = world.record();
+    world.status(1, |status| status.cluster_id = 0xd2);
+    assert!(world.does().starts_with("waits"), "{}", world.does());
+}
+
+#[test]
+fn a_cluster_whose_data_are_gone_is_not_begun_anew_in_silence() {
+    let mut world = World::unformed(3);
+    world.observed.told.cluster_id = Some("00000000000000c1".into());
+    let plan = world.plan();
+    assert_eq!(plan.trouble.unwrap().reason, "DataLost");
+    assert_eq!(world.record(), first_record());
+}
+
+#[test]
+fn a_lost_quorum_is_told_with_who_is_missing_and_the_way_back() {
+    let mut world = World::formed(3);
+    let told = |node: u32| crate::crd::status::MemberStatus {
+        node,
+        member_id: format!("{:016x}", member(node)),
+        voter: true,
+        ..Default::default()
+    };
+    world.observed.told.members = (1..=3).map(told).collect();
+    world.status(1, |status| {
+        status.set_role(Role::Follower);
+    });
+    world.status(2, |status| (status.member_id, status.cluster_id) = (999, 0));
+    world.observed.pods.remove(&3);
+    world.observed.leaderless_seconds = 29;
+    assert_eq!(world.plan().trouble, None);
+    world.observed.leaderless_seconds = 30;
+    let trouble = world.plan().trouble.unwrap();
+    assert_eq!(trouble.reason, "QuorumLost");
+    for part in [
+        "node 2 has lost its data",
+        "node 3 has no pod",
+        "operator/README.md",
+    ] {
+        assert!(trouble.message.contains(part), "{trouble:?}");
+    }
+    world.status(2, |status| {
+        (status.member_id, status.cluster_id) = (member(2), CLUSTER_ID)
+    });
+    assert_eq!(world.plan().trouble.unwrap().reason, "NoLeader");
+}
+
+#[test]
+fn without_a_leader_there_are_as_many_pods_as_were_counted_on() {
+    let mut world = World::formed(3);
+    world.status(1, |status| status.set_role(Role::Follower));
+    world.observed.stateful_set.as_mut().unwrap().replicas = 0;
+    assert_eq!(world.replicas(), 1, "at least somebody to ask");
+    world.observed.told.members = vec![crate::crd::status::MemberStatus {
+        node: 3,
+        ..Default::default()
+    }];
+    assert_eq!(world.replicas(), 3);
+}
+
+#[test]
+fn pods_stay_until_the_change_that_leaves_them_out_is_committed() {
+    let mut world = World::formed(5);
+    world.spec("replicas: 3");
+    let leader = world.leader().unwrap();
+    leader
+        .configuration
+        .as_mut()
+        .unwrap()
+        .members
+        .retain(|member| member.node <= 3);
+    leader.commit_log_index = 6;
+    assert_eq!(world.replicas(), 5);
+    world.leader().unwrap().commit_log_index = 7;
+    assert_eq!(world.replicas(), 3);
+}
+
+#[test]
+fn claims_of_members_that_left_go_after_their_pods() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 1");
+    let leader = world.leader().unwrap();
+    leader
+        .configuration
+        .as_mut()
+        .unwrap()
+        .members
+        .retain(|member| member.node == 1);
+    for claim in world.observed.claims.values_mut() {
+        claim.cluster_id = Some("00000000000000c1".into());
+    }
+    let deleted = |world: &World| -> Vec<String> {
+        let chores = world.plan().chores.into_iter();
+        chores
+            .filter_map(|step| match step {
+                Step::DeleteClaim { claim, .. } => Some(claim),
+                _ => None,
+            })
+            .collect()
+    };
+    assert!(deleted(&world).is_empty(), "the pods are there");
+    world.observed.stateful_set.as_mut().unwrap().replicas = 1;
+    world.observed.pods.retain(|node, _| *node == 1);
+    assert_eq!(deleted(&world), ["data-demo-1", "data-demo-2"]);
+    world.leader().unwrap().commit_log_index = 6;
+    assert!(deleted(&world).is_empty(), "it is not committed");
+    world.leader().unwrap().commit_log_index = 7;
+    world.observed.claims.get_mut(&3).unwrap().cluster_id = Some("0000000000000001".into());
+    assert_eq!(
+        deleted(&world),
+        ["data-demo-1"],
+        "the other one holds another cluster's data"
+    );
+    world.spec("replicas: 1\nstorage: {retention: {whenScaled: Retain}}");
+    assert!(deleted(&world).is_empty());
+}
+
+#[test]
 fn new_pods_learn_and_then_vote_together() {
     let mut world = World::formed(1);
     world.spec("replicas: 3");
@@ -403,6 +549,7 @@ fn who_leaves_hands_over_and_goes_in_one_change_before_its_pod() {
     world.status(5, |status| {
         status.set_role(Role::Leader);
         status.configuration = configuration;
+        status.commit_log_index = 9;
         status.progress = progress;
         for progress in &mut status.progress {
             // What the new leader knows of the old one.
@@ -467,6 +614,21 @@ fn a_removed_member_is_never_revived() {
         (status.cluster_id, status.was_removed, status.member_id) = (0, true, 204);
     });
     assert_eq!(world.does(), "add 204");
+
+    // Who was away when it was removed never finds out by itself.
+    world.status(4, |status| {
+        (status.cluster_id, status.was_removed) = (CLUSTER_ID, false)
+    });
+    world.pod(4).age_seconds = 100;
+    world.observed.strays_deleted.insert(4, 1);
+    assert_eq!(world.does(), "delete demo-3");
+    world.observed.strays_deleted.insert(4, 2);
+    assert_eq!(world.plan().step, None);
+    let trouble = world.plan().trouble.unwrap();
+    assert!(
+        trouble.message.contains("delete claim data-demo-3"),
+        "{trouble:?}"
+    );
 }
 
 #[test]
@@ -477,7 +639,11 @@ fn a_rollout_goes_from_the_last_follower_to_the_leader() {
     let revision = pod::revision(&world.template()).map(str::to_owned);
     assert_eq!(world.does(), "evict demo-2");
     world.pod(3).deleting = true;
-    assert!(world.does().contains("until node 3 is ready"), "{}", world.does());
+    assert!(
+        world.does().contains("until the pod of node 3 is back"),
+        "{}",
+        world.does()
+    );
     world.pod(3).deleting = false;
     world.pod(3).revision.clone_from(&revision);
     world.leader().unwrap().progress[1].caught_up = false;
@@ -510,7 +676,15 @@ fn who_does_not_vote_restarts_at_once_and_who_is_unready_only_with_a_quorum() {
     world.spec("replicas: 3\nlog: {level: debug}");
     world.has_stateful_set(3);
     world.pod(2).ready = false;
+    assert!(
+        world.does().contains("whether demo-1 becomes ready"),
+        "{}",
+        world.does()
+    );
+    world.pod(2).unready_seconds = 10;
     assert_eq!(world.does(), "delete demo-1");
+    world.pod(2).node = None;
+    assert_eq!(world.does(), "delete demo-1", "the leader knows whose pod it is");
     world.pod(3).node = None;
     world.leader().unwrap().progress[1].last_contact_milliseconds = 60_000;
     world.pod(3).revision = pod::revision(&world.template()).map(str::to_owned);
@@ -530,10 +704,13 @@ fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
     world.pod(3).problem = Some(Problem {
         reason: "ErrImageNeverPull".into(),
         message: "no such image".into(),
+        of_container: true,
     });
-    world.pod(3).age_seconds = 5;
+    world.pod(3).unready_seconds = 5;
     assert!(world.does().contains("until node 3 is ready"), "{}", world.does());
-    world.pod(3).age_seconds = 40;
+    world.pod(3).unready_seconds = 40;
+    assert_eq!(world.plan().trouble, None, "the template was not applied yet");
+    world.observed.stateful_set.as_mut().unwrap().origin.generation = Some(2);
     let plan = world.plan();
     assert_eq!(plan.trouble.as_ref().unwrap().reason, "RolloutStopped");
     assert_eq!(world.revision(), good);
@@ -548,9 +725,107 @@ fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
     world.pod(3).revision = Some(good.clone());
     assert_eq!(world.revision(), good, "it is not tried again");
 
-    world.spec("replicas: 3\nlog: {level: warn}");
+    world.cluster.metadata.generation = Some(3);
     assert_ne!(world.revision(), good, "until the spec changes");
     assert_eq!(world.record().failed, None);
+}
+
+#[test]
+fn a_pod_that_no_machine_takes_is_no_fault_of_its_template() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 3\nimage: {pullPolicy: Never}");
+    world.has_stateful_set(3);
+    let new = world.revision();
+    world.observed.stateful_set.as_mut().unwrap().origin.generation = Some(2);
+    world.silent(3);
+    world.pod(3).revision = Some(new.clone());
+    world.pod(3).unready_seconds = 3_600;
+    world.pod(3).problem = Some(Problem {
+        reason: "Unschedulable".into(),
+        message: "no machine".into(),
+        of_container: false,
+    });
+    assert_eq!(world.plan().trouble, None);
+    assert_eq!(world.revision(), new);
+
+    world.pod(3).problem = None;
+    world.pod(3).started = true;
+    let trouble = world.plan().trouble.unwrap();
+    assert!(
+        trouble.message.contains("its node does not answer"),
+        "{trouble:?}"
+    );
+}
+
+/// As while the network between the operator and the pods is down.
+#[test]
+fn an_operator_that_hears_nobody_restarts_nobody() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 3\nlog: {level: debug}");
+    world.has_stateful_set(3);
+    for node in 1..=3 {
+        world.pod(node).node = None;
+        world.pod(node).silent = true;
+        world.pod(node).started = true;
+    }
+    world.observed.told.members = vec![crate::crd::status::MemberStatus {
+        node: 1,
+        voter: true,
+        ..Default::default()
+    }];
+    world.observed.leaderless_seconds = 3_600;
+    assert_eq!(world.plan().step, None, "{}", world.does());
+    assert_eq!(world.plan().trouble.unwrap().reason, "NodesUnreachable");
+}
+
+#[test]
+fn a_new_leader_that_has_heard_of_nobody_yet_costs_nobody_their_pod() {
+    let mut world = World::formed(5);
+    world.spec("replicas: 5\nlog: {level: debug}");
+    world.has_stateful_set(5);
+    for progress in &mut world.leader().unwrap().progress {
+        (progress.match_log_index, progress.caught_up) = (0, false);
+    }
+    assert!(world.does().starts_with("waits"), "{}", world.does());
+}
+
+#[test]
+fn unready_pods_go_one_at_a_time() {
+    let mut world = World::formed(5);
+    world.spec("replicas: 5\nlog: {level: debug}");
+    world.has_stateful_set(5);
+    for node in 1..=5 {
+        world.pod(node).ready = false;
+        world.pod(node).unready_seconds = 100;
+    }
+    assert_eq!(world.does(), "delete demo-4");
+    world.pod(5).deleting = true;
+    assert!(
+        world.does().contains("until the pod of node 5 is back"),
+        "{}",
+        world.does()
+    );
+    world.observed.pods.remove(&5);
+    assert!(
+        world.does().contains("until the pod of node 5 is back"),
+        "{}",
+        world.does()
+    );
+}
+
+#[test]
+fn nodes_that_all_answer_and_elect_nobody_get_the_template_that_is_asked_for() {
+    let mut world = World::formed(3);
+    world.spec("replicas: 3\nraft: {electionTimeout: {min: 1s, max: 2s}, heartbeatInterval: 300ms}");
+    world.has_stateful_set(3);
+    world.status(1, |status| status.set_role(Role::Candidate));
+    world.observed.leaderless_seconds = 59;
+    assert!(world.does().contains("until a leader"), "{}", world.does());
+    world.observed.leaderless_seconds = 60;
+    assert_eq!(world.does(), "delete demo-2");
+    world.pod(2).node = None;
+    world.pod(2).started = true;
+    assert!(world.does().starts_with("waits"), "{}", world.does());
 }
 
 #[test]
@@ -561,6 +836,7 @@ fn a_cluster_that_was_created_broken_is_repaired_by_its_spec() {
         world.pod(node).problem = Some(Problem {
             reason: "ImagePullBackOff".into(),
             message: "no such image".into(),
+            of_container: true,
         });
     }
     assert_eq!(
@@ -591,14 +867,21 @@ fn a_new_operator_rolls_only_when_it_is_the_clusters_turn() {
     for node in 1..=3 {
         world.pod(node).revision = Some("old".into());
     }
-    world.may_roll = false;
+    world.turn_of = Some("other".into());
     let plan = world.plan();
     assert!(plan.wants_to_roll);
     assert_eq!(plan.step, None);
-    world.may_roll = true;
+    world.turn_of = None;
     assert!(world.plan().wants_to_roll, "it keeps its turn until it is done");
     world.has_stateful_set(3);
+    world.observed.stateful_set.as_mut().unwrap().origin.by_operator = true;
     assert_eq!(world.does(), "evict demo-2");
+    world.turn_of = Some("other".into());
+    assert_eq!(world.plan().step, None, "another one has its turn");
+    // What the spec asks for waits for nobody.
+    world.spec("replicas: 3\nlog: {level: debug}");
+    assert_eq!(world.does(), "evict demo-2");
+    assert!(!world.plan().wants_to_roll);
 }
 
 #[test]
