@@ -10,6 +10,7 @@ pub mod record;
 pub mod service_account;
 pub mod services;
 pub mod stateful_set;
+pub mod stopping;
 pub mod test_client;
 
 pub use kind::Kind;
