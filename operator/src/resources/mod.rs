@@ -5,6 +5,7 @@ pub mod kind;
 pub mod meta;
 pub mod names;
 pub mod network_policy;
+pub mod placement;
 pub mod pod;
 pub mod record;
 pub mod service_account;

@@ -7,6 +7,7 @@ use super::meta::{Component, REVISION, digest, selector};
 use super::names::{
     self, CLIENT_PORT, NODE_HTTP_PORT, PEER_PORT, REPLICATOR_HTTP_PORT, REPLICATOR_PORT, VOLUME,
 };
+use super::placement::placement;
 use super::stopping::{grace_seconds, replicator_lingers_seconds};
 use crate::crd::RaftCluster;
 use crate::crd::spec::RaftSpec;
@@ -66,18 +67,10 @@ fn pod(cluster: &RaftCluster, images: &Images) -> Value {
     if let Some(affinity) = &spec.affinity {
         put("affinity", json!(affinity));
     }
-    if !spec.tolerations.is_empty() {
-        put("tolerations", json!(spec.tolerations));
-    }
-    if !spec.node_selector.is_empty() {
-        put("nodeSelector", json!(spec.node_selector));
-    }
-    if let Some(class) = &spec.priority_class_name {
-        put("priorityClassName", json!(class));
-    }
     if let Some(secrets) = pull_secrets(cluster) {
         put("imagePullSecrets", secrets);
     }
+    pod.extend(placement(cluster));
     Value::Object(pod)
 }
 
