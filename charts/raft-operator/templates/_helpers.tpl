@@ -82,9 +82,11 @@ capabilities:
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# A claim is looked up by name before it is used, and one whose member left by scaling down is deleted, as the StatefulSet itself
+# deletes none when it is scaled.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch, delete]
