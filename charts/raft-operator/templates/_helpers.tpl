@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes. NetworkPolicies of RaftClusters know the operator by its app.kubernetes.io/name. */}}
+{{/* What never changes. NetworkPolicies of RaftClusters know the operator by its app.kubernetes.io/name, in its namespace. */}}
 {{- define "raft-operator.selector" -}}
 app.kubernetes.io/name: raft-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

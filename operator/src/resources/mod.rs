@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::crd::RaftCluster;
 use crate::crd::status::Images;
+use crate::own_namespace;
 
 /// One object that a cluster has, or must not have.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +39,8 @@ impl Resource {
     }
 }
 
-/// Everything but the StatefulSet and the record, which have rules of their own.
+/// Everything but the StatefulSet and the record, which have rules of their own. Where the operator runs is the one thing that
+/// it is told by nobody: that was found out at its start, and never changes.
 pub fn around(cluster: &RaftCluster, images: &Images) -> Vec<Resource> {
     let [peers, clients, leader] = services::all(cluster);
     vec![
@@ -47,7 +49,7 @@ pub fn around(cluster: &RaftCluster, images: &Images) -> Vec<Resource> {
         clients,
         leader,
         disruption_budget::build(cluster),
-        network_policy::build(cluster),
+        network_policy::build(cluster, own_namespace::get()),
         test_client::build(cluster, images),
     ]
 }
