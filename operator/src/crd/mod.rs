@@ -1,5 +1,6 @@
 //! `RaftCluster`: the object that users write, and what the operator tells them in it.
 
+mod bounds;
 pub mod duration;
 pub mod manifest;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::duration::DurationText;
 use super::status::RaftClusterStatus;
 
@@ -84,7 +85,10 @@ pub struct RaftClusterSpec {
 
     /// How pods are spread; by default over zones and hosts, as well as can be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["topologyKey", "whenUnsatisfiable"])
+    )]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
 
     /// Taints that pods tolerate.
@@ -94,7 +98,7 @@ pub struct RaftClusterSpec {
 
     /// Labels that a pod's machine must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::label_values)]
     pub node_selector: BTreeMap<String, String>,
 
     /// The pods' PriorityClass.
@@ -104,7 +108,7 @@ pub struct RaftClusterSpec {
 
     /// More labels for pods. The operator's own cannot be replaced.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::label_values)]
     #[x_kube(validation = Rule::new(NOT_OF_THE_OPERATOR).message(
         "podLabels may not begin with raftlog.io/, as those labels are the operator's: a Service selects the leader by one of them. Choose another prefix"
     ))]
@@ -112,7 +116,7 @@ pub struct RaftClusterSpec {
 
     /// More annotations for pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::annotation_values)]
     #[x_kube(validation = Rule::new(NOT_OF_THE_OPERATOR).message(
         "podAnnotations may not begin with raftlog.io/, as those annotations are the operator's: choose another prefix"
     ))]
@@ -163,7 +167,11 @@ pub struct ImageSpec {
     pub pull_policy: PullPolicy,
     /// Secrets to pull with, in the cluster's namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]),
+        transform = bounds::secret_names
+    )]
     pub pull_secrets: Vec<LocalObjectReference>,
 }
 
@@ -512,7 +520,7 @@ pub struct ServiceSpec {
     pub kind: ServiceType,
     /// More annotations, for load balancers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::annotation_values)]
     #[x_kube(validation = Rule::new(NOT_OF_THE_OPERATOR).message(
         "service.annotations may not begin with raftlog.io/, as those annotations are the operator's: choose another prefix"
     ))]
