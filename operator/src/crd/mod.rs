@@ -5,6 +5,8 @@ pub mod duration;
 pub mod manifest;
 #[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod samples;
 // The derive macro repeats the types where nobody reaches them.
 #[allow(unreachable_pub)]
 pub mod spec;
