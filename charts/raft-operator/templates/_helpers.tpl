@@ -20,6 +20,15 @@ app.kubernetes.io/part-of: raft-log-replicator
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 
+{{/* By digest where one is given: a tag may move. */}}
+{{- define "raft-operator.image" -}}
+{{- if .Values.image.digest -}}
+{{ printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else -}}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end -}}
+{{- end -}}
+
 {{- define "raft-operator.nodeImage" -}}
 {{ .Values.defaultImages.node | default (printf "raft-node:%s" .Chart.AppVersion) }}
 {{- end -}}
