@@ -35,6 +35,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub(crate) lease_namespace: Option<String>,
 
+    /// Namespace the operator runs in; a NetworkPolicy of a cluster lets it in from there only [default: its service account's]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub(crate) pod_namespace: Option<String>,
+
     /// Image with raft-node and raftctl, where a RaftCluster names none
     #[arg(long, env = "DEFAULT_NODE_IMAGE", value_name = "IMAGE",
           default_value = concat!("raft-node:", env!("CARGO_PKG_VERSION")))]

@@ -15,6 +15,7 @@ pub mod controller;
 pub mod crd;
 mod flags;
 mod lease;
+mod own_namespace;
 pub mod resources;
 mod run;
 
@@ -50,6 +51,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(flags: Flags) -> Result<(), String> {
     let logging = logging::init(flags.log_format).map_err(|error| error.to_string())?;
+    own_namespace::learn(flags.pod_namespace.as_deref());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("operator")

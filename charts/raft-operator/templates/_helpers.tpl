@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes. NetworkPolicies of RaftClusters know the operator by its app.kubernetes.io/name. */}}
+{{/* What never changes. NetworkPolicies of RaftClusters know the operator by its app.kubernetes.io/name, in its namespace. */}}
 {{- define "raft-operator.selector" -}}
 app.kubernetes.io/name: raft-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -18,6 +18,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 app.kubernetes.io/part-of: raft-log-replicator
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end -}}
+
+{{/* By digest where one is given: a tag may move. */}}
+{{- define "raft-operator.image" -}}
+{{- if .Values.image.digest -}}
+{{ printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else -}}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end -}}
 {{- end -}}
 
 {{- define "raft-operator.nodeImage" -}}
@@ -82,9 +91,11 @@ capabilities:
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# A claim is looked up by name before it is used, and one whose member left by scaling down is deleted, as the StatefulSet itself
+# deletes none when it is scaled.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch, delete]

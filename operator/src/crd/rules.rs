@@ -19,6 +19,11 @@ fn what_makes_sense_passes() {
         "replicas: 9",
         "storage: {size: 32Mi}",
         "raft: {electionTimeout: {min: 300ms, max: 600ms}, heartbeatInterval: 100ms, snapshot: {everyBytes: 4Mi}}",
+        "storage: {size: 999999999999999Ti}",
+        "replicator: {}",
+        "replicator: {executor: {log: {}}}",
+        "podLabels: {team: blue, example.com/raftlog.io: a}\npodAnnotations: {raftlog.iota/a: b}",
+        "service: {annotations: {lb: internal}}",
     ] {
         assert_eq!(refusal(&cluster(spec), None), "", "{spec}");
     }
@@ -42,7 +47,27 @@ fn what_makes_none_is_refused_with_a_way_out() {
             "between 20ms and 60m",
         ),
         ("storage: {size: 1Mi}", "at least 32Mi"),
+        ("storage: {size: 1.5Gi}", "write 1536Mi instead of 1.5Gi"),
+        ("storage: {size: 1Pi}", "1024Ti instead of 1Pi"),
+        ("storage: {size: much}", "must be a whole number of bytes"),
         ("raft: {snapshot: {everyBytes: 1Mi}}", "at least 4Mi"),
+        (
+            "raft: {snapshot: {everyBytes: 1.5Gi}}",
+            "write 1536Mi instead of 1.5Gi",
+        ),
+        ("replicator: {executor: {}}", "must name exactly one executor"),
+        (
+            "podLabels: {raftlog.io/role: leader}",
+            "podLabels may not begin with raftlog.io/",
+        ),
+        (
+            "podAnnotations: {raftlog.io/revision: x}",
+            "podAnnotations may not begin with raftlog.io/",
+        ),
+        (
+            "service: {annotations: {raftlog.io/applied: x}}",
+            "service.annotations may not begin with raftlog.io/",
+        ),
     ] {
         let refusal = refusal(&cluster(spec), None);
         assert!(refusal.contains(says), "{spec}: {refusal}");
@@ -85,6 +110,7 @@ fn volumes_neither_shrink_nor_move() {
             "storage: {size: 1023Mi}",
             "may not shrink",
         ),
+        ("storage: {size: 1Gi}", "storage: {size: 1.5Gi}", "whole number"),
         ("{}", "storage: {storageClassName: fast}", "cannot change"),
         (
             "storage: {storageClassName: slow}",

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
-};
+use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::duration::DurationText;
 use super::status::RaftClusterStatus;
 
@@ -85,7 +85,10 @@ pub struct RaftClusterSpec {
 
     /// How pods are spread; by default over zones and hosts, as well as can be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["topologyKey", "whenUnsatisfiable"])
+    )]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
 
     /// Taints that pods tolerate.
@@ -95,7 +98,7 @@ pub struct RaftClusterSpec {
 
     /// Labels that a pod's machine must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::label_values)]
     pub node_selector: BTreeMap<String, String>,
 
     /// The pods' PriorityClass.
@@ -105,12 +108,18 @@ pub struct RaftClusterSpec {
 
     /// More labels for pods. The operator's own cannot be replaced.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::label_values)]
+    #[x_kube(validation = Rule::new(NOT_OF_THE_OPERATOR).message(
+        "podLabels may not begin with raftlog.io/, as those labels are the operator's: a Service selects the leader by one of them. Choose another prefix"
+    ))]
     pub pod_labels: BTreeMap<String, String>,
 
     /// More annotations for pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::annotation_values)]
+    #[x_kube(validation = Rule::new(NOT_OF_THE_OPERATOR).message(
+        "podAnnotations may not begin with raftlog.io/, as those annotations are the operator's: choose another prefix"
+    ))]
     pub pod_annotations: BTreeMap<String, String>,
 
     /// The Service for clients.
@@ -134,6 +143,9 @@ pub struct RaftClusterSpec {
     pub paused: bool,
 }
 
+/// Of keys of labels and annotations.
+const NOT_OF_THE_OPERATOR: &str = "self.all(key, !key.startsWith('raftlog.io/'))";
+
 fn replicas() -> i32 {
     3
 }
@@ -155,7 +167,11 @@ pub struct ImageSpec {
     pub pull_policy: PullPolicy,
     /// Secrets to pull with, in the cluster's namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]),
+        transform = bounds::secret_names
+    )]
     pub pull_secrets: Vec<LocalObjectReference>,
 }
 
@@ -184,7 +200,9 @@ impl PullPolicy {
 /// The volume of each pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
-    validation = Rule::new("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0").message(
+    validation = Rule::new(
+        "!isQuantity(self.size) || !isQuantity(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0"
+    ).message(
         "storage.size may not shrink, as volumes cannot: give the size it had, or a larger one"
     ),
     validation = Rule::new(
@@ -197,10 +215,15 @@ impl PullPolicy {
 pub struct StorageSpec {
     /// How much each pod stores, such as 1Gi; at least 32Mi. It may grow where the storage class allows it.
     #[serde(default = "StorageSpec::size")]
-    #[schemars(length(max = 20), regex(pattern = "^[1-9][0-9]{0,14}(k|M|G|T|Ki|Mi|Gi|Ti)?$"))]
-    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('32Mi')) >= 0").message(
-        "storage.size must be at least 32Mi: the log needs room for segments and snapshots"
-    ))]
+    #[schemars(length(max = 20))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[1-9][0-9]{0,14}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message(
+            "storage.size must be a whole number of bytes, or of k, M, G, T, Ki, Mi, Gi or Ti: write 1536Mi instead of 1.5Gi, 1024Ti instead of 1Pi"
+        ),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('32Mi')) >= 0").message(
+            "storage.size must be at least 32Mi: the log needs room for segments and snapshots"
+        )
+    )]
     pub size: String,
     /// The storage class; the cluster's default one without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,7 +257,7 @@ pub struct RetentionSpec {
     /// When the RaftCluster is deleted: kept, they are adopted by a RaftCluster of the same name.
     #[serde(default = "RetentionSpec::when_deleted")]
     pub when_deleted: Retention,
-    /// When pods are removed by scaling down.
+    /// When the RaftCluster is scaled down, of members that have left.
     #[serde(default = "RetentionSpec::when_scaled")]
     pub when_scaled: Retention,
 }
@@ -363,10 +386,15 @@ pub struct SnapshotSpec {
     pub every_operations: i64,
     /// Or after so many bytes of them, such as 256Mi, if that comes first; by default a 16th of the volume, at most 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 17), regex(pattern = "^[1-9][0-9]{0,14}(Ki|Mi|Gi)?$"))]
-    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('4Mi')) >= 0").message(
-        "raft.snapshot.everyBytes must be at least 4Mi: the longest operation has to fit between two snapshots"
-    ))]
+    #[schemars(length(max = 20))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[1-9][0-9]{0,14}(Ki|Mi|Gi)?$')").message(
+            "raft.snapshot.everyBytes must be a whole number of bytes, or of Ki, Mi or Gi: write 1536Mi instead of 1.5Gi"
+        ),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('4Mi')) >= 0").message(
+            "raft.snapshot.everyBytes must be at least 4Mi: the longest operation has to fit between two snapshots"
+        )
+    )]
     pub every_bytes: Option<String>,
 }
 
@@ -397,12 +425,17 @@ pub struct ReplicatorSpec {
     pub execute_on: ExecuteOn,
 }
 
-/// What executes committed operations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What executes committed operations: exactly one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.log)").message(
+    "replicator.executor must name exactly one executor: write log: {}, or leave executor out, which means the same"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct Executor {
     /// Prints each operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Nothing is none: it may not be null.
+    #[schemars(with = "LogExecutor")]
     pub log: Option<LogExecutor>,
 }
 
@@ -461,14 +494,25 @@ impl Default for TestClientSpec {
 pub struct ResourcesSpec {
     /// The node.
     #[serde(default)]
-    pub node: ResourceRequirements,
+    pub node: ComputeResources,
     /// The replicator.
     #[serde(default)]
-    pub replicator: ResourceRequirements,
+    pub replicator: ComputeResources,
+}
+
+/// What one container asks for, such as {cpu: 500m, memory: 256Mi}.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ComputeResources {
+    /// What it gets at most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Quantity>,
+    /// What is set aside for it; what is not named here is as much as its limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Quantity>,
 }
 
 /// The Service for clients.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// How it is reached.
@@ -476,7 +520,10 @@ pub struct ServiceSpec {
     pub kind: ServiceType,
     /// More annotations, for load balancers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32), transform = bounds::annotation_values)]
+    #[x_kube(validation = Rule::new(NOT_OF_THE_OPERATOR).message(
+        "service.annotations may not begin with raftlog.io/, as those annotations are the operator's: choose another prefix"
+    ))]
     pub annotations: BTreeMap<String, String>,
 }
 

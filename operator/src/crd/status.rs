@@ -64,6 +64,8 @@ pub struct Images {
 #[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
     /// Node number: the pod's ordinal plus 1.
+    // The API server knows no unsigned numbers.
+    #[schemars(with = "i64", range(min = 0))]
     pub node: u32,
     /// Its identity: 16 hex digits.
     pub member_id: String,

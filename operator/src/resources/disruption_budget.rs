@@ -7,6 +7,15 @@ use super::meta::{Component, metadata, selector};
 use super::{Kind, Resource};
 use crate::crd::RaftCluster;
 
+/// A pod that is not ready may go while all others are ready: one broken pod holds up no drain. While more are not ready, none may
+/// go, as a pod that is not ready may vote all the same: all are unready while they elect a leader. `AlwaysAllow` would let
+/// drains take the majority in that moment, or a voter that lacks nothing but its replicator while others are down. What
+/// holds up a drain then is what has to be repaired first.
+///
+/// A template that does not start is no reason for more: the operator knows who votes, and deletes pods that are outdated and
+/// not ready where there is a quorum without them.
+const UNHEALTHY_POD_EVICTION_POLICY: &str = "IfHealthyBudget";
+
 /// PodDisruptionBudget `demo`. A single replica has none, as its machine could never be drained.
 pub fn build(cluster: &RaftCluster) -> Resource {
     let name = cluster.name_any();
@@ -19,8 +28,7 @@ pub fn build(cluster: &RaftCluster) -> Resource {
             "spec": {
                 "maxUnavailable": 1,
                 "selector": {"matchLabels": selector(cluster, Component::Node)},
-                // Pods that serve nobody may always go.
-                "unhealthyPodEvictionPolicy": "IfHealthyBudget",
+                "unhealthyPodEvictionPolicy": UNHEALTHY_POD_EVICTION_POLICY,
             },
         })
     });
@@ -41,5 +49,12 @@ mod tests {
         ] {
             assert_eq!(build(&cluster(spec)).body.is_some(), there, "{spec}");
         }
+    }
+
+    #[test]
+    fn unready_pods_go_only_while_all_others_are_ready() {
+        let body = build(&cluster("replicas: 5")).body.unwrap();
+        assert_eq!(body["spec"]["maxUnavailable"], 1);
+        assert_eq!(body["spec"]["unhealthyPodEvictionPolicy"], "IfHealthyBudget");
     }
 }

@@ -5,11 +5,13 @@ pub mod kind;
 pub mod meta;
 pub mod names;
 pub mod network_policy;
+pub mod placement;
 pub mod pod;
 pub mod record;
 pub mod service_account;
 pub mod services;
 pub mod stateful_set;
+pub mod stopping;
 pub mod test_client;
 
 pub use kind::Kind;
@@ -18,6 +20,7 @@ use serde_json::Value;
 
 use crate::crd::RaftCluster;
 use crate::crd::status::Images;
+use crate::own_namespace;
 
 /// One object that a cluster has, or must not have.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +39,8 @@ impl Resource {
     }
 }
 
-/// Everything but the StatefulSet and the record, which have rules of their own.
+/// Everything but the StatefulSet and the record, which have rules of their own. Where the operator runs is the one thing that
+/// it is told by nobody: that was found out at its start, and never changes.
 pub fn around(cluster: &RaftCluster, images: &Images) -> Vec<Resource> {
     let [peers, clients, leader] = services::all(cluster);
     vec![
@@ -45,7 +49,7 @@ pub fn around(cluster: &RaftCluster, images: &Images) -> Vec<Resource> {
         clients,
         leader,
         disruption_budget::build(cluster),
-        network_policy::build(cluster),
+        network_policy::build(cluster, own_namespace::get()),
         test_client::build(cluster, images),
     ]
 }

@@ -7,6 +7,8 @@ use super::meta::{Component, REVISION, digest, selector};
 use super::names::{
     self, CLIENT_PORT, NODE_HTTP_PORT, PEER_PORT, REPLICATOR_HTTP_PORT, REPLICATOR_PORT, VOLUME,
 };
+use super::placement::placement;
+use super::stopping::{grace_seconds, replicator_lingers_seconds};
 use crate::crd::RaftCluster;
 use crate::crd::spec::RaftSpec;
 use crate::crd::status::Images;
@@ -19,10 +21,6 @@ const DATA: &str = "/var/lib/raftlog";
 const RUN: &str = "/run/raftlog";
 /// Where the replicator serves its node.
 const SOCKET: &str = "unix:///run/raftlog/replicator.sock";
-/// A leader hands over, and a node forwards for two more seconds; disks may be slow.
-const GRACE_SECONDS: u32 = 30;
-/// The replicator serves this much longer, so that its node can bring to an end what it has begun.
-const REPLICATOR_LINGERS_SECONDS: u32 = 3;
 
 /// What all pods of the cluster are made from. It does not depend on how many there are.
 pub fn template(cluster: &RaftCluster, images: &Images) -> Value {
@@ -56,7 +54,7 @@ fn pod(cluster: &RaftCluster, images: &Images) -> Value {
     put("automountServiceAccountToken", json!(false));
     put("enableServiceLinks", json!(false));
     put("securityContext", pod_security());
-    put("terminationGracePeriodSeconds", json!(GRACE_SECONDS));
+    put("terminationGracePeriodSeconds", json!(grace_seconds(&spec.raft)));
     put("topologySpreadConstraints", spread(cluster));
     put(
         "containers",
@@ -69,18 +67,10 @@ fn pod(cluster: &RaftCluster, images: &Images) -> Value {
     if let Some(affinity) = &spec.affinity {
         put("affinity", json!(affinity));
     }
-    if !spec.tolerations.is_empty() {
-        put("tolerations", json!(spec.tolerations));
-    }
-    if !spec.node_selector.is_empty() {
-        put("nodeSelector", json!(spec.node_selector));
-    }
-    if let Some(class) = &spec.priority_class_name {
-        put("priorityClassName", json!(class));
-    }
     if let Some(secrets) = pull_secrets(cluster) {
         put("imagePullSecrets", secrets);
     }
+    pod.extend(placement(cluster));
     Value::Object(pod)
 }
 
@@ -169,7 +159,7 @@ fn replicator(cluster: &RaftCluster, images: &Images) -> Value {
         "resources": spec.resources.replicator,
         "volumeMounts": mounts("replicator"),
         "securityContext": container_security(),
-        "lifecycle": {"preStop": {"sleep": {"seconds": REPLICATOR_LINGERS_SECONDS}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": replicator_lingers_seconds(&spec.raft)}}},
         "startupProbe": probe("/livez", REPLICATOR_HTTP_PORT, 2, 300),
         "livenessProbe": probe("/livez", REPLICATOR_HTTP_PORT, 10, 6),
         "readinessProbe": probe("/readyz", REPLICATOR_HTTP_PORT, 2, 2),
@@ -306,6 +296,15 @@ mod tests {
             assert_eq!(constraint["whenUnsatisfiable"], "ScheduleAnyway");
             assert_eq!(constraint["nodeTaintsPolicy"], "Honor");
         }
+    }
+
+    #[test]
+    fn the_replicator_goes_after_its_node_and_is_not_killed_before() {
+        let cluster = cluster("raft: {electionTimeout: {min: 20s, max: 40s}}");
+        let template = template(&cluster, &images());
+        let replicator = container(&template, "replicator");
+        assert_eq!(replicator["lifecycle"]["preStop"]["sleep"]["seconds"], 21);
+        assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 36);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use super::meta::{Component, metadata, selector};
 use super::names::{self, VOLUME};
 use super::{Kind, Resource};
 use crate::crd::RaftCluster;
+use crate::crd::spec::Retention;
 
 /// StatefulSet `demo` with so many pods made from that template. `size` is what the claims of new pods ask for: it is fixed
 /// once the StatefulSet is there, and claims grow one by one.
 pub fn build(cluster: &RaftCluster, template: &Value, replicas: u32, size: &str) -> Resource {
     let name = cluster.name_any();
-    let retention = &cluster.spec.storage.retention;
     let labels = selector(cluster, Component::Node);
     let body = json!({
         "apiVersion": "apps/v1",
@@ -28,8 +28,10 @@ pub fn build(cluster: &RaftCluster, template: &Value, replicas: u32, size: &str)
             "updateStrategy": {"type": "OnDelete"},
             "revisionHistoryLimit": 3,
             "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": retention.when_deleted.name(),
-                "whenScaled": retention.when_scaled.name(),
+                "whenDeleted": cluster.spec.storage.retention.when_deleted.name(),
+                // The controller of StatefulSets knows replicas and no members: somebody's `kubectl scale statefulset
+                // --replicas=0` would cost every volume. The operator deletes claims of members that have left.
+                "whenScaled": Retention::Retain.name(),
             },
             "template": template,
             "volumeClaimTemplates": [claim(cluster, size)],
@@ -63,7 +65,9 @@ mod tests {
 
     #[test]
     fn restarts_are_the_operators_and_volumes_the_users() {
-        let cluster = cluster("replicas: 5\nstorage: {size: 2Gi, retention: {whenDeleted: Delete}}");
+        let cluster = cluster(
+            "replicas: 5\nstorage: {size: 2Gi, retention: {whenDeleted: Delete, whenScaled: Delete}}",
+        );
         let template = pod::template(&cluster, &images());
         let body = build(&cluster, &template, 5, "1Gi").body.unwrap();
         let spec = &body["spec"];
@@ -74,7 +78,8 @@ mod tests {
         let policy = &spec["persistentVolumeClaimRetentionPolicy"];
         assert_eq!(
             (&policy["whenDeleted"], &policy["whenScaled"]),
-            (&json!("Delete"), &json!("Delete"))
+            (&json!("Delete"), &json!("Retain")),
+            "scaling the StatefulSet deletes no volume"
         );
         let claim = &spec["volumeClaimTemplates"][0];
         assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "1Gi");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::meta::{Component, metadata, selector};
 use super::names::{self, CLIENT_PORT, PODS_MAX, REPLICATOR_PORT};
+use super::placement::placement;
 use super::pod::{container_security, pod_security, pull_secrets};
 use super::{Kind, Resource};
 use crate::crd::RaftCluster;
@@ -42,32 +43,36 @@ fn deployment(cluster: &RaftCluster, images: &Images, name: &str) -> Value {
 }
 
 fn pod(cluster: &RaftCluster, images: &Images) -> Value {
-    let mut spec = json!({
-        "serviceAccountName": cluster.name_any(),
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "securityContext": pod_security(),
-        "terminationGracePeriodSeconds": 5,
-        "containers": [{
-            "name": "client",
-            "image": images.node,
-            "imagePullPolicy": cluster.spec.image.pull_policy.name(),
-            "command": ["/raftctl"],
-            "args": ["client"],
-            "env": [
-                {"name": "LOG_FORMAT", "value": cluster.spec.log.format.name()},
-                {"name": "RAFTCTL_ENDPOINTS", "value": addresses(cluster, CLIENT_PORT)},
-                {"name": "RAFTCTL_INTERVAL", "value": cluster.spec.test_client.interval},
-                {"name": "RAFTCTL_REPLICATORS", "value": addresses(cluster, REPLICATOR_PORT)},
-            ],
-            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-            "securityContext": container_security(),
-        }],
-    });
+    let mut pod = placement(cluster);
+    let mut put = |key: &str, value: Value| pod.insert(key.to_owned(), value);
+    put("serviceAccountName", json!(cluster.name_any()));
+    put("automountServiceAccountToken", json!(false));
+    put("enableServiceLinks", json!(false));
+    put("securityContext", pod_security());
+    put("terminationGracePeriodSeconds", json!(5));
+    put("containers", json!([container(cluster, images)]));
     if let Some(secrets) = pull_secrets(cluster) {
-        spec["imagePullSecrets"] = secrets;
+        put("imagePullSecrets", secrets);
     }
-    spec
+    Value::Object(pod)
+}
+
+fn container(cluster: &RaftCluster, images: &Images) -> Value {
+    json!({
+        "name": "client",
+        "image": images.node,
+        "imagePullPolicy": cluster.spec.image.pull_policy.name(),
+        "command": ["/raftctl"],
+        "args": ["client"],
+        "env": [
+            {"name": "LOG_FORMAT", "value": cluster.spec.log.format.name()},
+            {"name": "RAFTCTL_ENDPOINTS", "value": addresses(cluster, CLIENT_PORT)},
+            {"name": "RAFTCTL_INTERVAL", "value": cluster.spec.test_client.interval},
+            {"name": "RAFTCTL_REPLICATORS", "value": addresses(cluster, REPLICATOR_PORT)},
+        ],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        "securityContext": container_security(),
+    })
 }
 
 fn addresses(cluster: &RaftCluster, port: u16) -> String {
@@ -98,5 +103,18 @@ mod tests {
             "demo-0.demo-peers.shop.svc:5001,demo-1.demo-peers.shop.svc:5001,demo-2.demo-peers.shop.svc:5001"
         );
         assert_eq!(container["env"][2]["value"], "1s");
+    }
+
+    #[test]
+    fn it_runs_where_pods_may_run() {
+        let cluster = cluster(
+            "testClient: {enabled: true}\nnodeSelector: {disk: ssd}\npriorityClassName: high\n\
+             tolerations: [{key: x, operator: Exists}]",
+        );
+        let body = build(&cluster, &images()).body.unwrap();
+        let spec = &body["spec"]["template"]["spec"];
+        assert_eq!(spec["nodeSelector"]["disk"], "ssd");
+        assert_eq!(spec["priorityClassName"], "high");
+        assert_eq!(spec["tolerations"][0]["key"], "x");
     }
 }
