@@ -10,7 +10,9 @@ const REQUIRE_ALL: &str = "RAFT_TEST_REQUIRE_ALL";
 const KUBECONFIG: &str = "KUBECONFIG";
 /// The images, which the cluster's machines have or can pull.
 const IMAGES: &str = "RAFT_TEST_IMAGES";
-/// What it looks like.
+/// How often to try what is measured.
+const ROUNDS: &str = "RAFT_TEST_ROUNDS";
+/// What the images look like.
 const IMAGES_EXAMPLE: &str =
     "operator=raft-operator:0.1.0,node=raft-node:0.1.0,replicator=raft-replicator:0.1.0";
 
@@ -58,6 +60,29 @@ pub fn cluster(test: &str) -> Option<Images> {
     let all_there = ["kubectl", "helm"].into_iter().all(|name| has(test, name));
     let given = std::env::var(IMAGES).unwrap_or_default();
     all_there.then(|| Images::parse(&given).unwrap_or_else(|why| panic!("{why}")))
+}
+
+/// What that variable holds; otherwise `test` is skipped.
+///
+/// # Panics
+/// When `RAFT_TEST_REQUIRE_ALL` is set and the variable is not.
+pub fn variable(test: &str, name: &str) -> Option<String> {
+    let given = std::env::var(name).ok().filter(|text| !text.is_empty());
+    if given.is_none() {
+        skip(test, &format!("{name} is not set"));
+    }
+    given
+}
+
+/// How often something is tried whose results differ from time to time: `RAFT_TEST_ROUNDS`, or else so often.
+///
+/// # Panics
+/// Where that is not a number.
+pub fn rounds(otherwise: usize) -> usize {
+    std::env::var(ROUNDS).map_or(otherwise, |text| {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{ROUNDS} is '{text}': {error}"))
+    })
 }
 
 /// Whether that program is on PATH; otherwise `test` is skipped.

@@ -14,6 +14,27 @@ fn the_chart_has_the_operators_definition() {
     );
 }
 
+/// Images and charts are versioned together with the programs.
+#[test]
+fn there_is_one_version() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, line) in [
+        ("deploy/Dockerfile", format!("ARG VERSION={version}\n")),
+        (
+            "charts/raft-operator/Chart.yaml",
+            format!("\nversion: {version}\n"),
+        ),
+        (
+            "charts/raft-operator/Chart.yaml",
+            format!("\nappVersion: {version}\n"),
+        ),
+        ("deploy/kind.md", format!("-t $image:{version} ")),
+    ] {
+        assert!(read(file).contains(&line), "{file} has no {line:?}");
+    }
+}
+
 #[test]
 fn install_yaml_is_what_the_chart_says() {
     if requirements::has("install_yaml_is_what_the_chart_says", "helm") {

@@ -1,0 +1,100 @@
+//! What stays of clusters that are deleted or scaled down, and what is made of it.
+
+use std::collections::BTreeSet;
+
+use kubernetes_tests::installation::Installation;
+use kubernetes_tests::raft_cluster::{RaftCluster, small};
+use kubernetes_tests::requirements;
+use kubernetes_tests::toolbox::Toolbox;
+use kubernetes_tests::wait::eventually;
+use kubernetes_tests::writer::Writer;
+use serde_json::{Value, json};
+
+#[test]
+fn kept_volumes_are_adopted_and_others_go_even_without_an_operator() {
+    const TEST: &str = "kept_volumes_are_adopted_and_others_go_even_without_an_operator";
+    let Some(images) = requirements::cluster(TEST) else {
+        return;
+    };
+    let installed = Installation::new("deletion", &images);
+    let toolbox = Toolbox::new(&installed, None);
+    let cluster = RaftCluster::create(&installed, "kept", &spec("Retain", "Delete"));
+    cluster.until_ready(3);
+    let id = cluster.text("/status/clusterId").unwrap();
+    let told = Writer::start(&toolbox, &cluster).check(&[], 3);
+
+    cluster.delete();
+    let claims = claims(&installed);
+    assert_eq!(claims.len(), 3, "{claims:?}");
+    // Asked for with one replica: first there are as many as the adopted cluster has, and then one.
+    let again = RaftCluster::create(&installed, "kept", &with_replicas(spec("Delete", "Delete"), 1));
+    again.until_ready(1);
+    assert_eq!(again.text("/status/clusterId").unwrap(), id);
+    Writer::start(&toolbox, &again).check(&told, 1);
+
+    installed.kubectl(&["scale", "deployment/raft-operator", "--replicas=0"]);
+    again.delete();
+    eventually("its volumes and all else to go", || {
+        let left = objects_of(&installed, "kept")?;
+        left.is_empty().then_some(()).ok_or_else(|| left.join(", "))
+    });
+}
+
+#[test]
+fn volumes_that_were_kept_when_scaled_down_revive_no_member() {
+    const TEST: &str = "volumes_that_were_kept_when_scaled_down_revive_no_member";
+    let Some(images) = requirements::cluster(TEST) else {
+        return;
+    };
+    let installed = Installation::new("scaled", &images);
+    let toolbox = Toolbox::new(&installed, None);
+    let cluster = RaftCluster::create(&installed, "demo", &spec("Delete", "Retain"));
+    cluster.until_ready(3);
+    let before = members(&cluster);
+    let writer = Writer::start(&toolbox, &cluster);
+    cluster.patch(&json!({"replicas": 1}));
+    cluster.until_ready(1);
+    assert_eq!(claims(&installed).len(), 3);
+    writer.goes_on();
+    cluster.patch(&json!({"replicas": 3}));
+    cluster.until_ready(3);
+    let after = members(&cluster);
+    let stayed: BTreeSet<_> = before.intersection(&after).collect();
+    assert_eq!((stayed.len(), after.len()), (1, 3), "{before:?} {after:?}");
+    writer.check(&[], 3);
+}
+
+fn members(cluster: &RaftCluster<'_>) -> BTreeSet<String> {
+    let object = cluster.object().unwrap_or_default();
+    let members = object.pointer("/status/members").and_then(Value::as_array);
+    let ids = members
+        .into_iter()
+        .flatten()
+        .filter_map(|member| member["memberId"].as_str());
+    ids.map(str::to_owned).collect()
+}
+
+fn claims(installed: &Installation) -> Vec<String> {
+    let names = installed.kubectl(&["get", "persistentvolumeclaims", "--output", "name"]);
+    names.lines().map(str::to_owned).collect()
+}
+
+/// Everything that carries the cluster's label.
+fn objects_of(installed: &Installation, cluster: &str) -> Result<Vec<String>, String> {
+    const KINDS: &str = "pods,services,statefulsets,deployments,configmaps,serviceaccounts,poddisruptionbudgets,\
+                         networkpolicies,persistentvolumeclaims";
+    let selector = format!("app.kubernetes.io/instance={cluster}");
+    let names = installed.try_kubectl(&["get", KINDS, "--selector", &selector, "--output", "name"])?;
+    Ok(names.lines().map(str::to_owned).collect())
+}
+
+fn spec(when_deleted: &str, when_scaled: &str) -> Value {
+    let mut spec = small(3);
+    spec["storage"]["retention"] = json!({"whenDeleted": when_deleted, "whenScaled": when_scaled});
+    spec
+}
+
+fn with_replicas(mut spec: Value, replicas: u32) -> Value {
+    spec["replicas"] = json!(replicas);
+    spec
+}
