@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use super::act::{Actor, StepError};
 use super::api::call;
 use super::cache::{Cache, Key, raft_clusters};
 use super::conditions::Scene;
+use super::events::Events;
 use super::failures::Failures;
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
 use super::missing::Missing;
@@ -61,7 +62,7 @@ pub struct Shared {
     /// What is there.
     pub cache: Arc<Cache>,
     /// Events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Counters.
     pub metrics: Metrics,
     /// Images for those that name none.
@@ -362,21 +363,13 @@ impl Task {
 
     /// A log line and an Event.
     async fn publish(&self, cluster: &RaftCluster, kind: EventType, reason: &str, message: &str) {
-        const NOTE_CHARACTERS_MAX: usize = 1_000;
         let Key { namespace, name } = &self.key;
         match kind {
             EventType::Normal => tracing::info!("RaftCluster {namespace}/{name}: {message}"),
             EventType::Warning => tracing::warn!("RaftCluster {namespace}/{name}: {reason}: {message}"),
         }
-        let event = Event {
-            type_: kind,
-            reason: reason.to_owned(),
-            note: Some(message.chars().take(NOTE_CHARACTERS_MAX).collect()),
-            action: "Reconcile".into(),
-            secondary: None,
-        };
-        let published = call(self.shared.recorder.publish(&event, &cluster.object_ref(&()))).await;
-        if let Err(error) = published {
+        let about = cluster.object_ref(&());
+        if let Err(error) = self.shared.events.publish(&about, kind, reason, message).await {
             tracing::debug!("RaftCluster {namespace}/{name}: cannot publish an Event: {error}");
         }
     }

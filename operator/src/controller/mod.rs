@@ -6,6 +6,7 @@ pub mod cache;
 pub mod cluster;
 pub mod conditions;
 pub mod drift;
+pub mod events;
 pub mod failures;
 pub mod metrics;
 pub mod missing;
@@ -22,16 +23,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::cache::{Cache, Key, Listener};
 use self::cluster::{Shared, Task};
+use self::events::Events;
 use self::metrics::Metrics;
 use self::turns::Turns;
 use crate::crd::status::Images;
-use crate::resources::meta::MANAGER;
 
 /// How the controller is to run.
 #[derive(Debug, Clone)]
@@ -50,13 +50,14 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
         some => some.iter().cloned().map(Some).collect(),
     };
     let turns = Turns::default();
+    let events = Events::new(client.clone());
     for scope in scopes {
         let clusters = Arc::new(Clusters::default());
         let listener: Arc<dyn Listener> = Arc::clone(&clusters) as Arc<dyn Listener>;
         let cache = Arc::new(Cache::watch(&client, scope.as_deref(), &listener, &mut tasks));
         let shared = Shared {
             client: client.clone(),
-            recorder: Recorder::new(client.clone(), Reporter::from(MANAGER)),
+            events: events.clone(),
             cache: Arc::clone(&cache),
             metrics: metrics.clone(),
             default_images: options.default_images.clone(),
