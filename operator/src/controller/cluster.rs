@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::act::{Actor, StepError};
 use super::api::call;
 use super::cache::{Cache, Key, raft_clusters};
+use super::clusters::Work;
 use super::conditions::Scene;
 use super::events::Events;
 use super::failures::Failures;
@@ -69,6 +70,16 @@ pub struct Shared {
     pub default_images: Images,
     /// Whose turn it is to roll out what is new in the operator.
     pub turns: Turns,
+}
+
+impl Work for Shared {
+    async fn run(&self, key: Key, wake: Arc<Notify>) {
+        Task::new(self.clone(), key, wake).run().await;
+    }
+
+    fn is_there(&self, key: &Key) -> bool {
+        self.cache.cluster(key).is_some()
+    }
 }
 
 /// The task.
