@@ -19,7 +19,7 @@ use super::cache::{Cache, Key, raft_clusters};
 use super::clusters::Work;
 use super::conditions::Scene;
 use super::events::Events;
-use super::failures::Failures;
+use super::failures::{Attempt, Failures};
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
 use super::missing::Missing;
 use super::nodes::Nodes;
@@ -359,11 +359,14 @@ impl Task {
                 let reason = error.reason();
                 let labels = ErrorLabel { step: label, reason };
                 self.shared.metrics.errors.get_or_create(&labels).inc();
-                // A view that was stale is news to nobody, but even it is not tried at once.
-                let news = self
-                    .failures
-                    .failed(subject, reason, error.to_string(), Instant::now());
-                if news && !error.is_stale() {
+                let attempt = Attempt {
+                    step: label,
+                    reason,
+                    message: error.to_string(),
+                    // A view that was stale, or a budget that is used up, is news to nobody; but it is not tried at once.
+                    passes: error.is_stale() || reason == "Postponed",
+                };
+                if self.failures.failed(subject, attempt, Instant::now()) {
                     self.publish(cluster, EventType::Warning, reason, &error.to_string())
                         .await;
                 }
@@ -437,11 +440,13 @@ impl Task {
                     "cannot write the status of {}/{}: {error}",
                     self.key.namespace, self.key.name
                 );
-                if self
-                    .failures
-                    .failed(STATUS.into(), "StatusFailed", message.clone(), at)
-                    && !error.is_stale()
-                {
+                let attempt = Attempt {
+                    step: STATUS,
+                    reason: "StatusFailed",
+                    message: message.clone(),
+                    passes: error.is_stale(),
+                };
+                if self.failures.failed(STATUS.into(), attempt, at) {
                     tracing::warn!("{message}");
                 }
                 false

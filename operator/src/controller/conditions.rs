@@ -364,6 +364,7 @@ fn camel(reason: &str) -> String {
 mod tests {
     use std::time::Instant;
 
+    use super::super::failures::Attempt;
     use super::super::plan::tests::World;
     use super::super::view::Problem;
     use super::*;
@@ -455,12 +456,14 @@ mod tests {
         world.observed.missing = Some("exceeded quota".into());
         assert_eq!(degraded(&world, &Failures::default()), "PodsNotCreated");
         let mut failures = Failures::default();
-        failures.failed(
-            "grow PersistentVolumeClaim x".into(),
-            "GrowFailed",
-            "no".into(),
-            Instant::now(),
-        );
+        let failure = |reason, message: &str| Attempt {
+            step: "apply",
+            reason,
+            message: message.into(),
+            passes: false,
+        };
+        let subject = "grow PersistentVolumeClaim x".into();
+        failures.failed(subject, failure("GrowFailed", "no"), Instant::now());
         assert!(of(&ready_world(3), &failures).contains(&(
             "StorageResizeUnsupported".into(),
             true,
@@ -469,11 +472,10 @@ mod tests {
         assert_eq!(degraded(&ready_world(3), &failures), "Fine");
         failures.failed(
             "Service demo".into(),
-            "Foreign",
-            "somebody else's".into(),
+            failure("NameTaken", "somebody else's"),
             Instant::now(),
         );
-        assert_eq!(degraded(&ready_world(3), &failures), "Foreign");
+        assert_eq!(degraded(&ready_world(3), &failures), "NameTaken");
     }
 
     #[test]
