@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::EventType;
@@ -22,11 +22,13 @@ use super::events::Events;
 use super::failures::{Attempt, Failures};
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
 use super::missing::Missing;
+use super::news;
 use super::nodes::Nodes;
 use super::plan::{self, Desired, Plan};
 use super::raft::Raft;
 use super::status;
 use super::step::Step;
+use super::stored::{self, Refusal};
 use super::turns::Turns;
 use super::view::{ClaimView, Observed, PodView, StatefulSetView};
 use crate::crd::RaftCluster;
@@ -129,26 +131,15 @@ impl Task {
         if object.metadata.deletion_timestamp.is_some() {
             return WHILE_SETTLED;
         }
-        let before = object.data.get("status").cloned().unwrap_or_default();
-        let before = serde_json::from_value(before).unwrap_or_default();
-        let before = self.last_told(before);
-        let cluster: RaftCluster = match serde_json::from_value(json!(object)) {
+        let before = self.last_told(stored::told(object));
+        let cluster = match stored::asked(object) {
             Ok(cluster) => cluster,
-            Err(error) => {
-                return self
-                    .refuse(object, &before, &format!("it cannot be understood: {error}"))
-                    .await;
-            }
+            Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
-        if let Err(why) = status::check(&cluster) {
-            return self
-                .refuse(object, &before, &format!("{why}; correct it, and it is served"))
-                .await;
-        }
         self.begin_anew(&cluster);
         let observed = match self.observe(&cluster).await {
             Ok(observed) => observed,
-            Err(why) => return self.refuse(object, &before, &why).await,
+            Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
         let unheard = |pod: &PodView| pod.node.is_none() && !pod.silent;
         if self.began.elapsed() < LISTENS_FIRST && observed.pods.values().any(unheard) {
@@ -180,7 +171,7 @@ impl Task {
         }
     }
 
-    async fn observe(&mut self, cluster: &RaftCluster) -> Result<Observed, String> {
+    async fn observe(&mut self, cluster: &RaftCluster) -> Result<Observed, Refusal> {
         let now = Timestamp::now();
         let mut observed = Observed::default();
         let namespace = &self.key.namespace;
@@ -213,11 +204,7 @@ impl Task {
         observed.missing = self.missing.why(client, namespace, &self.key.name, missing).await;
         let name = names::record(&self.key.name);
         if let Some(record) = self.body(Kind::ConfigMap, &name) {
-            observed.record = Record::parse(&record).map_err(|why| {
-                format!(
-                    "ConfigMap {name} is damaged: {why}; restore it, or delete it if all nodes are formed"
-                )
-            })?;
+            observed.record = Record::parse(&record).map_err(|why| Refusal::record_damaged(&name, &why))?;
         }
         Ok(observed)
     }
@@ -377,29 +364,42 @@ impl Task {
 
     /// A log line and an Event.
     async fn publish(&self, cluster: &RaftCluster, kind: EventType, reason: &str, message: &str) {
+        self.publish_of(&cluster.object_ref(&()), kind, reason, message)
+            .await;
+    }
+
+    async fn publish_of(&self, about: &ObjectReference, kind: EventType, reason: &str, message: &str) {
         let Key { namespace, name } = &self.key;
         match kind {
             EventType::Normal => tracing::info!("RaftCluster {namespace}/{name}: {message}"),
             EventType::Warning => tracing::warn!("RaftCluster {namespace}/{name}: {reason}: {message}"),
         }
-        let about = cluster.object_ref(&());
-        if let Err(error) = self.shared.events.publish(&about, kind, reason, message).await {
+        if let Err(error) = self.shared.events.publish(about, kind, reason, message).await {
             tracing::debug!("RaftCluster {namespace}/{name}: cannot publish an Event: {error}");
         }
     }
 
-    async fn refuse(&mut self, object: &DynamicObject, before: &RaftClusterStatus, why: &str) -> Duration {
-        let now = status::refused(why, object.metadata.generation, before, Timestamp::now());
-        if status::is_due(before, &now, None, Instant::now()) {
-            tracing::warn!("RaftCluster {}/{}: {why}", self.key.namespace, self.key.name);
+    /// It cannot be served as it is: that is told, and nothing is done.
+    async fn refuse(
+        &mut self,
+        object: &DynamicObject,
+        before: &RaftClusterStatus,
+        refusal: &Refusal,
+    ) -> Duration {
+        self.shared.turns.wants(&self.key, false);
+        let now = status::refused(refusal, object.metadata.generation, before, Timestamp::now());
+        let news = news::is_refused_anew(before, refusal);
+        if self.write(object.uid(), before, now).await && news {
+            let about = object.object_ref(&raft_clusters());
+            self.publish_of(&about, EventType::Warning, refusal.reason, &refusal.why)
+                .await;
         }
-        self.write(object.uid(), before, now).await;
         WHILE_SETTLED
     }
 
     /// Writes the status where that is due, and says what became true or false.
     async fn tell(&mut self, cluster: &RaftCluster, before: &RaftClusterStatus, now: RaftClusterStatus) {
-        let news = news(before, &now);
+        let news = news::news(before, &now);
         if self.write(cluster.uid(), before, now).await {
             for (kind, reason, message) in news {
                 self.publish(cluster, kind, &reason, &message).await;
@@ -457,49 +457,4 @@ impl Task {
 
 fn fresh_cluster_id() -> u64 {
     rand::random_range(1..=u64::MAX)
-}
-
-/// A new leader, and conditions that became true or false.
-fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventType, String, String)> {
-    const BAD: [&str; 4] = [
-        "Degraded",
-        "QuorumAtRisk",
-        "ExecutionLagging",
-        "StorageResizeUnsupported",
-    ];
-    const GOOD: [&str; 2] = ["Ready", "Available"];
-    const ROLLOUT_STOPPED: &str = "RolloutStopped";
-    let mut news = Vec::new();
-    if let (Some(leader), true) = (&now.leader, now.leader != before.leader) {
-        let term = now.term.unwrap_or_default();
-        news.push((
-            EventType::Normal,
-            "LeaderChanged".into(),
-            format!("pod {leader} leads in term {term}"),
-        ));
-    }
-    for condition in &now.conditions {
-        let was = before.conditions.iter().find(|was| was.type_ == condition.type_);
-        let is = condition.status == "True";
-        // A rollout that stopped is news, whatever was wrong before.
-        let same_matter =
-            |was: &&Condition| condition.reason != ROLLOUT_STOPPED || was.reason == ROLLOUT_STOPPED;
-        let was = was.filter(same_matter).is_some_and(|was| was.status == "True");
-        let kind = match (
-            BAD.contains(&condition.type_.as_str()),
-            GOOD.contains(&condition.type_.as_str()),
-        ) {
-            (true, _) if is && !was => EventType::Warning,
-            (_, true) if is && !was => EventType::Normal,
-            (_, true) if !is && was => EventType::Warning,
-            _ => continue,
-        };
-        let reason = if is {
-            condition.type_.clone()
-        } else {
-            format!("Not{}", condition.type_)
-        };
-        news.push((kind, reason, condition.message.clone()));
-    }
-    news
 }

@@ -34,19 +34,49 @@ pub struct Scene<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     kind: &'static str,
-    is: bool,
+    /// Nobody knows, where it is none.
+    is: Option<bool>,
     reason: String,
     message: String,
+}
+
+impl Told {
+    fn status(&self) -> &'static str {
+        match self.is {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        }
+    }
 }
 
 fn told(kind: &'static str, is: bool, reason: &str, message: impl Into<String>) -> Told {
     Told {
         kind,
-        is,
+        is: Some(is),
         reason: reason.to_owned(),
         message: message.into(),
     }
 }
+
+fn unknown(kind: &'static str, reason: &str, message: &str) -> Told {
+    Told {
+        is: None,
+        ..told(kind, false, reason, message)
+    }
+}
+
+/// All that there are, in the order of the contract.
+const ALL: [&str; 8] = [
+    "Ready",
+    "Available",
+    "Progressing",
+    "Degraded",
+    "QuorumAtRisk",
+    "ExecutionLagging",
+    "StorageResizeUnsupported",
+    "ReconciliationPaused",
+];
 
 /// All conditions, in the order of the contract.
 pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
@@ -62,12 +92,14 @@ pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
     ]
 }
 
-/// Of a RaftCluster that cannot be served as it is.
-pub fn refused(why: &str) -> Vec<Told> {
-    vec![
-        told("Ready", false, "InvalidSpec", why),
-        told("Degraded", true, "InvalidSpec", why),
-    ]
+/// Of a RaftCluster that cannot be served as it is: what was true of it is not known any more.
+pub fn refused(reason: &str, why: &str) -> Vec<Told> {
+    let all = ALL.map(|kind| match kind {
+        "Ready" => told(kind, false, reason, why),
+        "Degraded" => told(kind, true, reason, why),
+        _ => unknown(kind, reason, why),
+    });
+    all.to_vec()
 }
 
 /// With the time at which each became what it is.
@@ -79,7 +111,7 @@ pub fn dated(
 ) -> Vec<Condition> {
     told.into_iter()
         .map(|told| {
-            let status = if told.is { "True" } else { "False" };
+            let status = told.status();
             let same = before
                 .iter()
                 .find(|before| before.type_ == told.kind && before.status == status);
@@ -369,20 +401,23 @@ mod tests {
     use super::super::view::Problem;
     use super::*;
 
-    fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
+    fn told_of(world: &World, failures: &Failures) -> Vec<Told> {
         let desired = world.desired();
         let raft = Raft::new(&world.observed.pods, desired.patience());
         let plan = world.plan();
-        let scene = Scene {
+        conditions(&Scene {
             desired: &desired,
             observed: &world.observed,
             raft: &raft,
             plan: &plan,
             failures,
-        };
-        conditions(&scene)
+        })
+    }
+
+    fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
+        told_of(world, failures)
             .into_iter()
-            .map(|told| (told.kind.to_owned(), told.is, told.reason))
+            .map(|told| (told.kind.to_owned(), told.is == Some(true), told.reason))
             .collect()
     }
 
@@ -456,26 +491,47 @@ mod tests {
         world.observed.missing = Some("exceeded quota".into());
         assert_eq!(degraded(&world, &Failures::default()), "PodsNotCreated");
         let mut failures = Failures::default();
-        let failure = |reason, message: &str| Attempt {
-            step: "apply",
-            reason,
-            message: message.into(),
-            passes: false,
-        };
-        let subject = "grow PersistentVolumeClaim x".into();
-        failures.failed(subject, failure("GrowFailed", "no"), Instant::now());
-        assert!(of(&ready_world(3), &failures).contains(&(
-            "StorageResizeUnsupported".into(),
-            true,
-            "Refused".into()
-        )));
-        assert_eq!(degraded(&ready_world(3), &failures), "Fine");
         failures.failed(
             "Service demo".into(),
             failure("NameTaken", "somebody else's"),
             Instant::now(),
         );
         assert_eq!(degraded(&ready_world(3), &failures), "NameTaken");
+    }
+
+    fn failure(reason: &'static str, message: &str) -> Attempt {
+        Attempt {
+            step: "apply",
+            reason,
+            message: message.into(),
+            passes: false,
+        }
+    }
+
+    /// Six of them vanished, and whoever waited for one waited for good.
+    #[test]
+    fn all_are_told_of_one_that_is_refused() {
+        let kinds = |told: &[Told]| told.iter().map(|told| told.kind).collect::<Vec<_>>();
+        let all = kinds(&told_of(&ready_world(3), &Failures::default()));
+        for reason in ["InvalidSpec", "RecordDamaged"] {
+            let refused = refused(reason, "why");
+            assert_eq!(kinds(&refused), all);
+            for told in &refused {
+                let expected = match told.kind {
+                    "Ready" => Some(false),
+                    "Degraded" => Some(true),
+                    _ => None,
+                };
+                assert_eq!(
+                    (told.is, told.reason.as_str()),
+                    (expected, reason),
+                    "{}",
+                    told.kind
+                );
+            }
+        }
+        let dated = dated(refused("InvalidSpec", "why"), &[], Some(1), Timestamp::UNIX_EPOCH);
+        assert!(dated.iter().any(|condition| condition.status == "Unknown"));
     }
 
     #[test]

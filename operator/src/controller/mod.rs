@@ -11,12 +11,14 @@ pub mod events;
 pub mod failures;
 pub mod metrics;
 pub mod missing;
+pub mod news;
 pub mod nodes;
 pub mod plan;
 mod quantity;
 pub mod raft;
 pub mod status;
 pub mod step;
+pub mod stored;
 pub mod turns;
 pub mod view;
 
