@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::failures::Failures;
+use super::failures::{Failure, Failures};
 use super::plan::{Desired, Plan};
 use super::raft::Raft;
 use super::view::{Observed, PodView};
@@ -258,7 +258,7 @@ impl Scene<'_> {
         let failure = self
             .failures
             .all()
-            .find(|(subject, _)| !subject.starts_with(GROW));
+            .find(|(subject, failure)| !is_resize_refused(subject, failure));
         if let Some((_, failure)) = failure {
             return told("Degraded", true, failure.reason, failure.message.clone());
         }
@@ -356,13 +356,20 @@ impl Scene<'_> {
     }
 
     fn resize_unsupported(&self) -> Told {
-        let refused = self.failures.all().find(|(subject, _)| subject.starts_with(GROW));
+        let refused = self
+            .failures
+            .all()
+            .find(|(subject, failure)| is_resize_refused(subject, failure));
         match refused {
             Some((_, failure)) => told(
                 "StorageResizeUnsupported",
                 true,
                 "Refused",
-                failure.message.clone(),
+                format!(
+                    "{}; volumes grow where their storage class has allowVolumeExpansion: true: set it there, and it goes on. \
+                     Other changes do so meanwhile",
+                    failure.message
+                ),
             ),
             None => told(
                 "StorageResizeUnsupported",
@@ -380,6 +387,15 @@ impl Scene<'_> {
         }
         told("ReconciliationPaused", false, "NotPaused", "spec.paused is false")
     }
+}
+
+/// Whether a volume is not to grow, which is told by its own condition; anything else that keeps one from it is a failure like
+/// any other. Rights and quotas are refused by the same code.
+fn is_resize_refused(subject: &str, failure: &Failure) -> bool {
+    const OTHER_REFUSALS: [&str; 2] = ["exceeded quota", "cannot patch resource"];
+    subject.starts_with(GROW)
+        && matches!(failure.reason, "Forbidden" | "Refused")
+        && !OTHER_REFUSALS.iter().any(|other| failure.message.contains(other))
 }
 
 fn count(replicas: u32) -> usize {
@@ -505,6 +521,36 @@ mod tests {
             reason,
             message: message.into(),
             passes: false,
+        }
+    }
+
+    fn find<'a>(told: &'a [Told], kind: &str) -> &'a Told {
+        told.iter().find(|told| told.kind == kind).unwrap()
+    }
+
+    /// A quota, a right that is missing and a call that came too late were told as a class that does not allow it.
+    #[test]
+    fn only_a_refusal_of_the_resize_itself_says_so() {
+        const CLASS: &str = "persistentvolumeclaims \"data-demo-0\" is forbidden: only dynamically provisioned pvc can be \
+                             resized and the storageclass that provisions the pvc must support resize";
+        const RIGHT: &str = "persistentvolumeclaims \"data-demo-0\" is forbidden: User \"x\" cannot patch resource \
+                             \"persistentvolumeclaims\"";
+        for (reason, message, unsupported, degraded) in [
+            ("Forbidden", CLASS, true, "Fine"),
+            ("Refused", "spec.resources: Invalid value", true, "Fine"),
+            ("Forbidden", "exceeded quota: disks", false, "Forbidden"),
+            ("Forbidden", RIGHT, false, "Forbidden"),
+            ("CallFailed", "not found", false, "CallFailed"),
+            ("Unreachable", "no answer", false, "Unreachable"),
+        ] {
+            let mut failures = Failures::default();
+            let subject = format!("{GROW}PersistentVolumeClaim data-demo-0");
+            failures.failed(subject, failure(reason, message), Instant::now());
+            let told = told_of(&ready_world(3), &failures);
+            let resize = find(&told, "StorageResizeUnsupported");
+            assert_eq!(resize.is, Some(unsupported), "{message}");
+            assert_eq!(resize.message.contains("allowVolumeExpansion: true"), unsupported);
+            assert_eq!(find(&told, "Degraded").reason, degraded, "{message}");
         }
     }
 
