@@ -20,6 +20,7 @@ use super::clusters::Work;
 use super::conditions::Scene;
 use super::events::Events;
 use super::failures::{Attempt, Failures};
+use super::lag::Lag;
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
 use super::missing::Missing;
 use super::news;
@@ -31,6 +32,7 @@ use super::step::Step;
 use super::stored::{self, Refusal};
 use super::turns::Turns;
 use super::view::{ClaimView, Observed, PodView, StatefulSetView};
+use super::waiting::Waiting;
 use crate::crd::RaftCluster;
 use crate::crd::status::{Images, RaftClusterStatus};
 use crate::resources::meta::MANAGER;
@@ -93,6 +95,8 @@ pub struct Task {
     actor: Option<Actor>,
     failures: Failures,
     missing: Missing,
+    lag: Lag,
+    waiting: Waiting,
     generation: Option<i64>,
     began: Instant,
     written: Option<(RaftClusterStatus, Instant)>,
@@ -109,6 +113,8 @@ impl Task {
             actor: None,
             failures: Failures::default(),
             missing: Missing::default(),
+            lag: Lag::default(),
+            waiting: Waiting::default(),
             generation: None,
             began: Instant::now(),
             written: None,
@@ -164,10 +170,12 @@ impl Task {
             self.actor = Some(actor);
             self.written = None;
             self.failures.forget();
+            self.waiting.forget();
         }
         if self.generation != cluster.metadata.generation {
             self.generation = cluster.metadata.generation;
             self.failures.forget();
+            self.waiting.forget();
         }
     }
 
@@ -241,17 +249,20 @@ impl Task {
             self.act(cluster, &plan, observed).await
         };
         let raft = Raft::new(&observed.pods, desired.patience());
+        let lags = self.lag.note(&observed.pods, Instant::now());
         let scene = Scene {
             desired: &desired,
             observed,
             raft: &raft,
             plan: &plan,
             failures: &self.failures,
+            lags: lags.as_deref(),
         };
         let now = status::status(&scene, before, Timestamp::now());
         let waits = plan.waits.is_some() || plan.trouble.is_some();
         let leaderless = raft.leader.is_none();
         self.tell(cluster, before, now).await;
+        self.tell_what_it_waits_for(cluster, plan.waits.as_deref()).await;
         match (acted, leaderless, waits) {
             (true, _, _) => AFTER_STEP,
             (false, true, _) => WHILE_LEADERLESS,
@@ -395,6 +406,13 @@ impl Task {
                 .await;
         }
         WHILE_SETTLED
+    }
+
+    /// An Event, once a wait has lasted.
+    async fn tell_what_it_waits_for(&mut self, cluster: &RaftCluster, waits: Option<&str>) {
+        if let Some(waits) = self.waiting.note(waits, Instant::now()) {
+            self.publish(cluster, EventType::Normal, "Waiting", &waits).await;
+        }
     }
 
     /// Writes the status where that is due, and says what became true or false.

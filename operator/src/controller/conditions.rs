@@ -4,14 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::failures::{Failure, Failures};
+use super::lag::LAG_OPERATIONS;
 use super::plan::{Desired, Plan};
 use super::raft::Raft;
 use super::view::{Observed, PodView};
 
 /// A pod that does not start gets so long before anybody is told.
 const PROBLEM_SECONDS: i64 = 15;
-/// A replicator that is this many operations behind lags.
-const LAG_OPERATIONS: u64 = 1_000;
 /// Subjects of failures to grow a volume begin so.
 pub const GROW: &str = "grow ";
 
@@ -28,6 +27,8 @@ pub struct Scene<'a> {
     pub plan: &'a Plan,
     /// What does not work.
     pub failures: &'a Failures,
+    /// The pod whose replicator lags.
+    pub lags: Option<&'a str>,
 }
 
 /// One condition, before it is dated.
@@ -327,23 +328,13 @@ impl Scene<'_> {
     }
 
     fn execution_lagging(&self) -> Told {
-        let late = self.observed.pods.values().find_map(|pod| {
-            let status = pod.node.as_ref()?;
-            let executed = status
-                .replicator
-                .as_ref()
-                .filter(|replicator| replicator.connected)?
-                .executed_index;
-            let behind = status.commit_index.saturating_sub(executed);
-            (behind > LAG_OPERATIONS).then_some(&pod.name)
-        });
-        match late {
+        match self.lags {
             Some(pod) => told(
                 "ExecutionLagging",
                 true,
                 "Behind",
                 format!(
-                    "the replicator of {pod} is more than {LAG_OPERATIONS} operations behind: look at its executor"
+                    "the replicator of {pod} has been more than {LAG_OPERATIONS} operations behind for a while: look at its executor"
                 ),
             ),
             None => told(
@@ -417,7 +408,7 @@ mod tests {
     use super::super::view::Problem;
     use super::*;
 
-    fn told_of(world: &World, failures: &Failures) -> Vec<Told> {
+    fn told_of(world: &World, failures: &Failures, lags: Option<&str>) -> Vec<Told> {
         let desired = world.desired();
         let raft = Raft::new(&world.observed.pods, desired.patience());
         let plan = world.plan();
@@ -427,11 +418,12 @@ mod tests {
             raft: &raft,
             plan: &plan,
             failures,
+            lags,
         })
     }
 
     fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
-        told_of(world, failures)
+        told_of(world, failures, None)
             .into_iter()
             .map(|told| (told.kind.to_owned(), told.is == Some(true), told.reason))
             .collect()
@@ -478,17 +470,6 @@ mod tests {
 
         let world = World::unformed(3);
         assert_eq!(true_ones(&world), ["Progressing", "QuorumAtRisk"]);
-
-        let mut world = ready_world(3);
-        world.status(2, |status| {
-            status.commit_index = 5_000;
-            status.replicator = Some(raftlog_proto::v1::ReplicatorStatus {
-                connected: true,
-                executed_index: 10,
-                ..Default::default()
-            });
-        });
-        assert_eq!(true_ones(&world), ["Ready", "Available", "ExecutionLagging"]);
     }
 
     #[test]
@@ -546,7 +527,7 @@ mod tests {
             let mut failures = Failures::default();
             let subject = format!("{GROW}PersistentVolumeClaim data-demo-0");
             failures.failed(subject, failure(reason, message), Instant::now());
-            let told = told_of(&ready_world(3), &failures);
+            let told = told_of(&ready_world(3), &failures, None);
             let resize = find(&told, "StorageResizeUnsupported");
             assert_eq!(resize.is, Some(unsupported), "{message}");
             assert_eq!(resize.message.contains("allowVolumeExpansion: true"), unsupported);
@@ -554,11 +535,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_replicator_that_lags_is_named() {
+        let told = |lags| told_of(&ready_world(3), &Failures::default(), lags);
+        let lags = told(Some("demo-1"));
+        let condition = find(&lags, "ExecutionLagging");
+        assert!(condition.is == Some(true) && condition.message.contains("demo-1"));
+        assert_eq!(find(&told(None), "ExecutionLagging").is, Some(false));
+    }
+
     /// Six of them vanished, and whoever waited for one waited for good.
     #[test]
     fn all_are_told_of_one_that_is_refused() {
         let kinds = |told: &[Told]| told.iter().map(|told| told.kind).collect::<Vec<_>>();
-        let all = kinds(&told_of(&ready_world(3), &Failures::default()));
+        let all = kinds(&told_of(&ready_world(3), &Failures::default(), None));
         for reason in ["InvalidSpec", "RecordDamaged"] {
             let refused = refused(reason, "why");
             assert_eq!(kinds(&refused), all);

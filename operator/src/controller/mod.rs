@@ -9,6 +9,8 @@ pub mod conditions;
 pub mod drift;
 pub mod events;
 pub mod failures;
+pub mod lag;
+pub mod lasting;
 pub mod metrics;
 pub mod missing;
 pub mod news;
@@ -21,6 +23,7 @@ pub mod step;
 pub mod stored;
 pub mod turns;
 pub mod view;
+pub mod waiting;
 
 use std::sync::Arc;
 
