@@ -18,6 +18,7 @@ use super::api::call;
 use super::cache::{Cache, Key, raft_clusters};
 use super::clusters::Work;
 use super::conditions::Scene;
+use super::drift;
 use super::events::Events;
 use super::failures::{Attempt, Failures};
 use super::lag::Lag;
@@ -236,6 +237,7 @@ impl Task {
             fresh_cluster_id: fresh_cluster_id(),
         };
         let mut plan = plan::plan(&desired, observed);
+        let held_back = self.hold_back(&mut plan);
         let its_turn = self.shared.turns.wants(&self.key, plan.wants_to_roll);
         if plan.wants_to_roll && desired.may_roll && !its_turn {
             // Another one was faster.
@@ -244,6 +246,8 @@ impl Task {
         let acted = if cluster.spec.paused {
             plan.waits = None;
             plan.step = None;
+            false
+        } else if held_back {
             false
         } else {
             self.act(cluster, &plan, observed).await
@@ -269,6 +273,34 @@ impl Task {
             (false, false, true) => WHILE_WAITING,
             (false, false, false) => WHILE_SETTLED,
         }
+    }
+
+    /// Leaves nothing to do in the plan, where nothing may be done; says whether that is so.
+    fn hold_back(&self, plan: &mut Plan) -> bool {
+        let left = plan
+            .objects
+            .iter()
+            .find(|resource| self.is_of_predecessor(resource));
+        let waits = left.map(|resource| {
+            let Resource { kind, name, .. } = resource;
+            format!("waits until {kind:?} {name} of an earlier RaftCluster of that name, which was deleted, is gone")
+        });
+        let held_back = waits.is_some();
+        if held_back {
+            plan.step = None;
+            plan.waits = waits;
+            // Others need not wait for it.
+            plan.wants_to_roll = false;
+        }
+        held_back
+    }
+
+    fn is_of_predecessor(&self, resource: &Resource) -> bool {
+        let owner = self.actor.as_ref().map(Actor::owner);
+        let object = self.body(resource.kind, &resource.name);
+        owner
+            .zip(object)
+            .is_some_and(|(owner, object)| drift::is_of_predecessor(&object, &self.key.name, owner))
     }
 
     /// Objects, then chores, then the one step; says whether anything was done.
