@@ -3,6 +3,7 @@
 //! this process's own clock; nobody's wall clock is compared with another's.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -77,10 +78,13 @@ impl Election {
         })
     }
 
-    /// Waits until the Lease is this process's.
-    pub(crate) async fn win(&mut self) {
+    /// Waits until the Lease is this process's; notes there when it is seen to be another one's.
+    pub(crate) async fn win(&mut self, waits: &AtomicBool) {
         tracing::info!("{} waits for the Lease {NAME}", self.identity);
         while !self.attempt(Instant::now() + ATTEMPT_MAX).await {
+            if self.seen.is_some() {
+                waits.store(true, Ordering::Relaxed);
+            }
             tokio::time::sleep(RETRY).await;
         }
         tracing::info!("{} holds the Lease {NAME}", self.identity);
@@ -229,7 +233,7 @@ fn next(what: Move, before: Option<&LeaseSpec>, identity: &str, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use http::{Method, Request, Response};
     use kube::client::Body;
@@ -295,7 +299,7 @@ mod tests {
         for (calls, fails_after) in [(2, 0), (2, 60_000), (3, 60_000), (4, 1_700), (4, 3_500)] {
             let client = answers(calls, Duration::from_millis(fails_after));
             let mut election = Election::new(client, Some("raft-system")).unwrap();
-            election.win().await;
+            election.win(&AtomicBool::new(false)).await;
             let why = election.hold().await;
             assert!(why.contains("could not be renewed"), "{why}");
             let held = election.renewed_at.elapsed();

@@ -34,6 +34,7 @@ use super::stored::{self, Refusal};
 use super::turns::Turns;
 use super::view::{ClaimView, Observed, PodView, StatefulSetView};
 use super::waiting::Waiting;
+use super::watches::CANNOT_WATCH;
 use crate::crd::RaftCluster;
 use crate::crd::status::{Images, RaftClusterStatus};
 use crate::resources::meta::MANAGER;
@@ -144,6 +145,11 @@ impl Task {
             Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
         self.begin_anew(&cluster);
+        let blind = self.shared.cache.trouble();
+        if let Some(why) = blind.clone().filter(|_| !self.shared.cache.is_complete()) {
+            let reason = CANNOT_WATCH;
+            return self.refuse(object, &before, &Refusal { reason, why }).await;
+        }
         let observed = match self.observe(&cluster).await {
             Ok(observed) => observed,
             Err(refusal) => return self.refuse(object, &before, &refusal).await,
@@ -152,7 +158,7 @@ impl Task {
         if self.began.elapsed() < LISTENS_FIRST && observed.pods.values().any(unheard) {
             return WHILE_LISTENING;
         }
-        self.serve(&cluster, &observed, &before).await
+        self.serve(&cluster, &observed, &before, blind.as_deref()).await
     }
 
     /// What was told last, by this process or the one before. The cache may be a moment behind.
@@ -228,6 +234,7 @@ impl Task {
         cluster: &RaftCluster,
         observed: &Observed,
         before: &RaftClusterStatus,
+        blind: Option<&str>,
     ) -> Duration {
         let default_images = self.shared.default_images.clone();
         let desired = Desired {
@@ -237,7 +244,7 @@ impl Task {
             fresh_cluster_id: fresh_cluster_id(),
         };
         let mut plan = plan::plan(&desired, observed);
-        let held_back = self.hold_back(&mut plan);
+        let held_back = self.hold_back(&mut plan, blind.is_some());
         let its_turn = self.shared.turns.wants(&self.key, plan.wants_to_roll);
         if plan.wants_to_roll && desired.may_roll && !its_turn {
             // Another one was faster.
@@ -260,6 +267,7 @@ impl Task {
             raft: &raft,
             plan: &plan,
             failures: &self.failures,
+            blind,
             lags: lags.as_deref(),
         };
         let now = status::status(&scene, before, Timestamp::now());
@@ -276,7 +284,7 @@ impl Task {
     }
 
     /// Leaves nothing to do in the plan, where nothing may be done; says whether that is so.
-    fn hold_back(&self, plan: &mut Plan) -> bool {
+    fn hold_back(&self, plan: &mut Plan, blind: bool) -> bool {
         let left = plan
             .objects
             .iter()
@@ -285,7 +293,7 @@ impl Task {
             let Resource { kind, name, .. } = resource;
             format!("waits until {kind:?} {name} of an earlier RaftCluster of that name, which was deleted, is gone")
         });
-        let held_back = waits.is_some();
+        let held_back = blind || waits.is_some();
         if held_back {
             plan.step = None;
             plan.waits = waits;

@@ -8,6 +8,7 @@ use super::lag::LAG_OPERATIONS;
 use super::plan::{Desired, Plan};
 use super::raft::Raft;
 use super::view::{Observed, PodView};
+use super::watches::CANNOT_WATCH;
 
 /// A pod that does not start gets so long before anybody is told.
 const PROBLEM_SECONDS: i64 = 15;
@@ -27,6 +28,8 @@ pub struct Scene<'a> {
     pub plan: &'a Plan,
     /// What does not work.
     pub failures: &'a Failures,
+    /// Why what there is may not be so any more: a watch fails.
+    pub blind: Option<&'a str>,
     /// The pod whose replicator lags.
     pub lags: Option<&'a str>,
 }
@@ -96,7 +99,8 @@ pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
 /// Of a RaftCluster that cannot be served as it is: what was true of it is not known any more.
 pub fn refused(reason: &str, why: &str) -> Vec<Told> {
     let all = ALL.map(|kind| match kind {
-        "Ready" => told(kind, false, reason, why),
+        // What cannot be seen may be as it has to be.
+        "Ready" if reason != CANNOT_WATCH => told(kind, false, reason, why),
         "Degraded" => told(kind, true, reason, why),
         _ => unknown(kind, reason, why),
     });
@@ -232,6 +236,10 @@ impl Scene<'_> {
         if self.desired.cluster.spec.paused {
             return told("Progressing", false, "Paused", "spec.paused is true");
         }
+        if self.blind.is_some() {
+            let why = "nothing is changed until the operator sees what there is: Degraded tells why";
+            return told("Progressing", false, CANNOT_WATCH, why);
+        }
         if let Some(trouble) = self
             .plan
             .trouble
@@ -253,6 +261,9 @@ impl Scene<'_> {
     }
 
     fn degraded(&self) -> Told {
+        if let Some(why) = self.blind {
+            return told("Degraded", true, CANNOT_WATCH, why);
+        }
         if let Some(trouble) = &self.plan.trouble {
             return told("Degraded", true, trouble.reason, trouble.message.clone());
         }
@@ -408,7 +419,7 @@ mod tests {
     use super::super::view::Problem;
     use super::*;
 
-    fn told_of(world: &World, failures: &Failures, lags: Option<&str>) -> Vec<Told> {
+    fn told_of(world: &World, failures: &Failures, blind: Option<&str>, lags: Option<&str>) -> Vec<Told> {
         let desired = world.desired();
         let raft = Raft::new(&world.observed.pods, desired.patience());
         let plan = world.plan();
@@ -418,12 +429,13 @@ mod tests {
             raft: &raft,
             plan: &plan,
             failures,
+            blind,
             lags,
         })
     }
 
     fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
-        told_of(world, failures, None)
+        told_of(world, failures, None, None)
             .into_iter()
             .map(|told| (told.kind.to_owned(), told.is == Some(true), told.reason))
             .collect()
@@ -527,7 +539,7 @@ mod tests {
             let mut failures = Failures::default();
             let subject = format!("{GROW}PersistentVolumeClaim data-demo-0");
             failures.failed(subject, failure(reason, message), Instant::now());
-            let told = told_of(&ready_world(3), &failures, None);
+            let told = told_of(&ready_world(3), &failures, None, None);
             let resize = find(&told, "StorageResizeUnsupported");
             assert_eq!(resize.is, Some(unsupported), "{message}");
             assert_eq!(resize.message.contains("allowVolumeExpansion: true"), unsupported);
@@ -536,8 +548,22 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_see_says_so() {
+        let mut failures = Failures::default();
+        failures.failed("a".into(), failure("Refused", "no"), Instant::now());
+        let told = told_of(&ready_world(3), &failures, Some("cannot watch"), None);
+        let degraded = find(&told, "Degraded");
+        assert_eq!(
+            (degraded.is, degraded.reason.as_str(), degraded.message.as_str()),
+            (Some(true), CANNOT_WATCH, "cannot watch")
+        );
+        assert_eq!(find(&told, "Progressing").reason, CANNOT_WATCH);
+        assert_eq!(find(&told, "Ready").is, Some(true), "nodes say so themselves");
+    }
+
+    #[test]
     fn a_replicator_that_lags_is_named() {
-        let told = |lags| told_of(&ready_world(3), &Failures::default(), lags);
+        let told = |lags| told_of(&ready_world(3), &Failures::default(), None, lags);
         let lags = told(Some("demo-1"));
         let condition = find(&lags, "ExecutionLagging");
         assert!(condition.is == Some(true) && condition.message.contains("demo-1"));
@@ -548,13 +574,17 @@ mod tests {
     #[test]
     fn all_are_told_of_one_that_is_refused() {
         let kinds = |told: &[Told]| told.iter().map(|told| told.kind).collect::<Vec<_>>();
-        let all = kinds(&told_of(&ready_world(3), &Failures::default(), None));
-        for reason in ["InvalidSpec", "RecordDamaged"] {
+        let all = kinds(&told_of(&ready_world(3), &Failures::default(), None, None));
+        for (reason, ready) in [
+            ("InvalidSpec", Some(false)),
+            ("RecordDamaged", Some(false)),
+            (CANNOT_WATCH, None),
+        ] {
             let refused = refused(reason, "why");
             assert_eq!(kinds(&refused), all);
             for told in &refused {
                 let expected = match told.kind {
-                    "Ready" => Some(false),
+                    "Ready" => ready,
                     "Degraded" => Some(true),
                     _ => None,
                 };

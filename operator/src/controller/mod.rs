@@ -24,6 +24,7 @@ pub mod stored;
 pub mod turns;
 pub mod view;
 pub mod waiting;
+pub mod watches;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use self::clusters::Clusters;
 use self::events::Events;
 use self::metrics::Metrics;
 use self::turns::Turns;
+use self::watches::Watches;
 use crate::crd::status::Images;
 
 /// How the controller is to run.
@@ -48,7 +50,7 @@ pub struct Options {
 }
 
 /// Looks after all clusters, until it is dropped.
-pub async fn run(client: Client, options: Options, metrics: Metrics) {
+pub async fn run(client: Client, options: Options, metrics: Metrics, watches: Watches) {
     let mut tasks = JoinSet::new();
     let scopes: Vec<Option<String>> = match options.namespaces.as_slice() {
         [] => vec![None],
@@ -59,7 +61,7 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
     for scope in scopes {
         let clusters = Arc::new(Clusters::new(metrics.clusters.clone()));
         let listener: Arc<dyn Listener> = Arc::clone(&clusters) as Arc<dyn Listener>;
-        let cache = Cache::watch(&client, scope.as_deref(), &listener, &mut tasks);
+        let cache = Cache::watch(&client, scope.as_deref(), &watches, &listener, &mut tasks);
         let shared = Shared {
             client: client.clone(),
             events: events.clone(),
@@ -70,10 +72,13 @@ pub async fn run(client: Client, options: Options, metrics: Metrics) {
         };
         tasks.spawn(async move {
             // Nobody decides on half a view.
-            shared.cache.is_complete().await;
+            shared.cache.is_settled().await;
             clusters.begin(shared);
             std::future::pending::<()>().await;
         });
     }
     while tasks.join_next().await.is_some() {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
 
 use super::stored::Refusal;
+use super::watches::CANNOT_WATCH;
 use crate::crd::status::RaftClusterStatus;
 
 /// Whether it was not refused before, or for another reason.
@@ -27,7 +28,7 @@ pub fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventTy
     ];
     const GOOD: [&str; 2] = ["Ready", "Available"];
     /// What is news, whatever was wrong before.
-    const ALWAYS_NEWS: [&str; 1] = ["RolloutStopped"];
+    const ALWAYS_NEWS: [&str; 2] = ["RolloutStopped", CANNOT_WATCH];
     let mut news = Vec::new();
     if let (Some(leader), true) = (&now.leader, now.leader != before.leader) {
         let term = now.term.unwrap_or_default();
@@ -94,6 +95,8 @@ mod tests {
             ("Ready", ("Unknown", "A"), ("False", "B"), &[]),
             ("Degraded", ("False", "A"), ("True", "B"), &["Degraded"]),
             ("Degraded", ("True", "A"), ("True", "B"), &[]),
+            ("Degraded", ("True", "A"), ("True", "CannotWatch"), &["Degraded"]),
+            ("Degraded", ("True", "CannotWatch"), ("True", "CannotWatch"), &[]),
             (
                 "Degraded",
                 ("True", "A"),

@@ -187,6 +187,7 @@ mod tests {
             raft: &raft,
             plan: &world.plan(),
             failures: &Failures::default(),
+            blind: None,
             lags: None,
         };
         status(&scene, &RaftClusterStatus::default(), Timestamp::UNIX_EPOCH)
