@@ -3,7 +3,8 @@
 //! this process's own clock; nobody's wall clock is compared with another's.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -11,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use raftlog_telemetry::hostname;
+use tokio::time::Instant;
 
 use crate::controller::api::{CallError, call};
 
@@ -22,6 +24,8 @@ const DURATION: Duration = Duration::from_secs(12);
 const RENEW_WITHIN: Duration = Duration::from_secs(8);
 /// Between two attempts.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long one attempt may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(4);
 /// Where a pod finds its own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -74,10 +78,13 @@ impl Election {
         })
     }
 
-    /// Waits until the Lease is this process's.
-    pub(crate) async fn win(&mut self) {
+    /// Waits until the Lease is this process's; notes there when it is seen to be another one's.
+    pub(crate) async fn win(&mut self, waits: &AtomicBool) {
         tracing::info!("{} waits for the Lease {NAME}", self.identity);
-        while !self.attempt().await {
+        while !self.attempt(Instant::now() + ATTEMPT_MAX).await {
+            if self.seen.is_some() {
+                waits.store(true, Ordering::Relaxed);
+            }
             tokio::time::sleep(RETRY).await;
         }
         tracing::info!("{} holds the Lease {NAME}", self.identity);
@@ -86,8 +93,10 @@ impl Election {
     /// Renews it until that fails for too long; says why.
     pub(crate) async fn hold(&mut self) -> String {
         loop {
-            tokio::time::sleep(RETRY).await;
-            let held = self.attempt().await;
+            // Not even an attempt that hangs, or the pause before it, makes it hold on for longer than it may.
+            let give_up_at = self.renewed_at + RENEW_WITHIN;
+            tokio::time::sleep_until(give_up_at.min(Instant::now() + RETRY)).await;
+            let held = self.attempt(give_up_at.min(Instant::now() + ATTEMPT_MAX)).await;
             let other = self
                 .seen
                 .as_ref()
@@ -118,9 +127,9 @@ impl Election {
     }
 
     /// Says whether it is held.
-    async fn attempt(&mut self) -> bool {
+    async fn attempt(&mut self, until: Instant) -> bool {
         let began = Instant::now();
-        match tokio::time::timeout(RENEW_WITHIN / 2, self.try_once()).await {
+        match tokio::time::timeout_at(until, self.try_once()).await {
             Ok(Ok(held)) => {
                 if held {
                     // Others count from when they see it, which is later.
@@ -223,6 +232,13 @@ fn next(what: Move, before: Option<&LeaseSpec>, identity: &str, now: Timestamp) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
 
     fn held(by: &str, since: Instant) -> Seen {
@@ -250,6 +266,48 @@ mod tests {
             (true, Some(held("other", now)), later(15), Move::Take),
         ] {
             assert_eq!(decide(there, seen.as_ref(), "me", at), expected, "{seen:?}");
+        }
+    }
+
+    /// An API server that answers so many calls with what it was asked to write, and fails after that time from then on.
+    fn answers(calls: u32, fails_after: Duration) -> Client {
+        let left = Arc::new(AtomicU32::new(calls));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let left = Arc::clone(&left);
+            async move {
+                let answers =
+                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                if answers.is_err() {
+                    tokio::time::sleep(fails_after).await;
+                    return Err("it fails".into());
+                }
+                let lease = match *request.method() {
+                    Method::GET => json!({"metadata": {"name": NAME, "resourceVersion": "1"}})
+                        .to_string()
+                        .into_bytes(),
+                    _ => request.into_body().collect_bytes().await?.to_vec(),
+                };
+                Ok::<_, tower::BoxError>(Response::new(Body::from(lease)))
+            }
+        });
+        Client::new(service, "raft-system")
+    }
+
+    /// The last attempt began within the time, and ended when another one might act already.
+    #[tokio::test(start_paused = true)]
+    async fn it_gives_up_in_time_however_the_api_server_fails() {
+        for (calls, fails_after) in [(2, 0), (2, 60_000), (3, 60_000), (4, 1_700), (4, 3_500)] {
+            let client = answers(calls, Duration::from_millis(fails_after));
+            let mut election = Election::new(client, Some("raft-system")).unwrap();
+            election.win(&AtomicBool::new(false)).await;
+            let why = election.hold().await;
+            assert!(why.contains("could not be renewed"), "{why}");
+            let held = election.renewed_at.elapsed();
+            // The clock of tests has milliseconds.
+            assert!(
+                held <= RENEW_WITHIN + Duration::from_millis(1),
+                "{fails_after}: {held:?}"
+            );
         }
     }
 

@@ -81,14 +81,18 @@ pub async fn client(calls: &Calls) -> Result<Client, String> {
     Ok(builder.with_layer(&count).build())
 }
 
-fn verb(method: &Method, query: Option<&str>) -> &'static str {
-    let watches = query.is_some_and(|query| {
+/// Whether that query asks for a watch.
+pub(super) fn is_watch(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
         query
             .split('&')
             .any(|part| matches!(part, "watch=true" | "watch=1"))
-    });
+    })
+}
+
+fn verb(method: &Method, query: Option<&str>) -> &'static str {
     match *method {
-        Method::GET if watches => "watch",
+        Method::GET if is_watch(query) => "watch",
         Method::GET => "get",
         Method::POST => "post",
         Method::PUT => "put",

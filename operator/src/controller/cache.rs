@@ -4,23 +4,27 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::watches::{Watch, Watches};
 use crate::crd::RaftCluster;
 use crate::resources::Kind;
 use crate::resources::meta::{INSTANCE, REVISION, SELECTOR};
 
 /// So many objects are listed at once: whole ones, with all that is dropped at once afterwards.
 const PAGE: u32 = 50;
+/// While it waits for the first lists, it looks so often.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
 
 /// A RaftCluster: its namespace and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +48,8 @@ pub trait Listener: Send + Sync + 'static {
 /// Everything that is watched in one namespace, or in all.
 #[derive(Debug)]
 pub struct Cache {
+    namespace: Option<String>,
+    watches: Watches,
     clusters: Store<DynamicObject>,
     pods: Store<Pod>,
     claims: Store<PersistentVolumeClaim>,
@@ -55,13 +61,20 @@ impl Cache {
     pub fn watch(
         client: &Client,
         namespace: Option<&str>,
+        watches: &Watches,
         listener: &Arc<dyn Listener>,
         tasks: &mut JoinSet<()>,
     ) -> Self {
+        let watch = |resource: &ApiResource| {
+            let watch = watches.add(resource, namespace, listener);
+            (watch.client(client), watch)
+        };
         let clusters = Writer::new(raft_clusters());
         let pods = Writer::default();
         let claims = Writer::default();
         let mut cache = Self {
+            namespace: namespace.map(str::to_owned),
+            watches: watches.clone(),
             clusters: clusters.as_reader(),
             pods: pods.as_reader(),
             claims: claims.as_reader(),
@@ -71,32 +84,40 @@ impl Cache {
         for kind in Kind::ALL {
             let writer = Writer::new(kind.api());
             cache.objects.insert(kind, writer.as_reader());
-            let api = dynamic(client, namespace, &kind.api());
-            tasks.spawn(follow(
-                api,
-                owned.clone(),
-                trim_object,
-                writer,
-                Arc::clone(listener),
-            ));
+            let (client, watch) = watch(&kind.api());
+            let api = dynamic(&client, namespace, &kind.api());
+            tasks.spawn(follow(api, owned.clone(), trim_object, writer, watch));
         }
-        let api = typed::<Pod>(client, namespace);
-        tasks.spawn(follow(api, owned.clone(), trim_pod, pods, Arc::clone(listener)));
-        let api = typed::<PersistentVolumeClaim>(client, namespace);
-        tasks.spawn(follow(api, owned, |_| {}, claims, Arc::clone(listener)));
-        let api = dynamic(client, namespace, &raft_clusters());
-        tasks.spawn(follow_clusters(api, clusters, Arc::clone(listener)));
+        let (client, pods_watch) = watch(&ApiResource::erase::<Pod>(&()));
+        let api = typed::<Pod>(&client, namespace);
+        tasks.spawn(follow(api, owned.clone(), trim_pod, pods, pods_watch));
+        let (client, claims_watch) = watch(&ApiResource::erase::<PersistentVolumeClaim>(&()));
+        let api = typed::<PersistentVolumeClaim>(&client, namespace);
+        tasks.spawn(follow(api, owned, |_| {}, claims, claims_watch));
+        let (client, clusters_watch) = watch(&raft_clusters());
+        let api = dynamic(&client, namespace, &raft_clusters());
+        tasks.spawn(follow_clusters(api, clusters, clusters_watch));
         cache
     }
 
-    /// Waits until everything was listed once.
-    pub async fn is_complete(&self) {
-        let _ = self.clusters.wait_until_ready().await;
-        let _ = self.pods.wait_until_ready().await;
-        let _ = self.claims.wait_until_ready().await;
-        for store in self.objects.values() {
-            let _ = store.wait_until_ready().await;
+    /// Waits until everything was listed once; what fails for too long is waited for no longer, so that people can be told.
+    pub async fn is_settled(&self) {
+        while !self
+            .watches
+            .are_settled(self.namespace.as_deref(), Instant::now())
+        {
+            tokio::time::sleep(LOOKS_EVERY).await;
         }
+    }
+
+    /// Whether everything was listed once: half a view is none.
+    pub fn is_complete(&self) -> bool {
+        self.watches.are_complete(self.namespace.as_deref())
+    }
+
+    /// Why what is here may not be so any more, and the way out.
+    pub fn trouble(&self) -> Option<String> {
+        self.watches.trouble(self.namespace.as_deref(), Instant::now())
     }
 
     /// The RaftCluster, if it is there.
@@ -163,7 +184,7 @@ async fn follow<K>(
     config: watcher::Config,
     trim: fn(&mut K),
     mut writer: Writer<K>,
-    listener: Arc<dyn Listener>,
+    watch: Watch,
 ) where
     K: Resource
         + Lookup<DynamicType = <K as Resource>::DynamicType>
@@ -175,7 +196,7 @@ async fn follow<K>(
         + 'static,
     <K as Resource>::DynamicType: Eq + Hash + Clone + Debug + Send + Sync,
 {
-    let mut events = watch(api, config).default_backoff().boxed();
+    let mut events = watcher::watcher(api, config).boxed();
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event.modify(|object| {
@@ -183,18 +204,19 @@ async fn follow<K>(
                 trim(object);
             }),
             Err(error) => {
-                tracing::warn!("A watch ended and begins again: {error}");
+                watch.failed(error).await;
                 continue;
             }
         };
         writer.apply_watcher_event(&event);
+        watch.came(&event);
         match &event {
             Event::Apply(object) | Event::Delete(object) => {
                 if let Some(key) = owner(object) {
-                    listener.changed(key);
+                    watch.listener().changed(key);
                 }
             }
-            Event::InitDone => listener.all_changed(),
+            Event::InitDone => watch.listener().all_changed(),
             Event::Init | Event::InitApply(_) => {}
         }
     }
@@ -208,19 +230,15 @@ fn owner<K: Resource>(object: &K) -> Option<Key> {
 }
 
 /// Follows RaftClusters. What the operator itself writes into their status concerns nobody.
-async fn follow_clusters(
-    api: Api<DynamicObject>,
-    mut writer: Writer<DynamicObject>,
-    listener: Arc<dyn Listener>,
-) {
+async fn follow_clusters(api: Api<DynamicObject>, mut writer: Writer<DynamicObject>, watch: Watch) {
     let store = writer.as_reader();
     let config = watcher::Config::default().page_size(PAGE);
-    let mut events = watch(api, config).default_backoff().boxed();
+    let mut events = watcher::watcher(api, config).boxed();
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event.modify(|object| object.managed_fields_mut().clear()),
             Err(error) => {
-                tracing::warn!("The watch of RaftClusters ended and begins again: {error}");
+                watch.failed(error).await;
                 continue;
             }
         };
@@ -229,14 +247,15 @@ async fn follow_clusters(
             _ => None,
         };
         writer.apply_watcher_event(&event);
+        watch.came(&event);
         match &event {
             Event::Apply(object) if before.is_some_and(|before| asks_for(&before) == asks_for(object)) => {}
-            Event::Apply(object) | Event::Delete(object) => listener.asked(key_of(object)),
+            Event::Apply(object) | Event::Delete(object) => watch.listener().asked(key_of(object)),
             Event::InitDone => {
                 for object in store.state() {
-                    listener.asked(key_of(&object));
+                    watch.listener().asked(key_of(&object));
                 }
-                listener.all_changed();
+                watch.listener().all_changed();
             }
             Event::Init | Event::InitApply(_) => {}
         }

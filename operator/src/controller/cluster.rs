@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -16,18 +16,26 @@ use tokio::sync::Notify;
 use super::act::{Actor, CONTESTED, StepError};
 use super::api::call;
 use super::cache::{Cache, Key, raft_clusters};
+use super::clusters::Work;
 use super::conditions::Scene;
+use super::drift;
+use super::events::Events;
 use super::expectations::{Seen, Target};
-use super::failures::Failures;
+use super::failures::{Attempt, Failures};
+use super::lag::Lag;
 use super::metrics::{ErrorLabel, Metrics, StepLabel};
 use super::missing::Missing;
+use super::news;
 use super::nodes::Nodes;
 use super::plan::{self, Desired, Plan};
 use super::raft::Raft;
 use super::status;
 use super::step::Step;
+use super::stored::{self, Refusal};
 use super::turns::Turns;
 use super::view::{ClaimView, Observed, PodView, StatefulSetView, Told};
+use super::waiting::Waiting;
+use super::watches::CANNOT_WATCH;
 use crate::crd::RaftCluster;
 use crate::crd::status::{Images, RaftClusterStatus};
 use crate::resources::meta::MANAGER;
@@ -65,13 +73,23 @@ pub struct Shared {
     /// What is there.
     pub cache: Arc<Cache>,
     /// Events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Counters.
     pub metrics: Metrics,
     /// Images for those that name none.
     pub default_images: Images,
     /// Whose turn it is to roll out what is new in the operator.
     pub turns: Turns,
+}
+
+impl Work for Shared {
+    async fn run(&self, key: Key, wake: Arc<Notify>) {
+        Task::new(self.clone(), key, wake).run().await;
+    }
+
+    fn is_there(&self, key: &Key) -> bool {
+        self.cache.cluster(key).is_some()
+    }
 }
 
 /// The task.
@@ -83,6 +101,8 @@ pub struct Task {
     actor: Option<Actor>,
     failures: Failures,
     missing: Missing,
+    lag: Lag,
+    waiting: Waiting,
     generation: Option<i64>,
     began: Instant,
     /// Since when no leader is known.
@@ -102,6 +122,8 @@ impl Task {
             actor: None,
             failures: Failures::default(),
             missing: Missing::default(),
+            lag: Lag::default(),
+            waiting: Waiting::default(),
             generation: None,
             began: Instant::now(),
             leaderless_since: None,
@@ -126,36 +148,31 @@ impl Task {
         if object.metadata.deletion_timestamp.is_some() {
             return WHILE_SETTLED;
         }
-        let before = object.data.get("status").cloned().unwrap_or_default();
-        let before = serde_json::from_value(before).unwrap_or_default();
-        let before = self.last_told(before);
-        let cluster: RaftCluster = match serde_json::from_value(json!(object)) {
+        let before = self.last_told(stored::told(object));
+        let cluster = match stored::asked(object) {
             Ok(cluster) => cluster,
-            Err(error) => {
-                return self
-                    .refuse(object, &before, &format!("it cannot be understood: {error}"))
-                    .await;
-            }
+            Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
-        if let Err(why) = status::check(&cluster) {
-            return self
-                .refuse(object, &before, &format!("{why}; correct it, and it is served"))
-                .await;
-        }
         self.begin_anew(&cluster);
-        if !self.sees_what_it_wrote() {
+        let blind = self.shared.cache.trouble();
+        if let Some(why) = blind.clone().filter(|_| !self.shared.cache.is_complete()) {
+            let reason = CANNOT_WATCH;
+            return self.refuse(object, &before, &Refusal { reason, why }).await;
+        }
+        if blind.is_none() && !self.sees_what_it_wrote() {
             return WHILE_LISTENING;
         }
         let looked_at = Instant::now();
         let observed = match self.observe(&cluster, &before).await {
             Ok(observed) => observed,
-            Err(why) => return self.refuse(object, &before, &why).await,
+            Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
         let unheard = |pod: &PodView| pod.node.is_none() && !pod.silent;
         if self.began.elapsed() < LISTENS_FIRST && observed.pods.values().any(unheard) {
             return WHILE_LISTENING;
         }
-        self.serve(&cluster, &observed, &before, looked_at).await
+        self.serve(&cluster, &observed, &before, (looked_at, blind.as_deref()))
+            .await
     }
 
     /// Nothing is decided on a view that is older than what was done last.
@@ -191,10 +208,12 @@ impl Task {
             self.written = None;
             self.strays_deleted.clear();
             self.failures.forget();
+            self.waiting.forget();
         }
         if self.generation != cluster.metadata.generation {
             self.generation = cluster.metadata.generation;
             self.failures.forget();
+            self.waiting.forget();
         }
     }
 
@@ -202,7 +221,7 @@ impl Task {
         &mut self,
         cluster: &RaftCluster,
         before: &RaftClusterStatus,
-    ) -> Result<Observed, String> {
+    ) -> Result<Observed, Refusal> {
         let now = Timestamp::now();
         let mut observed = Observed {
             told: Told {
@@ -242,11 +261,7 @@ impl Task {
         observed.missing = self.missing.why(client, namespace, &self.key.name, missing).await;
         let name = names::record(&self.key.name);
         if let Some(record) = self.body(Kind::ConfigMap, &name) {
-            observed.record = Record::parse(&record).map_err(|why| {
-                format!(
-                    "ConfigMap {name} is damaged: {why}; restore it, or delete it if all nodes are formed"
-                )
-            })?;
+            observed.record = Record::parse(&record).map_err(|why| Refusal::record_damaged(&name, &why))?;
         }
         Ok(observed)
     }
@@ -261,7 +276,7 @@ impl Task {
         cluster: &RaftCluster,
         observed: &Observed,
         before: &RaftClusterStatus,
-        looked_at: Instant,
+        (looked_at, blind): (Instant, Option<&str>),
     ) -> Duration {
         let default_images = self.shared.default_images.clone();
         let mut desired = Desired {
@@ -272,6 +287,7 @@ impl Task {
         };
         let observed = &self.since_when_leaderless(&desired, observed);
         let mut plan = plan::plan(&desired, observed);
+        let held_back = self.hold_back(&mut plan, blind.is_some());
         if !self.takes_its_turn(cluster, &plan, observed) && plan.wants_to_roll && desired.turn_of.is_none() {
             let other = self.shared.turns.of_another(&self.key);
             desired.turn_of = Some(other.unwrap_or_else(|| "who has begun before".into()));
@@ -281,21 +297,27 @@ impl Task {
             plan.waits = None;
             plan.step = None;
             false
+        } else if held_back {
+            false
         } else {
             self.act(cluster, &plan, observed, looked_at).await
         };
         let raft = Raft::new(&observed.pods, desired.patience());
+        let lags = self.lag.note(&observed.pods, Instant::now());
         let scene = Scene {
             desired: &desired,
             observed,
             raft: &raft,
             plan: &plan,
             failures: &self.failures,
+            blind,
+            lags: lags.as_deref(),
         };
         let now = status::status(&scene, before, Timestamp::now());
         let waits = plan.waits.is_some() || plan.trouble.is_some();
         let leaderless = raft.leader.is_none();
         self.tell(cluster, before, now).await;
+        self.tell_what_it_waits_for(cluster, plan.waits.as_deref()).await;
         match (acted, leaderless, waits) {
             (true, _, _) => AFTER_STEP,
             (false, true, _) => WHILE_LEADERLESS,
@@ -325,6 +347,34 @@ impl Task {
         self.shared
             .turns
             .wants(&self.key, wants, has_begun, Instant::now())
+    }
+
+    /// Leaves nothing to do in the plan, where nothing may be done; says whether that is so.
+    fn hold_back(&self, plan: &mut Plan, blind: bool) -> bool {
+        let left = plan
+            .objects
+            .iter()
+            .find(|resource| self.is_of_predecessor(resource));
+        let waits = left.map(|resource| {
+            let Resource { kind, name, .. } = resource;
+            format!("waits until {kind:?} {name} of an earlier RaftCluster of that name, which was deleted, is gone")
+        });
+        let held_back = blind || waits.is_some();
+        if held_back {
+            plan.step = None;
+            plan.waits = waits;
+            // Others need not wait for it.
+            plan.wants_to_roll = false;
+        }
+        held_back
+    }
+
+    fn is_of_predecessor(&self, resource: &Resource) -> bool {
+        let owner = self.actor.as_ref().map(Actor::owner);
+        let object = self.body(resource.kind, &resource.name);
+        owner
+            .zip(object)
+            .is_some_and(|(owner, object)| drift::is_of_predecessor(&object, &self.key.name, owner))
     }
 
     /// Objects, then chores, then the one step; says whether anything was done.
@@ -441,11 +491,14 @@ impl Task {
                 let reason = error.reason();
                 let labels = ErrorLabel { step: label, reason };
                 self.shared.metrics.errors.get_or_create(&labels).inc();
-                // A view that was stale is news to nobody, but even it is not tried at once.
-                let news = self
-                    .failures
-                    .failed(subject, reason, error.to_string(), Instant::now());
-                if news && !error.is_stale() {
+                let attempt = Attempt {
+                    step: label,
+                    reason,
+                    message: error.to_string(),
+                    // A view that was stale, or a budget that is used up, is news to nobody; but it is not tried at once.
+                    passes: error.is_stale() || reason == "Postponed",
+                };
+                if self.failures.failed(subject, attempt, Instant::now()) {
                     self.publish(cluster, EventType::Warning, reason, &error.to_string())
                         .await;
                 }
@@ -456,37 +509,49 @@ impl Task {
 
     /// A log line and an Event.
     async fn publish(&self, cluster: &RaftCluster, kind: EventType, reason: &str, message: &str) {
-        const NOTE_CHARACTERS_MAX: usize = 1_000;
+        self.publish_of(&cluster.object_ref(&()), kind, reason, message)
+            .await;
+    }
+
+    async fn publish_of(&self, about: &ObjectReference, kind: EventType, reason: &str, message: &str) {
         let Key { namespace, name } = &self.key;
         match kind {
             EventType::Normal => tracing::info!("RaftCluster {namespace}/{name}: {message}"),
             EventType::Warning => tracing::warn!("RaftCluster {namespace}/{name}: {reason}: {message}"),
         }
-        let event = Event {
-            type_: kind,
-            reason: reason.to_owned(),
-            note: Some(message.chars().take(NOTE_CHARACTERS_MAX).collect()),
-            action: "Reconcile".into(),
-            secondary: None,
-        };
-        let published = call(self.shared.recorder.publish(&event, &cluster.object_ref(&()))).await;
-        if let Err(error) = published {
+        if let Err(error) = self.shared.events.publish(about, kind, reason, message).await {
             tracing::debug!("RaftCluster {namespace}/{name}: cannot publish an Event: {error}");
         }
     }
 
-    async fn refuse(&mut self, object: &DynamicObject, before: &RaftClusterStatus, why: &str) -> Duration {
-        let now = status::refused(why, object.metadata.generation, before, Timestamp::now());
-        if status::is_due(before, &now, None, Instant::now()) {
-            tracing::warn!("RaftCluster {}/{}: {why}", self.key.namespace, self.key.name);
+    /// It cannot be served as it is: that is told, and nothing is done.
+    async fn refuse(
+        &mut self,
+        object: &DynamicObject,
+        before: &RaftClusterStatus,
+        refusal: &Refusal,
+    ) -> Duration {
+        self.shared.turns.wants(&self.key, false, false, Instant::now());
+        let now = status::refused(refusal, object.metadata.generation, before, Timestamp::now());
+        let news = news::is_refused_anew(before, refusal);
+        if self.write(object.uid(), before, now).await && news {
+            let about = object.object_ref(&raft_clusters());
+            self.publish_of(&about, EventType::Warning, refusal.reason, &refusal.why)
+                .await;
         }
-        self.write(object.uid(), before, now).await;
         WHILE_SETTLED
+    }
+
+    /// An Event, once a wait has lasted.
+    async fn tell_what_it_waits_for(&mut self, cluster: &RaftCluster, waits: Option<&str>) {
+        if let Some(waits) = self.waiting.note(waits, Instant::now()) {
+            self.publish(cluster, EventType::Normal, "Waiting", &waits).await;
+        }
     }
 
     /// Writes the status where that is due, and says what became true or false.
     async fn tell(&mut self, cluster: &RaftCluster, before: &RaftClusterStatus, now: RaftClusterStatus) {
-        let news = news(before, &now);
+        let news = news::news(before, &now);
         if self.write(cluster.uid(), before, now).await {
             for (kind, reason, message) in news {
                 self.publish(cluster, kind, &reason, &message).await;
@@ -527,11 +592,13 @@ impl Task {
                     "cannot write the status of {}/{}: {error}",
                     self.key.namespace, self.key.name
                 );
-                if self
-                    .failures
-                    .failed(STATUS.into(), "StatusFailed", message.clone(), at)
-                    && !error.is_stale()
-                {
+                let attempt = Attempt {
+                    step: STATUS,
+                    reason: "StatusFailed",
+                    message: message.clone(),
+                    passes: error.is_stale(),
+                };
+                if self.failures.failed(STATUS.into(), attempt, at) {
                     tracing::warn!("{message}");
                 }
                 false
@@ -542,49 +609,4 @@ impl Task {
 
 fn fresh_cluster_id() -> u64 {
     rand::random_range(1..=u64::MAX)
-}
-
-/// A new leader, and conditions that became true or false.
-fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventType, String, String)> {
-    const BAD: [&str; 4] = [
-        "Degraded",
-        "QuorumAtRisk",
-        "ExecutionLagging",
-        "StorageResizeUnsupported",
-    ];
-    const GOOD: [&str; 2] = ["Ready", "Available"];
-    const ROLLOUT_STOPPED: &str = "RolloutStopped";
-    let mut news = Vec::new();
-    if let (Some(leader), true) = (&now.leader, now.leader != before.leader) {
-        let term = now.term.unwrap_or_default();
-        news.push((
-            EventType::Normal,
-            "LeaderChanged".into(),
-            format!("pod {leader} leads in term {term}"),
-        ));
-    }
-    for condition in &now.conditions {
-        let was = before.conditions.iter().find(|was| was.type_ == condition.type_);
-        let is = condition.status == "True";
-        // A rollout that stopped is news, whatever was wrong before.
-        let same_matter =
-            |was: &&Condition| condition.reason != ROLLOUT_STOPPED || was.reason == ROLLOUT_STOPPED;
-        let was = was.filter(same_matter).is_some_and(|was| was.status == "True");
-        let kind = match (
-            BAD.contains(&condition.type_.as_str()),
-            GOOD.contains(&condition.type_.as_str()),
-        ) {
-            (true, _) if is && !was => EventType::Warning,
-            (_, true) if is && !was => EventType::Normal,
-            (_, true) if !is && was => EventType::Warning,
-            _ => continue,
-        };
-        let reason = if is {
-            condition.type_.clone()
-        } else {
-            format!("Not{}", condition.type_)
-        };
-        news.push((kind, reason, condition.message.clone()));
-    }
-    news
 }

@@ -3,17 +3,17 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::failures::Failures;
+use super::failures::{Failure, Failures};
+use super::lag::LAG_OPERATIONS;
 use super::plan::{Desired, Plan};
 use super::raft::Raft;
 use super::view::{Observed, PodView};
+use super::watches::CANNOT_WATCH;
 
 /// A pod that does not start gets so long before anybody is told.
 const PROBLEM_SECONDS: i64 = 15;
 /// A pod that has not gone so long after its grace period may never go.
 const OVERDUE_SECONDS: i64 = 60;
-/// A replicator that is this many operations behind lags.
-const LAG_OPERATIONS: u64 = 1_000;
 /// Subjects of failures to grow a volume begin so.
 pub const GROW: &str = "grow ";
 
@@ -30,25 +30,59 @@ pub struct Scene<'a> {
     pub plan: &'a Plan,
     /// What does not work.
     pub failures: &'a Failures,
+    /// Why what there is may not be so any more: a watch fails.
+    pub blind: Option<&'a str>,
+    /// The pod whose replicator lags.
+    pub lags: Option<&'a str>,
 }
 
 /// One condition, before it is dated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     kind: &'static str,
-    is: bool,
+    /// Nobody knows, where it is none.
+    is: Option<bool>,
     reason: String,
     message: String,
+}
+
+impl Told {
+    fn status(&self) -> &'static str {
+        match self.is {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        }
+    }
 }
 
 fn told(kind: &'static str, is: bool, reason: &str, message: impl Into<String>) -> Told {
     Told {
         kind,
-        is,
+        is: Some(is),
         reason: reason.to_owned(),
         message: message.into(),
     }
 }
+
+fn unknown(kind: &'static str, reason: &str, message: &str) -> Told {
+    Told {
+        is: None,
+        ..told(kind, false, reason, message)
+    }
+}
+
+/// All that there are, in the order of the contract.
+const ALL: [&str; 8] = [
+    "Ready",
+    "Available",
+    "Progressing",
+    "Degraded",
+    "QuorumAtRisk",
+    "ExecutionLagging",
+    "StorageResizeUnsupported",
+    "ReconciliationPaused",
+];
 
 /// All conditions, in the order of the contract.
 pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
@@ -64,12 +98,15 @@ pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
     ]
 }
 
-/// Of a RaftCluster that cannot be served as it is.
-pub fn refused(why: &str) -> Vec<Told> {
-    vec![
-        told("Ready", false, "InvalidSpec", why),
-        told("Degraded", true, "InvalidSpec", why),
-    ]
+/// Of a RaftCluster that cannot be served as it is: what was true of it is not known any more.
+pub fn refused(reason: &str, why: &str) -> Vec<Told> {
+    let all = ALL.map(|kind| match kind {
+        // What cannot be seen may be as it has to be.
+        "Ready" if reason != CANNOT_WATCH => told(kind, false, reason, why),
+        "Degraded" => told(kind, true, reason, why),
+        _ => unknown(kind, reason, why),
+    });
+    all.to_vec()
 }
 
 /// With the time at which each became what it is.
@@ -81,7 +118,7 @@ pub fn dated(
 ) -> Vec<Condition> {
     told.into_iter()
         .map(|told| {
-            let status = if told.is { "True" } else { "False" };
+            let status = told.status();
             let same = before
                 .iter()
                 .find(|before| before.type_ == told.kind && before.status == status);
@@ -201,6 +238,10 @@ impl Scene<'_> {
         if self.desired.cluster.spec.paused {
             return told("Progressing", false, "Paused", "spec.paused is true");
         }
+        if self.blind.is_some() {
+            let why = "nothing is changed until the operator sees what there is: Degraded tells why";
+            return told("Progressing", false, CANNOT_WATCH, why);
+        }
         if let Some(trouble) = self
             .plan
             .trouble
@@ -223,13 +264,16 @@ impl Scene<'_> {
     }
 
     fn degraded(&self) -> Told {
+        if let Some(why) = self.blind {
+            return told("Degraded", true, CANNOT_WATCH, why);
+        }
         if let Some(trouble) = &self.plan.trouble {
             return told("Degraded", true, trouble.reason, trouble.message.clone());
         }
         let failure = self
             .failures
             .all()
-            .find(|(subject, _)| !subject.starts_with(GROW));
+            .find(|(subject, failure)| !is_resize_refused(subject, failure));
         if let Some((_, failure)) = failure {
             return told("Degraded", true, failure.reason, failure.message.clone());
         }
@@ -342,23 +386,13 @@ impl Scene<'_> {
     }
 
     fn execution_lagging(&self) -> Told {
-        let late = self.observed.pods.values().find_map(|pod| {
-            let status = pod.node.as_ref()?;
-            let executed = status
-                .replicator
-                .as_ref()
-                .filter(|replicator| replicator.connected)?
-                .executed_index;
-            let behind = status.commit_index.saturating_sub(executed);
-            (behind > LAG_OPERATIONS).then_some(&pod.name)
-        });
-        match late {
+        match self.lags {
             Some(pod) => told(
                 "ExecutionLagging",
                 true,
                 "Behind",
                 format!(
-                    "the replicator of {pod} is more than {LAG_OPERATIONS} operations behind: look at its executor"
+                    "the replicator of {pod} has been more than {LAG_OPERATIONS} operations behind for a while: look at its executor"
                 ),
             ),
             None => told(
@@ -371,13 +405,20 @@ impl Scene<'_> {
     }
 
     fn resize_unsupported(&self) -> Told {
-        let refused = self.failures.all().find(|(subject, _)| subject.starts_with(GROW));
+        let refused = self
+            .failures
+            .all()
+            .find(|(subject, failure)| is_resize_refused(subject, failure));
         match refused {
             Some((_, failure)) => told(
                 "StorageResizeUnsupported",
                 true,
                 "Refused",
-                failure.message.clone(),
+                format!(
+                    "{}; volumes grow where their storage class has allowVolumeExpansion: true: set it there, and it goes on. \
+                     Other changes do so meanwhile",
+                    failure.message
+                ),
             ),
             None => told(
                 "StorageResizeUnsupported",
@@ -397,6 +438,15 @@ impl Scene<'_> {
     }
 }
 
+/// Whether a volume is not to grow, which is told by its own condition; anything else that keeps one from it is a failure like
+/// any other. Rights and quotas are refused by the same code.
+fn is_resize_refused(subject: &str, failure: &Failure) -> bool {
+    const OTHER_REFUSALS: [&str; 2] = ["exceeded quota", "cannot patch resource"];
+    subject.starts_with(GROW)
+        && matches!(failure.reason, "Forbidden" | "Refused")
+        && !OTHER_REFUSALS.iter().any(|other| failure.message.contains(other))
+}
+
 fn count(replicas: u32) -> usize {
     usize::try_from(replicas).unwrap_or(usize::MAX)
 }
@@ -411,24 +461,30 @@ fn camel(reason: &str) -> String {
 mod tests {
     use std::time::Instant;
 
+    use super::super::failures::Attempt;
     use super::super::plan::tests::World;
     use super::super::view::Problem;
     use super::*;
 
-    fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
+    fn told_of(world: &World, failures: &Failures, blind: Option<&str>, lags: Option<&str>) -> Vec<Told> {
         let desired = world.desired();
         let raft = Raft::new(&world.observed.pods, desired.patience());
         let plan = world.plan();
-        let scene = Scene {
+        conditions(&Scene {
             desired: &desired,
             observed: &world.observed,
             raft: &raft,
             plan: &plan,
             failures,
-        };
-        conditions(&scene)
+            blind,
+            lags,
+        })
+    }
+
+    fn of(world: &World, failures: &Failures) -> Vec<(String, bool, String)> {
+        told_of(world, failures, None, None)
             .into_iter()
-            .map(|told| (told.kind.to_owned(), told.is, told.reason))
+            .map(|told| (told.kind.to_owned(), told.is == Some(true), told.reason))
             .collect()
     }
 
@@ -480,17 +536,6 @@ mod tests {
 
         let world = World::unformed(3);
         assert_eq!(true_ones(&world), ["Progressing"]);
-
-        let mut world = ready_world(3);
-        world.status(2, |status| {
-            status.commit_index = 5_000;
-            status.replicator = Some(raftlog_proto::v1::ReplicatorStatus {
-                connected: true,
-                executed_index: 10,
-                ..Default::default()
-            });
-        });
-        assert_eq!(true_ones(&world), ["Ready", "Available", "ExecutionLagging"]);
     }
 
     #[test]
@@ -511,24 +556,103 @@ mod tests {
         assert_eq!(degraded(&world, &Failures::default()), "PodsNotCreated");
         let mut failures = Failures::default();
         failures.failed(
-            "grow PersistentVolumeClaim x".into(),
-            "GrowFailed",
-            "no".into(),
-            Instant::now(),
-        );
-        assert!(of(&ready_world(3), &failures).contains(&(
-            "StorageResizeUnsupported".into(),
-            true,
-            "Refused".into()
-        )));
-        assert_eq!(degraded(&ready_world(3), &failures), "Fine");
-        failures.failed(
             "Service demo".into(),
-            "Foreign",
-            "somebody else's".into(),
+            failure("NameTaken", "somebody else's"),
             Instant::now(),
         );
-        assert_eq!(degraded(&ready_world(3), &failures), "Foreign");
+        assert_eq!(degraded(&ready_world(3), &failures), "NameTaken");
+    }
+
+    fn failure(reason: &'static str, message: &str) -> Attempt {
+        Attempt {
+            step: "apply",
+            reason,
+            message: message.into(),
+            passes: false,
+        }
+    }
+
+    fn find<'a>(told: &'a [Told], kind: &str) -> &'a Told {
+        told.iter().find(|told| told.kind == kind).unwrap()
+    }
+
+    /// A quota, a right that is missing and a call that came too late were told as a class that does not allow it.
+    #[test]
+    fn only_a_refusal_of_the_resize_itself_says_so() {
+        const CLASS: &str = "persistentvolumeclaims \"data-demo-0\" is forbidden: only dynamically provisioned pvc can be \
+                             resized and the storageclass that provisions the pvc must support resize";
+        const RIGHT: &str = "persistentvolumeclaims \"data-demo-0\" is forbidden: User \"x\" cannot patch resource \
+                             \"persistentvolumeclaims\"";
+        for (reason, message, unsupported, degraded) in [
+            ("Forbidden", CLASS, true, "Fine"),
+            ("Refused", "spec.resources: Invalid value", true, "Fine"),
+            ("Forbidden", "exceeded quota: disks", false, "Forbidden"),
+            ("Forbidden", RIGHT, false, "Forbidden"),
+            ("CallFailed", "not found", false, "CallFailed"),
+            ("Unreachable", "no answer", false, "Unreachable"),
+        ] {
+            let mut failures = Failures::default();
+            let subject = format!("{GROW}PersistentVolumeClaim data-demo-0");
+            failures.failed(subject, failure(reason, message), Instant::now());
+            let told = told_of(&ready_world(3), &failures, None, None);
+            let resize = find(&told, "StorageResizeUnsupported");
+            assert_eq!(resize.is, Some(unsupported), "{message}");
+            assert_eq!(resize.message.contains("allowVolumeExpansion: true"), unsupported);
+            assert_eq!(find(&told, "Degraded").reason, degraded, "{message}");
+        }
+    }
+
+    #[test]
+    fn who_cannot_see_says_so() {
+        let mut failures = Failures::default();
+        failures.failed("a".into(), failure("Refused", "no"), Instant::now());
+        let told = told_of(&ready_world(3), &failures, Some("cannot watch"), None);
+        let degraded = find(&told, "Degraded");
+        assert_eq!(
+            (degraded.is, degraded.reason.as_str(), degraded.message.as_str()),
+            (Some(true), CANNOT_WATCH, "cannot watch")
+        );
+        assert_eq!(find(&told, "Progressing").reason, CANNOT_WATCH);
+        assert_eq!(find(&told, "Ready").is, Some(true), "nodes say so themselves");
+    }
+
+    #[test]
+    fn a_replicator_that_lags_is_named() {
+        let told = |lags| told_of(&ready_world(3), &Failures::default(), None, lags);
+        let lags = told(Some("demo-1"));
+        let condition = find(&lags, "ExecutionLagging");
+        assert!(condition.is == Some(true) && condition.message.contains("demo-1"));
+        assert_eq!(find(&told(None), "ExecutionLagging").is, Some(false));
+    }
+
+    /// Six of them vanished, and whoever waited for one waited for good.
+    #[test]
+    fn all_are_told_of_one_that_is_refused() {
+        let kinds = |told: &[Told]| told.iter().map(|told| told.kind).collect::<Vec<_>>();
+        let all = kinds(&told_of(&ready_world(3), &Failures::default(), None, None));
+        for (reason, ready) in [
+            ("InvalidSpec", Some(false)),
+            ("RecordDamaged", Some(false)),
+            (CANNOT_WATCH, None),
+        ] {
+            let refused = refused(reason, "why");
+            assert_eq!(kinds(&refused), all);
+            for told in &refused {
+                let expected = match told.kind {
+                    "Ready" => ready,
+                    "Degraded" => Some(true),
+                    _ => None,
+                };
+                assert_eq!(
+                    (told.is, told.reason.as_str()),
+                    (expected, reason),
+                    "{}",
+                    told.kind
+                );
+            }
+        }
+        let dated = dated(refused("InvalidSpec", "why"), &[], Some(1), Timestamp::UNIX_EPOCH);
+        assert!(dated.iter().any(|condition| condition.status == "Unknown"));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Whether an object has to be written: it is not there, somebody changed it, or something else is asked for.
 
+use kube::Resource as _;
 use serde_json::Value;
 
+use crate::crd::RaftCluster;
 use crate::resources::Resource;
 use crate::resources::meta::{APPLIED, MANAGER, digest};
 
@@ -68,14 +70,24 @@ pub fn verdict(
 
 /// Owned by that very RaftCluster; or by nobody any more, where deletion left it behind.
 pub fn is_ours(observed: &Value, owner: &str) -> bool {
-    let owners = observed
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array);
-    let mut owners = owners.into_iter().flatten();
-    match owners.find(|owner| owner["controller"] == true) {
+    match controller(observed) {
         Some(controller) => controller["uid"] == owner,
         None => observed["metadata"]["labels"]["app.kubernetes.io/managed-by"] == MANAGER,
     }
+}
+
+/// Owned by an earlier RaftCluster of that name, whose identity was another one: it was deleted, and this goes with it.
+pub fn is_of_predecessor(observed: &Value, name: &str, owner: &str) -> bool {
+    controller(observed).is_some_and(|controller| {
+        controller["kind"] == *RaftCluster::kind(&())
+            && controller["name"] == name
+            && controller["uid"] != owner
+    })
+}
+
+fn controller(observed: &Value) -> Option<&Value> {
+    let owners = observed.pointer("/metadata/ownerReferences")?.as_array()?;
+    owners.iter().find(|owner| owner["controller"] == true)
 }
 
 fn is_leaving(observed: &Value) -> bool {
@@ -220,6 +232,26 @@ mod tests {
             verdict(&service, Some(&observed), "u-1", Some(&known)),
             Verdict::Apply
         );
+    }
+
+    /// A quick `kubectl replace --force` was told that the names belong to somebody else.
+    #[test]
+    fn what_an_earlier_one_of_the_name_left_is_known() {
+        let [_, service, _] = services::all(&cluster("replicas: 3"));
+        let observed = applied(&service);
+        let mut of_another_kind = observed.clone();
+        of_another_kind["metadata"]["ownerReferences"][0]["kind"] = json!("Deployment");
+        let mut orphan = observed.clone();
+        orphan["metadata"]["ownerReferences"] = json!([]);
+        for (observed, name, owner, expected) in [
+            (&observed, "demo", "u-1", false),
+            (&observed, "demo", "u-2", true),
+            (&observed, "other", "u-2", false),
+            (&of_another_kind, "demo", "u-2", false),
+            (&orphan, "demo", "u-2", false),
+        ] {
+            assert_eq!(is_of_predecessor(observed, name, owner), expected, "{observed}");
+        }
     }
 
     #[test]

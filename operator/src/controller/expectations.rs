@@ -97,12 +97,12 @@ fn number(version: Option<&str>) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn seen(version: u64, uid: &str, leaving: bool) -> Option<Seen> {
-        Some(Seen {
+    fn seen(version: u64, uid: &str, leaving: bool) -> Seen {
+        Seen {
             version,
             uid: uid.to_owned(),
             leaving,
-        })
+        }
     }
 
     #[test]
@@ -111,12 +111,12 @@ mod tests {
         let leaving = Expected::Leaving("u".into());
         for (expected, seen, met) in [
             (&version, None, false),
-            (&version, seen(9, "u", false), false),
-            (&version, seen(10, "u", false), true),
-            (&version, seen(100, "u", false), true),
-            (&leaving, seen(100, "u", false), false),
-            (&leaving, seen(100, "u", true), true),
-            (&leaving, seen(100, "v", false), true),
+            (&version, Some(seen(9, "u", false)), false),
+            (&version, Some(seen(10, "u", false)), true),
+            (&version, Some(seen(100, "u", false)), true),
+            (&leaving, Some(seen(100, "u", false)), false),
+            (&leaving, Some(seen(100, "u", true)), true),
+            (&leaving, Some(seen(100, "v", false)), true),
             (&leaving, None, true),
         ] {
             assert_eq!(is_met(expected, seen.as_ref()), met, "{expected:?} {seen:?}");

@@ -24,6 +24,22 @@ pub struct ErrorLabel {
     pub reason: &'static str,
 }
 
+/// Label `kind` of a watch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchLabel {
+    /// What is watched.
+    pub kind: String,
+}
+
+/// Labels `kind` and `verb` of a watch that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchFailureLabel {
+    /// What is watched.
+    pub kind: String,
+    /// list or watch.
+    pub verb: &'static str,
+}
+
 /// Counters and gauges. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -39,6 +55,10 @@ pub struct Metrics {
     pub clusters: Gauge,
     /// 1 while this process acts.
     pub leads: Gauge,
+    /// Watches that fail at the moment.
+    pub watches_failing: Family<WatchLabel, Gauge>,
+    /// Attempts to list or watch that did not work.
+    pub watch_failures: Family<WatchFailureLabel, Counter>,
 }
 
 impl Metrics {
@@ -66,6 +86,16 @@ impl Metrics {
             "leads",
             "1 while this process is the one that acts",
             self.leads.clone(),
+        );
+        registry.register(
+            "watches_failing",
+            "Watches that fail at the moment, by kind: nothing is changed where one does for 30 s",
+            self.watches_failing.clone(),
+        );
+        registry.register(
+            "watch_failures",
+            "Attempts to list or watch that did not work",
+            self.watch_failures.clone(),
         );
     }
 }

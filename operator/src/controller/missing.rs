@@ -60,22 +60,45 @@ async fn look_up(client: &Client, namespace: &str, name: &str) -> String {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let selector = format!("involvedObject.kind=StatefulSet,involvedObject.name={name},type=Warning");
     let events = call(api.list(&ListParams::default().fields(&selector).limit(EVENTS_MAX))).await;
-    let latest = events.ok().and_then(|events| {
-        let latest = events
-            .items
-            .into_iter()
-            .max_by_key(|event| event.metadata.resource_version.clone());
-        latest?.message
-    });
+    let latest = events.ok().and_then(|events| latest(events.items));
     latest.map_or_else(
         || format!("see `kubectl describe statefulset {name}`"),
         |message| one_line(&message),
     )
 }
 
+/// The message of the one that was written last. Versions are numbers, and as texts they would be in another order.
+fn latest(events: Vec<Event>) -> Option<String> {
+    let version = |event: &Event| -> Option<u64> { event.metadata.resource_version.as_ref()?.parse().ok() };
+    events.into_iter().max_by_key(version)?.message
+}
+
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
     use super::*;
+
+    #[test]
+    fn the_latest_event_counts() {
+        let event = |version: &str, message: &str| Event {
+            metadata: ObjectMeta {
+                resource_version: Some(version.into()),
+                ..ObjectMeta::default()
+            },
+            message: Some(message.into()),
+            ..Event::default()
+        };
+        let (early, late, odd) = (event("999", "early"), event("1000", "late"), event("x", "odd"));
+        for (events, expected) in [
+            (vec![early.clone(), late.clone()], Some("late")),
+            (vec![late, odd.clone(), early], Some("late")),
+            (vec![odd], Some("odd")),
+            (vec![], None),
+        ] {
+            assert_eq!(latest(events).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn it_is_looked_up_late_and_seldom() {

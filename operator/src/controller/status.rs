@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use raftlog_proto::v1::{Member, NodeStatus, Role};
 
 use super::conditions::{self, Scene};
+use super::stored::Refusal;
 use super::view::PodView;
 use crate::crd::RaftCluster;
 use crate::crd::status::{MemberStatus, RaftClusterStatus};
@@ -53,14 +54,15 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
 
 /// The status of a RaftCluster that cannot be served as it is: all else stays as it was told.
 pub fn refused(
-    why: &str,
+    refusal: &Refusal,
     generation: Option<i64>,
     before: &RaftClusterStatus,
     now: Timestamp,
 ) -> RaftClusterStatus {
+    let told = conditions::refused(refusal.reason, &refusal.why);
     RaftClusterStatus {
         observed_generation: generation,
-        conditions: conditions::dated(conditions::refused(why), &before.conditions, generation, now),
+        conditions: conditions::dated(told, &before.conditions, generation, now),
         ..before.clone()
     }
 }
@@ -185,6 +187,8 @@ mod tests {
             raft: &raft,
             plan: &world.plan(),
             failures: &Failures::default(),
+            blind: None,
+            lags: None,
         };
         status(&scene, &RaftClusterStatus::default(), Timestamp::UNIX_EPOCH)
     }

@@ -133,9 +133,15 @@ impl<'a> RaftCluster<'a> {
         });
     }
 
-    /// The pod that leads, as the status says.
-    pub fn leader(&self) -> Result<String, String> {
-        self.text("/status/leader")
+    /// Waits until the status tells that term or a later one: an operator that was cut off may have told nothing for a while.
+    pub fn until_term(&self, term: u64) {
+        eventually(&format!("term {term} of {}", self.name), || {
+            let object = self.object()?;
+            let told = object.pointer("/status/term").and_then(Value::as_u64);
+            told.is_some_and(|told| told >= term)
+                .then_some(())
+                .ok_or_else(|| format!("{told:?}"))
+        });
     }
 
     /// A text of the object.

@@ -51,6 +51,21 @@ impl<'a> Toolbox<'a> {
         self.installed.try_kubectl(&[&run, arguments].concat())
     }
 
+    /// The pod that leads, as the first so many nodes say themselves.
+    pub fn leader(&self, cluster: &RaftCluster<'_>, nodes: u32) -> Result<String, String> {
+        let endpoints = cluster.endpoints(nodes);
+        let text = self.raftctl(&["--endpoints", &endpoints, "--output", "json", "status"])?;
+        let status: Value = serde_json::from_str(&text).map_err(|error| format!("{text}: {error}"))?;
+        let nodes = status["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+        let leaders = nodes.iter().filter(|node| node["role"] == "leader");
+        let latest = leaders.max_by_key(|node| node["term"].as_u64());
+        let node = latest
+            .and_then(|node| node["node"].as_u64())
+            .and_then(|node| u32::try_from(node).ok());
+        node.map(|node| cluster.pod(node))
+            .ok_or_else(|| "nobody leads".to_owned())
+    }
+
     /// The operations that the replicator of a node holds, by index.
     pub fn held(&self, cluster: &RaftCluster<'_>, node: u32) -> Vec<(u64, String)> {
         let (pod, name) = (cluster.pod(node), cluster.name());

@@ -15,10 +15,9 @@ use crate::wait::eventually;
 
 /// Time between an acknowledgement and the next operation of the same client.
 const INTERVAL: &str = "20ms";
-/// Each begins at another node and goes on to the next one: where a machine is gone, only some of them wait for it.
-const CLIENTS: usize = 4;
-/// Nodes that they know of: as many as a test has at most. Those that are not there are passed over.
-const NODES: u32 = 5;
+/// Each has a node of its own, which forwards what it does not lead: where one is gone, its client waits for it, and the others
+/// show how long nothing is committed.
+const CLIENTS: u32 = 4;
 
 /// Several test clients of raftctl, in a toolbox, each in a session of its own. They end when this is dropped.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ impl<'a> Writer<'a> {
             told: Arc::default(),
             complaints: Arc::default(),
         };
-        for client in 0..CLIENTS {
+        for client in 1..=CLIENTS {
             let mut child = writer
                 .client(client)
                 .stdout(Stdio::piped())
@@ -60,16 +59,13 @@ impl<'a> Writer<'a> {
         writer
     }
 
-    fn client(&self, number: usize) -> Command {
-        let endpoints = self.cluster.endpoints(NODES);
-        let mut endpoints: Vec<&str> = endpoints.split(',').collect();
-        endpoints.rotate_left(number);
-        let replicators = self.cluster.replicators(NODES);
+    fn client(&self, number: u32) -> Command {
+        let own = |addresses: &str| addresses.split(',').next_back().unwrap_or_default().to_owned();
         self.toolbox.command(&[
             "--endpoints",
-            &endpoints.join(","),
+            &own(&self.cluster.endpoints(number)),
             "--replicators",
-            &replicators,
+            &own(&self.cluster.replicators(number)),
             "client",
             "--client-id",
             &format!("checker-{number}"),
@@ -91,7 +87,7 @@ impl<'a> Writer<'a> {
         eventually("an acknowledgement", || {
             let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
             // Those that were under way already are no news.
-            let news = self.told().len() > before.saturating_add(CLIENTS);
+            let news = self.told().len() > before.saturating_add(self.children.len());
             news.then_some(())
                 .ok_or_else(|| format!("its last complaint is {:?}", complaints.last()))
         });
@@ -159,7 +155,7 @@ fn gather<T: Send + 'static>(
 
 /// Of a line such as `{"timestamp": ..., "message": "[CLIENT] Leader node1:5001 accepted → Operation 'operation-1' committed at
 /// index 1"}`.
-fn parse(client: usize, line: &str) -> Option<Acknowledged> {
+fn parse(client: u32, line: &str) -> Option<Acknowledged> {
     let line: Value = serde_json::from_str(line).ok()?;
     let at: Timestamp = line.get("timestamp")?.as_str()?.parse().ok()?;
     let rest = line

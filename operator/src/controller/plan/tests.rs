@@ -443,7 +443,7 @@ fn a_lost_quorum_is_told_with_who_is_missing_and_the_way_back() {
         assert!(trouble.message.contains(part), "{trouble:?}");
     }
     world.status(2, |status| {
-        (status.member_id, status.cluster_id) = (member(2), CLUSTER_ID)
+        (status.member_id, status.cluster_id) = (member(2), CLUSTER_ID);
     });
     assert_eq!(world.plan().trouble.unwrap().reason, "NoLeader");
 }
@@ -617,7 +617,7 @@ fn a_removed_member_is_never_revived() {
 
     // Who was away when it was removed never finds out by itself.
     world.status(4, |status| {
-        (status.cluster_id, status.was_removed) = (CLUSTER_ID, false)
+        (status.cluster_id, status.was_removed) = (CLUSTER_ID, false);
     });
     world.pod(4).age_seconds = 100;
     world.observed.strays_deleted.insert(4, 1);

@@ -92,7 +92,8 @@ fn the_machine_of_a_leader_is_cut_off_or_crashes() {
                 toolbox: &toolbox,
                 spared: &spared,
             };
-            round.run(fault, &mut times);
+            let term = round.run(fault, &mut times);
+            cluster.until_term(term);
             cluster.until_ready(REPLICAS);
             toolbox.until_verified(&cluster, REPLICAS);
             writer.goes_on();
@@ -162,7 +163,8 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn run(&self, fault: Fault, times: &mut Times) {
+    /// Gives the new leader's term.
+    fn run(&self, fault: Fault, times: &mut Times) -> u64 {
         let installed = self.cluster.installation();
         let (leader, machine) = self.leader_elsewhere();
         let placed: Vec<Placed> = (1..=REPLICAS)
@@ -202,6 +204,7 @@ impl Round<'_> {
             }
         }
         drop(broken);
+        elected.term
     }
 
     /// A leader on a machine that may be broken: not the writer's, and without a majority on it.
@@ -217,7 +220,7 @@ impl Round<'_> {
         let heirs: Vec<&Placed> = placed.iter().filter(may_lead).collect();
         assert!(!heirs.is_empty(), "no machine can be broken: {placed:?}");
         eventually("a leader on a machine that may be broken", || {
-            let leader = self.cluster.leader()?;
+            let leader = self.toolbox.leader(self.cluster, REPLICAS)?;
             if let Some(pod) = heirs.iter().find(|pod| pod.name == leader) {
                 return Ok((leader, pod.machine.clone()));
             }

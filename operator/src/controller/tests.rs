@@ -1,0 +1,208 @@
+//! The whole controller, before an API server that takes rights away.
+
+mod api_server;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use self::api_server::ApiServer;
+use super::metrics::Metrics;
+use super::watches::{PATIENCE, Watches};
+use super::{Options, run};
+use crate::crd::status::Images;
+
+/// Long enough for whatever is going to happen.
+const WHILE: Duration = Duration::from_secs(90);
+
+struct Controller {
+    server: ApiServer,
+    watches: Watches,
+    task: AbortHandle,
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Controller {
+    fn begin(server: ApiServer) -> Self {
+        let options = Options {
+            namespaces: Vec::new(),
+            default_images: Images::default(),
+        };
+        let watches = Watches::default();
+        let run = run(server.client(), options, Metrics::default(), watches.clone());
+        Self {
+            task: tokio::spawn(run).abort_handle(),
+            watches,
+            server,
+        }
+    }
+
+    /// Waits until such a thing is written, if it was not yet; gives it.
+    async fn writes(&self, is_it: impl Fn(&str, &Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let mut written = self.server.written().into_iter();
+            if let Some((_, body)) = written.find(|(path, body)| is_it(path, body)) {
+                return body;
+            }
+            assert!(
+                began.elapsed() < WHILE,
+                "it was not written: {:#?}",
+                self.server.written()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Everything that is written in a while, but for status and Events.
+    async fn changes(&self) -> Vec<String> {
+        self.server.forget_what_was_written();
+        tokio::time::sleep(WHILE).await;
+        let written = self.server.written().into_iter().map(|(path, _)| path);
+        self.server.forget_what_was_written();
+        written
+            .filter(|path| !path.ends_with("/status") && !path.ends_with("/events"))
+            .collect()
+    }
+}
+
+fn server(spec: &Value) -> ApiServer {
+    let server = ApiServer::default();
+    server.put(
+        "raftclusters",
+        json!({
+            "apiVersion": "raftlog.io/v1alpha1",
+            "kind": "RaftCluster",
+            "metadata": {"name": "demo", "namespace": "shop", "uid": "u-2", "resourceVersion": "1", "generation": 1},
+            "spec": spec,
+        }),
+    );
+    server
+}
+
+/// Whether that tells in the status that something is so, for that reason.
+fn tells(kind: &str, reason: &str) -> impl Fn(&str, &Value) -> bool {
+    move |path, body| {
+        let conditions = body["status"]["conditions"].as_array();
+        path.ends_with("/raftclusters/demo/status")
+            && conditions.is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["type"] == kind && one["reason"] == reason)
+            })
+    }
+}
+
+/// Whether that is an Event for that reason.
+fn is_event(reason: &str) -> impl Fn(&str, &Value) -> bool {
+    move |path, body| path.ends_with("/namespaces/shop/events") && body["reason"] == reason
+}
+
+fn is_service(path: &str, _: &Value) -> bool {
+    path.ends_with("/services/demo")
+}
+
+/// One kind of ten that may not be listed held up all clusters for good, and nobody was told.
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_listed_at_first_is_told_and_then_it_goes_on() {
+    let server = server(&json!({"replicas": 3}));
+    server.forbid("networkpolicies");
+    let began = Instant::now();
+    let controller = Controller::begin(server);
+    let event = controller.writes(is_event("CannotWatch")).await;
+    assert!(began.elapsed() >= PATIENCE, "it may have passed");
+    let note = event["note"].as_str().unwrap();
+    for part in [
+        "cannot list NetworkPolicy objects",
+        "networkpolicies is forbidden",
+        "ServiceAccount",
+    ] {
+        assert!(note.contains(part), "{note}");
+    }
+    assert_eq!(event["type"], "Warning");
+    assert!(controller.watches.all_work(Instant::now()).is_err());
+    assert_eq!(controller.changes().await, [""; 0]);
+
+    controller.server.allow_all();
+    controller.writes(is_service).await;
+    assert_eq!(controller.watches.all_work(Instant::now()), Ok(()));
+}
+
+/// The operator went on acting on what it had seen last.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_changed_on_a_view_of_the_past() {
+    let controller = Controller::begin(server(&json!({"replicas": 3})));
+    controller.writes(is_service).await;
+    controller.server.forbid("pods");
+    let status = controller.writes(tells("Degraded", "CannotWatch")).await;
+    assert_eq!(status["status"]["ready"], "0/3", "all else is still told");
+    controller.writes(is_event("Degraded")).await;
+    assert!(controller.watches.all_work(Instant::now()).is_err());
+    assert_eq!(controller.changes().await, [""; 0]);
+
+    controller.server.allow_all();
+    controller.writes(is_service).await;
+    controller.writes(tells("Progressing", "Waiting")).await;
+}
+
+/// All clusters are served but the one that cannot be, which is told so: also by an Event.
+#[tokio::test(start_paused = true)]
+async fn one_that_makes_no_sense_is_told_so() {
+    let controller = Controller::begin(server(&json!({"replicas": "three"})));
+    let status = controller.writes(tells("QuorumAtRisk", "InvalidSpec")).await;
+    assert_eq!(status["status"]["conditions"].as_array().map(Vec::len), Some(8));
+    let event = controller.writes(is_event("InvalidSpec")).await;
+    assert_eq!(
+        (&event["regarding"]["name"], &event["regarding"]["uid"]),
+        (&json!("demo"), &json!("u-2"))
+    );
+    assert_eq!(controller.changes().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_damaged_is_no_fault_of_the_spec() {
+    let server = server(&json!({"replicas": 3}));
+    server.put(
+        "configmaps",
+        json!({
+            "metadata": {"name": "demo-record", "namespace": "shop", "resourceVersion": "1"},
+            "data": {"record.json": "{"},
+        }),
+    );
+    let controller = Controller::begin(server);
+    let event = controller.writes(is_event("RecordDamaged")).await;
+    assert!(
+        event["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("demo-record"))
+    );
+    assert_eq!(controller.changes().await, [""; 0]);
+}
+
+/// It was told that the names of its objects belong to somebody else.
+#[tokio::test(start_paused = true)]
+async fn the_successor_of_one_that_was_deleted_waits_until_its_objects_are_gone() {
+    let server = server(&json!({"replicas": 3}));
+    server.put(
+        "services",
+        json!({
+            "metadata": {
+                "name": "demo-peers", "namespace": "shop", "uid": "s", "resourceVersion": "1",
+                "ownerReferences": [{"kind": "RaftCluster", "name": "demo", "uid": "u-1", "controller": true}],
+            },
+        }),
+    );
+    let controller = Controller::begin(server);
+    let status = controller.writes(tells("Progressing", "Waiting")).await;
+    assert!(
+        tells("Degraded", "Fine")("/raftclusters/demo/status", &status),
+        "{status}"
+    );
+    assert_eq!(controller.changes().await, [""; 0]);
+}
