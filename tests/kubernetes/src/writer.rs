@@ -17,7 +17,7 @@ use crate::wait::eventually;
 const INTERVAL: &str = "20ms";
 /// Each has a node of its own, which forwards what it does not lead: where one is gone, its client waits for it, and the others
 /// show how long nothing is committed.
-const CLIENTS: u32 = 4;
+pub const CLIENTS: u32 = 4;
 
 /// Several test clients of raftctl, in a toolbox, each in a session of its own. They end when this is dropped.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
         self.toolbox.until_verified(self.cluster, nodes);
         for node in 1..=nodes {
             let held = self.toolbox.held(self.cluster, node);
-            let faults = faults(&told, &held);
+            let faults = faults(CLIENTS, &told, &held);
             let shown = faults.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
             assert!(
                 faults.is_empty(),

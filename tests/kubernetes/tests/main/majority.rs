@@ -9,7 +9,7 @@ use kubernetes_tests::raft_cluster::{RaftCluster, small};
 use kubernetes_tests::requirements;
 use kubernetes_tests::toolbox::Toolbox;
 use kubernetes_tests::wait::eventually;
-use kubernetes_tests::writer::Writer;
+use kubernetes_tests::writer::{CLIENTS, Writer};
 use serde_json::{Value, json};
 
 #[test]
@@ -68,7 +68,7 @@ fn a_majority_that_is_lost_is_named_and_what_is_left_goes_on() {
     assert_ne!(cluster.text("/status/clusterId").unwrap(), before);
     toolbox.until_verified(&cluster, 3);
     for node in 1..=3 {
-        let wrong = faults(&told, &toolbox.held(&cluster, node));
+        let wrong = faults(CLIENTS, &told, &toolbox.held(&cluster, node));
         assert!(wrong.is_empty(), "node {node}: {wrong:#?}");
     }
 }
