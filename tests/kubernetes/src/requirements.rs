@@ -25,23 +25,28 @@ pub struct Images {
     pub node: String,
     /// With raft-replicator.
     pub replicator: String,
+    /// Another image with raft-node, to change to, if there is one.
+    pub node_next: Option<String>,
 }
 
 impl Images {
     /// From what [`IMAGES`] holds.
     fn parse(text: &str) -> Result<Self, String> {
-        let one = |wanted: &str| {
+        let given = |wanted: &str| {
             text.split(',')
                 .filter_map(|pair| pair.trim().split_once('='))
                 .find_map(|(name, image)| (name == wanted && !image.is_empty()).then(|| image.to_owned()))
-                .ok_or_else(|| {
-                    format!("{IMAGES} names no image for {wanted}; give {IMAGES}={IMAGES_EXAMPLE}")
-                })
+        };
+        let one = |wanted: &str| {
+            given(wanted).ok_or_else(|| {
+                format!("{IMAGES} names no image for {wanted}; give {IMAGES}={IMAGES_EXAMPLE}")
+            })
         };
         Ok(Self {
             operator: one("operator")?,
             node: one("node")?,
             replicator: one("replicator")?,
+            node_next: given("node-next"),
         })
     }
 }
@@ -97,6 +102,14 @@ pub fn has(test: &str, program: &str) -> bool {
     there
 }
 
+/// What a test leaves out for want of something; fails where everything is required.
+///
+/// # Panics
+/// When `RAFT_TEST_REQUIRE_ALL` is set.
+pub fn left_out(test: &str, why: &str) {
+    skip(test, why);
+}
+
 /// Says so on stderr, past the capture of test output.
 fn skip(test: &str, why: &str) {
     assert!(
@@ -115,6 +128,9 @@ mod tests {
         let images = Images::parse(IMAGES_EXAMPLE).unwrap();
         assert_eq!(images.node, "raft-node:0.1.0");
         assert_eq!(images.replicator, "raft-replicator:0.1.0");
+        assert_eq!(images.node_next, None);
+        let images = Images::parse(&format!("{IMAGES_EXAMPLE},node-next=a:2")).unwrap();
+        assert_eq!(images.node_next.as_deref(), Some("a:2"));
         let error = Images::parse("operator=a,node=b,replicator=").unwrap_err();
         assert!(error.contains("no image for replicator"), "{error}");
     }

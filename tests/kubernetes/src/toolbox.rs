@@ -25,7 +25,7 @@ impl<'a> Toolbox<'a> {
     /// Where it does not start.
     pub fn new(installed: &'a Installation, machine: Option<&str>) -> Self {
         installed
-            .apply(&manifest(&installed.images().node, machine))
+            .apply(&pod(NAME, &installed.images().node, machine, &["--id", "9"]))
             .unwrap_or_else(|why| panic!("{why}"));
         installed.kubectl(&["wait", "pod/toolbox", "--for=condition=Ready", "--timeout=2m"]);
         Self { installed }
@@ -94,8 +94,10 @@ fn operation(line: &str) -> (u64, String) {
     )
 }
 
-/// For want of a `sleep` in the image, its program is a node that belongs to no cluster: it does nothing until it is told to.
-fn manifest(image: &str, machine: Option<&str>) -> Value {
+/// A pod that runs a node and nothing else. For want of a `sleep` in the image, that is what the toolbox does: a node that belongs to
+/// no cluster does nothing until it is told to.
+pub fn pod(name: &str, image: &str, machine: Option<&str>, arguments: &[&str]) -> Value {
+    let arguments = [&["--data-dir", "/tmp/node"], arguments].concat();
     let mut spec = json!({
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": false,
@@ -104,10 +106,10 @@ fn manifest(image: &str, machine: Option<&str>) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [{
-            "name": NAME,
+            "name": name,
             "image": image,
             "imagePullPolicy": "IfNotPresent",
-            "args": ["--id", "9", "--data-dir", "/tmp/node"],
+            "args": arguments,
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
             "securityContext": {
                 "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
@@ -118,7 +120,7 @@ fn manifest(image: &str, machine: Option<&str>) -> Value {
     if let Some(machine) = machine {
         spec["nodeSelector"] = json!({"kubernetes.io/hostname": machine});
     }
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME}, "spec": spec})
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 }
 
 #[cfg(test)]

@@ -72,7 +72,12 @@ fn the_chart_takes_what_it_documents_and_nothing_else() {
         kubernetes_tests::command::try_run("helm", &arguments)
     };
     for (values, there, absent) in [
-        ("replicas=1", "kind: ClusterRole\n", "kind: ServiceMonitor"),
+        ("replicas=1", "kind: ClusterRole\n", "kind: PodDisruptionBudget"),
+        (
+            "replicas=2",
+            "kind: PodDisruptionBudget\n",
+            "kind: ServiceMonitor",
+        ),
         (
             "watchNamespaces={a}",
             "--watch-namespaces=a\n",
@@ -108,6 +113,7 @@ fn the_chart_takes_what_it_documents_and_nothing_else() {
         ("watchNamespaces=a", "/watchNamespaces"),
         ("image.tag=a b", "/image/tag"),
         ("crds.kept=true", "'kept'"),
+        ("image.digest=sha256:a", "/image/digest"),
     ] {
         let error = template(values).unwrap_err();
         assert!(error.contains(named), "{values}: {error}");

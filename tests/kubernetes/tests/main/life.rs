@@ -38,6 +38,7 @@ fn a_cluster_grows_shrinks_restarts_and_is_repaired_while_a_client_writes() {
         toolbox.until_verified(&cluster, replicas);
     }
     life.restarts();
+    life.changes_its_image();
     life.is_paused();
     life.stops_a_broken_rollout();
     life.replaces_a_lost_volume();
@@ -91,6 +92,19 @@ impl Life<'_> {
         );
     }
 
+    /// An image that works: every pod runs it, the test client's too.
+    fn changes_its_image(&self) {
+        let Some(image) = &self.cluster.installation().images().node_next else {
+            requirements::left_out("a change of image", "RAFT_TEST_IMAGES has no node-next=IMAGE");
+            return;
+        };
+        self.step("restarted with another image", || {
+            self.cluster.patch(&json!({"image": {"node": image}}));
+        });
+        let told = self.cluster.text("/status/images/node");
+        assert_eq!(told.as_ref(), Ok(image));
+    }
+
     /// While it is paused, nothing is changed; then it is.
     fn is_paused(&self) {
         let before = self.uids();
@@ -128,6 +142,10 @@ impl Life<'_> {
         self.step("broken rollout repaired", || {
             self.cluster.patch(&json!({"image": {"node": null}}));
         });
+        assert_eq!(
+            self.cluster.text("/status/images/node").as_ref(),
+            Ok(&self.cluster.installation().images().node)
+        );
     }
 
     /// A claim and its pod go; a new member takes their place by itself.
