@@ -38,9 +38,10 @@ pub fn try_run_with(program: &str, arguments: &[&str], input: &str) -> Result<St
     judge(program, arguments, output)
 }
 
+/// With a bound: `kubectl delete` may wait for ever for a pod that was made anew in the same moment.
 fn in_checkout(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(root());
+    let mut command = Command::new("timeout");
+    command.args(["5m", program]).args(arguments).current_dir(root());
     command
 }
 

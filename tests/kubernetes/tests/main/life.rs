@@ -164,7 +164,7 @@ impl Life<'_> {
         self.step("lost volume replaced", || {
             let claim = format!("data-{pod}");
             installed.kubectl(&["delete", "persistentvolumeclaim", &claim, "--wait=false"]);
-            installed.kubectl(&["delete", "pod", &pod]);
+            installed.kubectl(&["delete", "pod", &pod, "--wait=false"]);
             eventually("another member in its place", || {
                 let now = member()?;
                 (now != before)

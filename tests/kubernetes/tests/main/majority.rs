@@ -29,7 +29,7 @@ fn a_majority_that_is_lost_is_named_and_what_is_left_goes_on() {
     for claim in lost {
         installed.kubectl(&["delete", "persistentvolumeclaim", claim, "--wait=false"]);
     }
-    installed.kubectl(&["delete", "pod", "demo-1", "demo-2"]);
+    installed.kubectl(&["delete", "pod", "demo-1", "demo-2", "--wait=false"]);
     let degraded = eventually("the loss of the majority to be told", || {
         let degraded = cluster.condition("Degraded")?;
         let lost = degraded.is && degraded.reason == "QuorumLost";

@@ -47,6 +47,7 @@ fn an_operator_that_is_killed_at_any_step_carries_on() {
                     OPERATOR,
                     "--force",
                     "--grace-period=0",
+                    "--wait=false",
                 ];
                 // One that is on its way out already is as good.
                 let _ = installed.try_kubectl(&kill);
@@ -64,7 +65,7 @@ fn an_operator_that_is_killed_at_any_step_carries_on() {
         cluster.patch(&json!({"podAnnotations": {"restarted": "once"}}));
         cluster.until_ready(5);
         installed.kubectl(&["delete", "persistentvolumeclaim", "data-demo-2", "--wait=false"]);
-        installed.kubectl(&["delete", "pod", "demo-2"]);
+        installed.kubectl(&["delete", "pod", "demo-2", "--wait=false"]);
         cluster.until("Ready", false);
         cluster.until_ready(5);
         cluster.patch(&json!({"replicas": 3}));
@@ -215,7 +216,7 @@ fn age(cluster: &RaftCluster<'_>) {
         let replace = ["--namespace", installed.namespace(), "replace", "--filename", "-"];
         try_run_with("kubectl", &replace, &aged).unwrap_or_else(|why| panic!("{why}"));
     }
-    installed.kubectl(&["delete", "pods", "--selector", &selector(cluster)]);
+    installed.kubectl(&["delete", "pods", "--wait=false", "--selector", &selector(cluster)]);
     eventually("pods of the older template", || {
         let pods = installed.objects("pods", &selector(cluster))?;
         let ready = |pod: &&Value| {
