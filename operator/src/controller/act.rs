@@ -17,7 +17,7 @@ use super::drift::{self, Applied, Verdict};
 use super::expectations::{Expectations, Target};
 use super::nodes;
 use super::step::Step;
-use crate::resources::meta::{APPLIED, CLUSTER_ID, MANAGER, ROLE, digest};
+use crate::resources::meta::{APPLIED, CLUSTER_ID, KEPT, MANAGER, ROLE, digest};
 use crate::resources::names::{self, PODS_MAX};
 use crate::resources::{Kind, Resource};
 
@@ -296,6 +296,11 @@ impl Actor {
                 cluster_id,
             } => {
                 let change = json!({"metadata": {"uid": uid, "annotations": {CLUSTER_ID: cluster_id}}});
+                self.patch_claim(claim, &change).await.map_err(called)
+            }
+            Step::KeepClaim { claim, uid, kept } => {
+                let value = kept.then_some("true");
+                let change = json!({"metadata": {"uid": uid, "annotations": {KEPT: value}}});
                 self.patch_claim(claim, &change).await.map_err(called)
             }
             Step::GrowClaim { claim, uid, size } => {

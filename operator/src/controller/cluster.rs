@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::EventType;
@@ -146,6 +147,7 @@ impl Task {
 
     async fn look(&mut self, object: &DynamicObject) -> Duration {
         if object.metadata.deletion_timestamp.is_some() {
+            self.shared.turns.wants(&self.key, false, false, Instant::now());
             return WHILE_SETTLED;
         }
         let before = self.last_told(stored::told(object));
@@ -207,6 +209,7 @@ impl Task {
             self.actor = Some(actor);
             self.written = None;
             self.strays_deleted.clear();
+            self.leaderless_since = None;
             self.failures.forget();
             self.waiting.forget();
         }
@@ -227,16 +230,24 @@ impl Task {
             told: Told {
                 cluster_id: before.cluster_id.clone(),
                 members: before.members.clone(),
+                images: before.images.clone(),
             },
             strays_deleted: self.strays_deleted.clone(),
             ..Observed::default()
         };
         let namespace = &self.key.namespace;
+        let set = self.body(Kind::StatefulSet, &cluster.name_any());
+        let set_uid = set
+            .as_ref()
+            .and_then(|set| set.pointer("/metadata/uid")?.as_str());
         for node in 1..=PODS_MAX {
-            let pod = self
-                .shared
-                .cache
-                .pod(namespace, &names::pod(&self.key.name, node));
+            let name = names::pod(&self.key.name, node);
+            let mut pod = self.shared.cache.pod(namespace, &name);
+            let others = |pod: &Arc<Pod>| controller(pod).is_some_and(|uid| Some(uid) != set_uid);
+            if pod.as_ref().is_some_and(others) {
+                observed.left_over = Some(name);
+                pod = None;
+            }
             let uid = pod.as_ref().and_then(|pod| pod.uid());
             let status = pod.as_ref().and_then(|pod| pod.status.as_ref());
             let ip = status.and_then(|status| status.pod_ip.clone());
@@ -253,7 +264,6 @@ impl Task {
                 observed.claims.insert(node, ClaimView::new(&claim));
             }
         }
-        let set = self.body(Kind::StatefulSet, &cluster.name_any());
         observed.stateful_set = set.map(|set| StatefulSetView::new(&set));
         let due = observed.stateful_set.as_ref().map_or(0, |set| set.replicas);
         let missing = (1..=due).any(|node| !observed.pods.contains_key(&node));
@@ -287,7 +297,7 @@ impl Task {
         };
         let observed = &self.since_when_leaderless(&desired, observed);
         let mut plan = plan::plan(&desired, observed);
-        let held_back = self.hold_back(&mut plan, blind.is_some());
+        let held_back = self.hold_back(&mut plan, observed, blind.is_some());
         if !self.takes_its_turn(cluster, &plan, observed) && plan.wants_to_roll && desired.turn_of.is_none() {
             let other = self.shared.turns.of_another(&self.key);
             desired.turn_of = Some(other.unwrap_or_else(|| "who has begun before".into()));
@@ -330,6 +340,8 @@ impl Task {
         let raft = Raft::new(&observed.pods, desired.patience());
         self.leaderless_since = match raft.leader {
             Some(_) => None,
+            // Before it is formed, nobody can lead.
+            None if !is_formed(observed) => None,
             None => self.leaderless_since.or_else(|| Some(Instant::now())),
         };
         let seconds = self.leaderless_since.map_or(0, |since| since.elapsed().as_secs());
@@ -350,7 +362,7 @@ impl Task {
     }
 
     /// Leaves nothing to do in the plan, where nothing may be done; says whether that is so.
-    fn hold_back(&self, plan: &mut Plan, blind: bool) -> bool {
+    fn hold_back(&self, plan: &mut Plan, observed: &Observed, blind: bool) -> bool {
         let left = plan
             .objects
             .iter()
@@ -358,6 +370,12 @@ impl Task {
         let waits = left.map(|resource| {
             let Resource { kind, name, .. } = resource;
             format!("waits until {kind:?} {name} of an earlier RaftCluster of that name, which was deleted, is gone")
+        });
+        let waits = waits.or_else(|| {
+            let pod = observed.left_over.as_ref()?;
+            Some(format!(
+                "waits until pod {pod} of a StatefulSet that was deleted is gone"
+            ))
         });
         let held_back = blind || waits.is_some();
         if held_back {
@@ -392,11 +410,15 @@ impl Task {
             let subject = Step::Object(Box::new(resource.clone())).subject();
             wanted.insert(subject.clone());
             if !self.failures.may_try(&subject, Instant::now()) {
-                complete &= self.failures.reason(&subject) == Some(CONTESTED);
+                complete &= self.failures.reason(&subject) == Some(CONTESTED) && !is_vital(resource.kind);
                 continue;
             }
             let result = self.object(resource).await;
-            complete &= matches!(result, Ok(_) | Err(StepError::Contested { .. }));
+            complete &= match &result {
+                Ok(_) => true,
+                Err(StepError::Contested { .. }) => !is_vital(resource.kind),
+                Err(_) => false,
+            };
             let label = if resource.body.is_some() {
                 "apply"
             } else {
@@ -605,6 +627,24 @@ impl Task {
             }
         }
     }
+}
+
+/// Nothing is done with pods while these are not as they have to be.
+fn is_vital(kind: Kind) -> bool {
+    matches!(kind, Kind::StatefulSet | Kind::ConfigMap)
+}
+
+/// Somebody belongs to the cluster, or did.
+fn is_formed(observed: &Observed) -> bool {
+    let mut nodes = observed.pods.values().filter_map(|pod| pod.node.as_ref());
+    !observed.told.members.is_empty() || nodes.any(|status| status.cluster_id != 0)
+}
+
+/// The identity of what made it.
+fn controller(pod: &Pod) -> Option<&str> {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    let controller = owners.find(|owner| owner.controller == Some(true));
+    controller.map(|owner| owner.uid.as_str())
 }
 
 fn fresh_cluster_id() -> u64 {

@@ -43,7 +43,7 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
         commit_index: leader
             .map(|status| index(status.commit_index))
             .or(before.commit_index),
-        images: scene.desired.images(&scene.observed.record),
+        images: scene.desired.images(scene.observed),
         members: match leader {
             Some(_) => members(scene),
             None => before.members.clone(),

@@ -37,6 +37,15 @@ pub enum Step {
         /// How large.
         size: String,
     },
+    /// Note on the claim of a member that has left whether it is to stay.
+    KeepClaim {
+        /// Its name.
+        claim: String,
+        /// Its identity.
+        uid: String,
+        /// Whether it is; otherwise it is in use again.
+        kept: bool,
+    },
     /// Delete the claim of a member that has left, and with it its volume.
     DeleteClaim {
         /// Its name.
@@ -98,7 +107,7 @@ impl Step {
             Self::Object(resource) if resource.body.is_none() => "remove",
             Self::Object(_) => "apply",
             Self::Label { .. } => "label",
-            Self::AnnotateClaim { .. } => "annotate",
+            Self::AnnotateClaim { .. } | Self::KeepClaim { .. } => "annotate",
             Self::GrowClaim { .. } => "grow",
             Self::Bootstrap { .. } => "bootstrap",
             Self::ChangeMembership { .. } => "membership",
@@ -116,6 +125,7 @@ impl Step {
                 format!("{} Pod {pod}", self.label())
             }
             Self::AnnotateClaim { claim, .. }
+            | Self::KeepClaim { claim, .. }
             | Self::GrowClaim { claim, .. }
             | Self::DeleteClaim { claim, .. } => {
                 format!("{} PersistentVolumeClaim {claim}", self.label())
@@ -147,7 +157,9 @@ impl Step {
                 "VolumeDeleted",
                 format!("deleted claim {claim}, whose member has left"),
             )),
-            Self::Object(_) | Self::Label { .. } | Self::AnnotateClaim { .. } => None,
+            Self::Object(_) | Self::Label { .. } | Self::AnnotateClaim { .. } | Self::KeepClaim { .. } => {
+                None
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use kube::ResourceExt as _;
 use raftlog_proto::v1::NodeStatus;
 use serde_json::Value;
 
-use crate::crd::status::MemberStatus;
-use crate::resources::meta::{CLUSTER_ID, REVISION, ROLE};
+use crate::crd::status::{Images, MemberStatus};
+use crate::resources::meta::{CLUSTER_ID, KEPT, REVISION, ROLE};
 use crate::resources::pod::revision;
 use crate::resources::record::Record;
 
@@ -34,6 +34,8 @@ pub struct Observed {
     pub record: Record,
     /// Why pods that are asked for are not made, where that is known.
     pub missing: Option<String>,
+    /// A pod that another StatefulSet of that name left, if there is one: it is none of the cluster's.
+    pub left_over: Option<String>,
     /// What the status said before.
     pub told: Told,
     /// How long no leader has been known to this operator.
@@ -49,6 +51,8 @@ pub struct Told {
     pub cluster_id: Option<String>,
     /// As its last leader saw them.
     pub members: Vec<MemberStatus>,
+    /// That it ran.
+    pub images: Images,
 }
 
 /// A StatefulSet.
@@ -311,6 +315,8 @@ pub fn one_line(text: &str) -> String {
 
 /// A claim for a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+// Each is observed by itself.
+#[allow(clippy::struct_excessive_bools)]
 pub struct ClaimView {
     /// Its name.
     pub name: String,
@@ -318,6 +324,8 @@ pub struct ClaimView {
     pub uid: String,
     /// The cluster whose data it holds, as the operator noted.
     pub cluster_id: Option<String>,
+    /// Whether it was left behind while such claims were to be kept.
+    pub kept: bool,
     /// What it asks for.
     pub size: Option<String>,
     /// The class that it names.
@@ -342,6 +350,7 @@ impl ClaimView {
             name: claim.name_any(),
             uid: claim.uid().unwrap_or_default(),
             cluster_id: claim.annotations().get(CLUSTER_ID).cloned(),
+            kept: claim.annotations().contains_key(KEPT),
             size: requests
                 .and_then(|requests| requests.get("storage"))
                 .map(|size| size.0.clone()),

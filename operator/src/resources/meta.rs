@@ -25,6 +25,8 @@ pub const FOLLOWER: &str = "follower";
 pub const REVISION: &str = "raftlog.io/revision";
 /// Annotation of an object: what was applied last adds up to this.
 pub const APPLIED: &str = "raftlog.io/applied";
+/// Annotation of a claim that was left behind while such claims were to be kept: it stays.
+pub const KEPT: &str = "raftlog.io/kept";
 /// Annotation of a claim: the cluster whose data it holds.
 pub const CLUSTER_ID: &str = "raftlog.io/cluster-id";
 

@@ -48,9 +48,6 @@ pub struct Record {
 pub struct FailedRollout {
     /// What its template adds up to.
     pub revision: String,
-    /// The generation of the spec that asked for it: any other one tries again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation: Option<i64>,
     /// One line.
     pub why: String,
 }

@@ -23,10 +23,22 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
                 cluster_id: id,
             });
         }
-        if is_left_behind(*node, claim, desired, observed, raft) {
+        let left_behind = is_left_behind(*node, claim, desired, observed, raft);
+        let keeps = desired.cluster.spec.storage.retention.when_scaled == Retention::Retain;
+        let (claim_name, uid) = (claim.name.clone(), claim.uid.clone());
+        if left_behind && keeps && !claim.kept || claim.kept && observed.pods.contains_key(node) {
+            // What was kept once stays, whatever the spec says later, until it is in use again.
+            steps.push(Step::KeepClaim {
+                claim: claim_name,
+                uid,
+                kept: left_behind,
+            });
+            continue;
+        }
+        if left_behind && !keeps && !claim.kept {
             steps.push(Step::DeleteClaim {
-                claim: claim.name.clone(),
-                uid: claim.uid.clone(),
+                claim: claim_name,
+                uid,
             });
             continue;
         }
@@ -45,7 +57,7 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
     steps
 }
 
-/// Whether its member has left, in a change that is committed, and its pod has gone; and nobody wants to keep it.
+/// Whether its member has left, in a change that is committed, and its pod has gone.
 fn is_left_behind(
     node: u32,
     claim: &ClaimView,
@@ -56,13 +68,16 @@ fn is_left_behind(
     let Some((_, leader)) = raft.leader.filter(|_| !raft.is_changing()) else {
         return false;
     };
-    let of_this_cluster = claim.cluster_id.as_ref() == Some(&format!("{:016x}", leader.cluster_id));
+    let of_this_cluster = match &claim.cluster_id {
+        Some(id) => *id == format!("{:016x}", leader.cluster_id),
+        // It has no volume yet, so nobody has data there.
+        None => claim.pending,
+    };
     let pods_gone = observed
         .stateful_set
         .as_ref()
         .is_some_and(|set| set.replicas < node);
-    desired.cluster.spec.storage.retention.when_scaled == Retention::Delete
-        && of_this_cluster
+    of_this_cluster
         && node > desired.replicas()
         && pods_gone
         && !observed.pods.contains_key(&node)

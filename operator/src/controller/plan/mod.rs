@@ -40,21 +40,29 @@ impl Desired<'_> {
     }
 
     /// The images that it runs: what the spec names, or else what was chosen before, or else the operator's choice.
-    pub fn images(&self, record: &Record) -> Images {
+    pub fn images(&self, observed: &Observed) -> Images {
         let asked = &self.cluster.spec.image;
-        let chosen = self.chosen(record);
+        let chosen = self.chosen(observed);
         Images {
             node: asked.node.clone().unwrap_or(chosen.node),
             replicator: asked.replicator.clone().unwrap_or(chosen.replicator),
         }
     }
 
-    /// The operator's choice, made once.
-    fn chosen(&self, record: &Record) -> Images {
-        let choose = |before: &String, now: &String| if before.is_empty() { now } else { before }.clone();
+    /// The operator's choice, made once: as it was recorded, or else as it was told, where the record was lost.
+    fn chosen(&self, observed: &Observed) -> Images {
+        let (recorded, told) = (&observed.record.default_images, &observed.told.images);
+        let choose = |candidates: [&String; 3]| {
+            let first = candidates.into_iter().find(|image| !image.is_empty());
+            first.cloned().unwrap_or_default()
+        };
         Images {
-            node: choose(&record.default_images.node, &self.default_images.node),
-            replicator: choose(&record.default_images.replicator, &self.default_images.replicator),
+            node: choose([&recorded.node, &told.node, &self.default_images.node]),
+            replicator: choose([
+                &recorded.replicator,
+                &told.replicator,
+                &self.default_images.replicator,
+            ]),
         }
     }
 
@@ -118,7 +126,7 @@ impl Verdict {
 /// What to do next.
 pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     let raft = Raft::new(&observed.pods, desired.patience());
-    let images = desired.images(&observed.record);
+    let images = desired.images(observed);
     let wanted = pod::template(desired.cluster, &images);
     let chosen = template::choose(wanted, desired, observed, &raft);
     let replicas = size::pods(desired, observed, &raft);
@@ -137,7 +145,7 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     };
     plan.chores.extend(claims::claims(desired, observed, &raft));
     let mut record = Record {
-        default_images: desired.chosen(&observed.record),
+        default_images: desired.chosen(observed),
         good_template: chosen.good_template,
         failed: chosen.failed,
         ..observed.record.clone()
@@ -165,7 +173,13 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
         plan.waits = Some("waits until what it decided is recorded".into());
         return plan;
     }
-    let restarts = Some(plan.revision.as_deref()).filter(|_| !chosen.held);
+    // Nobody is restarted for a template that the StatefulSet does not have, nor while it is not known whose data are to be kept.
+    let applied = observed
+        .stateful_set
+        .as_ref()
+        .is_some_and(|set| set.revision == plan.revision);
+    let in_danger = danger.is_some() && raft.leader.is_none();
+    let restarts = Some(plan.revision.as_deref()).filter(|_| applied && !chosen.held && !in_danger);
     let idle = restarts.map_or(Verdict::Pass, |revision| restart::idle(revision, observed, &raft));
     let verdict = idle
         .or_else(|| formed)

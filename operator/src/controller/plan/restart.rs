@@ -23,10 +23,8 @@ pub(super) fn idle(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>)
         return delete(pod, "its template is outdated, and it does not vote");
     }
     // Such as with election timeouts that cannot work: one after the other gets others, until somebody is elected.
-    let all_answer = observed
-        .pods
-        .values()
-        .all(|pod| pod.node.is_some() && !pod.deleting);
+    let wanted = observed.stateful_set.as_ref().map_or(0, |set| set.replicas);
+    let all_answer = (1..=wanted).all(|node| observed.pods.get(&node).is_some_and(had_its_chance));
     let in_vain = raft.leader.is_none() && observed.leaderless_seconds >= ELECTED_WITHIN_SECONDS;
     match outdated.next().filter(|_| in_vain && all_answer) {
         Some((_, pod)) => delete(
@@ -35,6 +33,11 @@ pub(super) fn idle(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>)
         ),
         None => Verdict::Pass,
     }
+}
+
+/// It answers, and had the time for an election since it was made.
+fn had_its_chance(pod: &PodView) -> bool {
+    pod.node.is_some() && !pod.deleting && pod.age_seconds.unsigned_abs() >= ELECTED_WITHIN_SECONDS
 }
 
 pub(super) fn next(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>) -> Verdict {

@@ -65,12 +65,12 @@ pub(super) fn choose(wanted: Value, desired: &Desired<'_>, observed: &Observed, 
         chosen.origin.by_operator = false;
         return chosen;
     };
-    if let Some(failed) = failed(&wanted, desired, observed, raft) {
+    if let Some(failed) = failed(&wanted, observed, raft) {
         chosen.trouble = Some(Trouble {
             reason: "RolloutStopped",
             message: format!(
-                "the rollout stopped, and the last template that worked is back: {}; correct the spec, and it goes on (any change \
-                 of it, such as of podAnnotations, tries again)",
+                "the rollout stopped, and the last template that worked is back: {}; correct the spec, and it goes on (a change \
+                 of podAnnotations tries the same again)",
                 failed.why
             ),
         });
@@ -115,29 +115,16 @@ fn asked_for(spec: &RaftClusterSpec) -> String {
     digest(&spec)
 }
 
-/// A rollout that failed before, for this very spec, or does now.
-fn failed(
-    wanted: &Value,
-    desired: &Desired<'_>,
-    observed: &Observed,
-    raft: &Raft<'_>,
-) -> Option<FailedRollout> {
+/// A rollout that failed before, or does now.
+fn failed(wanted: &Value, observed: &Observed, raft: &Raft<'_>) -> Option<FailedRollout> {
     let revision = revision(wanted)?;
-    let generation = desired.cluster.metadata.generation;
     let before = observed.record.failed.as_ref();
-    let same = |before: &&FailedRollout| before.revision == revision && before.generation == generation;
-    if let Some(before) = before.filter(same) {
+    if let Some(before) = before.filter(|before| before.revision == revision) {
         return Some(before.clone());
     }
     let (pod, why) = stuck(wanted, observed, raft)?;
-    // What was seen before the spec was changed is not held against it.
-    let tried = observed
-        .stateful_set
-        .as_ref()
-        .is_some_and(|set| set.origin.generation == generation);
-    tried.then(|| FailedRollout {
+    Some(FailedRollout {
         revision: revision.to_owned(),
-        generation,
         why: format!("pod {} did not start with the new one ({why})", pod.name),
     })
 }

@@ -516,6 +516,27 @@ fn claims_of_members_that_left_go_after_their_pods() {
     );
     world.spec("replicas: 1\nstorage: {retention: {whenScaled: Retain}}");
     assert!(deleted(&world).is_empty());
+    let kept = |world: &World| {
+        let chores = world.plan().chores.into_iter();
+        chores
+            .filter_map(|step| match step {
+                Step::KeepClaim { claim, kept, .. } => Some((claim, kept)),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&world), [("data-demo-1".to_owned(), true)]);
+    // Kept once, it stays when the spec no longer says so.
+    world.observed.claims.get_mut(&2).unwrap().kept = true;
+    world.spec("replicas: 1");
+    assert!(deleted(&world).is_empty() && kept(&world).is_empty());
+    world.has_pod(2);
+    world.observed.claims.get_mut(&2).unwrap().kept = true;
+    assert_eq!(
+        kept(&world),
+        [("data-demo-1".to_owned(), false)],
+        "it is in use again"
+    );
 }
 
 #[test]
@@ -709,13 +730,13 @@ fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
     world.pod(3).unready_seconds = 5;
     assert!(world.does().contains("until node 3 is ready"), "{}", world.does());
     world.pod(3).unready_seconds = 40;
-    assert_eq!(world.plan().trouble, None, "the template was not applied yet");
-    world.observed.stateful_set.as_mut().unwrap().origin.generation = Some(2);
     let plan = world.plan();
     assert_eq!(plan.trouble.as_ref().unwrap().reason, "RolloutStopped");
     assert_eq!(world.revision(), good);
     assert_eq!(world.record().failed.unwrap().revision, bad);
     world.observed.record = world.record();
+    assert_eq!(world.plan().step, None, "the StatefulSet has it not yet");
+    world.observed.stateful_set.as_mut().unwrap().revision = Some(good.clone());
     assert_eq!(
         world.does(),
         "delete demo-2",
@@ -725,8 +746,19 @@ fn a_rollout_that_fails_stops_and_the_last_good_template_is_back() {
     world.pod(3).revision = Some(good.clone());
     assert_eq!(world.revision(), good, "it is not tried again");
 
+    world.spec("replicas: 5\nimage: {pullPolicy: Never}");
     world.cluster.metadata.generation = Some(3);
-    assert_ne!(world.revision(), good, "until the spec changes");
+    assert_eq!(
+        world.revision(),
+        good,
+        "not for a change of something else either"
+    );
+    world.spec("replicas: 3\nimage: {pullPolicy: Never}\npodAnnotations: {try: again}");
+    assert_ne!(
+        world.revision(),
+        good,
+        "until the spec says something else about pods"
+    );
     assert_eq!(world.record().failed, None);
 }
 
@@ -823,6 +855,20 @@ fn nodes_that_all_answer_and_elect_nobody_get_the_template_that_is_asked_for() {
     assert!(world.does().contains("until a leader"), "{}", world.does());
     world.observed.leaderless_seconds = 60;
     assert_eq!(world.does(), "delete demo-2");
+    let gone = world.observed.pods.remove(&3).unwrap();
+    assert!(
+        world.does().starts_with("waits"),
+        "one at a time: {}",
+        world.does()
+    );
+    world.observed.pods.insert(3, gone);
+    world.pod(3).age_seconds = 59;
+    assert!(
+        world.does().starts_with("waits"),
+        "it may still be elected: {}",
+        world.does()
+    );
+    world.pod(3).age_seconds = 60;
     world.pod(2).node = None;
     world.pod(2).started = true;
     assert!(world.does().starts_with("waits"), "{}", world.does());
@@ -880,6 +926,7 @@ fn a_new_operator_rolls_only_when_it_is_the_clusters_turn() {
     assert_eq!(world.plan().step, None, "another one has its turn");
     // What the spec asks for waits for nobody.
     world.spec("replicas: 3\nlog: {level: debug}");
+    world.has_stateful_set(3);
     assert_eq!(world.does(), "evict demo-2");
     assert!(!world.plan().wants_to_roll);
 }

@@ -64,6 +64,24 @@ fn volumes_that_were_kept_when_scaled_down_revive_no_member() {
     writer.check(&[], 3);
 }
 
+/// Its pods still run when the one that takes its name is made.
+#[test]
+fn a_cluster_that_is_replaced_at_once_begins_anew() {
+    const TEST: &str = "a_cluster_that_is_replaced_at_once_begins_anew";
+    let Some(images) = requirements::cluster(TEST) else {
+        return;
+    };
+    let installed = Installation::new("replaced", &images);
+    let cluster = RaftCluster::create(&installed, "demo", &small(5));
+    cluster.until_ready(5);
+    let id = cluster.text("/status/clusterId").unwrap();
+    installed.kubectl(&["delete", "raft", "demo", "--timeout", "1m"]);
+    let again = RaftCluster::create(&installed, "demo", &small(3));
+    again.until_ready(3);
+    assert_ne!(again.text("/status/clusterId").unwrap(), id);
+    assert!(!again.until("Degraded", false).is);
+}
+
 fn members(cluster: &RaftCluster<'_>) -> BTreeSet<String> {
     let object = cluster.object().unwrap_or_default();
     let members = object.pointer("/status/members").and_then(Value::as_array);

@@ -70,6 +70,10 @@ fn two_hundred_clusters_cost_little() {
     let before = Metrics::scrape(&installed);
     thread::sleep(IDLE);
     let after = Metrics::scrape(&installed);
+    assert!(
+        before.memory > 0.0 && before.calls > 0.0,
+        "the operator tells its metrics"
+    );
     let calls_per_second = (after.calls - before.calls) / IDLE.as_secs_f64();
     report(&format!(
         "{ALL} RaftClusters, {RUNNING} of them running and a stub in place of the others: {:.1} MiB resident, {calls_per_second:.2} API calls a second over {} s",

@@ -4,6 +4,7 @@ use kubernetes_tests::command::{run, try_run};
 use kubernetes_tests::installation::Installation;
 use kubernetes_tests::raft_cluster::RaftCluster;
 use kubernetes_tests::requirements;
+use kubernetes_tests::wait::eventually;
 use serde_json::{Value, json};
 
 #[test]
@@ -71,17 +72,25 @@ fn what_a_cluster_lacks_is_named_and_it_goes_on_once_it_has_it() {
     let installed = Installation::new("trouble", &images);
     let fine = RaftCluster::create(&installed, "fine", &spec());
     fine.until_ready(1);
-    an_unknown_class(&installed);
-    an_image_that_does_not_exist(&installed);
-    a_service_of_somebody_else(&installed);
-    a_quota(&installed);
-    rights_that_were_taken_away(&installed);
-    // All the while, the other one was served.
-    fine.patch(&json!({"podAnnotations": {"still": "served"}}));
-    fine.until_ready(1);
+    // All the while, the other one is served.
+    let served = |by: &str| {
+        fine.patch(&json!({"service": {"annotations": {"served": by}}}));
+        eventually("the other one to be served", || {
+            let service = installed.object("service", "fine")?;
+            let seen = service.pointer("/metadata/annotations/served") == Some(&json!(by));
+            seen.then_some(()).ok_or_else(|| "it is not".into())
+        });
+    };
+    an_unknown_class(&installed, &served);
+    an_image_that_does_not_exist(&installed, &served);
+    a_service_of_somebody_else(&installed, &served);
+    a_quota(&installed, &served);
+    rights_that_were_taken_away(&installed, &served);
 }
 
-fn an_unknown_class(installed: &Installation) {
+type Served<'a> = &'a dyn Fn(&str);
+
+fn an_unknown_class(installed: &Installation, served: Served<'_>) {
     let spec = json!({"replicas": 1, "storage": {"size": "64Mi", "storageClassName": "no-such-class"}});
     let cluster = RaftCluster::create(installed, "class", &spec);
     let degraded = cluster.until("Degraded", true);
@@ -90,11 +99,12 @@ fn an_unknown_class(installed: &Installation) {
         "{degraded:?}"
     );
     cluster.until_event("Degraded", "no-such-class");
+    served("beside an unknown class");
     cluster.delete();
 }
 
 /// It never had a quorum, and is repaired by its spec alone.
-fn an_image_that_does_not_exist(installed: &Installation) {
+fn an_image_that_does_not_exist(installed: &Installation, served: Served<'_>) {
     let mut spec = spec();
     spec["replicas"] = json!(3);
     spec["image"] = json!({"node": "localhost/raft-node:no-such-version"});
@@ -102,12 +112,13 @@ fn an_image_that_does_not_exist(installed: &Installation) {
     let degraded = cluster.until("Degraded", true);
     assert!(degraded.message.contains("no-such-version"), "{degraded:?}");
     cluster.until_event("Degraded", "correct the spec");
+    served("beside an unknown image");
     cluster.patch(&json!({"image": {"node": null}}));
     cluster.until_ready(3);
     cluster.delete();
 }
 
-fn a_service_of_somebody_else(installed: &Installation) {
+fn a_service_of_somebody_else(installed: &Installation, served: Served<'_>) {
     let theirs = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"},
         "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 80}]},
@@ -118,6 +129,7 @@ fn a_service_of_somebody_else(installed: &Installation) {
     assert_eq!(degraded.reason, "NameTaken", "{degraded:?}");
     assert!(degraded.message.contains("Service taken"), "{degraded:?}");
     cluster.until_event("NameTaken", "rename or delete it");
+    served("beside a name that is taken");
     let service = installed.object("service", "taken").unwrap();
     assert_eq!(
         service["spec"]["selector"],
@@ -129,7 +141,7 @@ fn a_service_of_somebody_else(installed: &Installation) {
     cluster.delete();
 }
 
-fn a_quota(installed: &Installation) {
+fn a_quota(installed: &Installation, served: Served<'_>) {
     let quota = |pods: usize| {
         json!({
             "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"}, "spec": {"hard": {"pods": pods.to_string()}},
@@ -144,6 +156,7 @@ fn a_quota(installed: &Installation) {
     let degraded = cluster.until("Degraded", true);
     assert!(degraded.message.contains("exceeded quota"), "{degraded:?}");
     cluster.until_event("Degraded", "exceeded quota");
+    served("beside an exceeded quota");
     installed.apply(&quota(running + 5)).unwrap();
     cluster.until_ready(1);
     cluster.delete();
@@ -151,7 +164,7 @@ fn a_quota(installed: &Installation) {
 }
 
 /// Without one right the operator says which, and goes on by itself once it has it again.
-fn rights_that_were_taken_away(installed: &Installation) {
+fn rights_that_were_taken_away(installed: &Installation, served: Served<'_>) {
     let before = installed.object("role", "raft-operator").unwrap();
     let mut without = before.clone();
     for rule in without["rules"].as_array_mut().into_iter().flatten() {
@@ -168,6 +181,7 @@ fn rights_that_were_taken_away(installed: &Installation) {
     assert_eq!(degraded.reason, "Forbidden", "{degraded:?}");
     assert!(degraded.message.contains("serviceaccounts"), "{degraded:?}");
     cluster.until_event("Forbidden", "serviceaccounts");
+    served("beside missing rights");
     replace(installed, &before);
     cluster.until_ready(1);
     cluster.delete();
