@@ -15,6 +15,7 @@ use raftlog_telemetry::hostname;
 use tokio::time::Instant;
 
 use crate::controller::api::{CallError, call};
+use crate::own_namespace::FILE;
 
 /// The Lease's name.
 const NAME: &str = "raft-operator";
@@ -26,8 +27,6 @@ const RENEW_WITHIN: Duration = Duration::from_secs(8);
 const RETRY: Duration = Duration::from_secs(2);
 /// How long one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(4);
-/// Where a pod finds its own namespace.
-const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// What can be done about a Lease as it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +63,8 @@ impl Election {
     pub(crate) fn new(client: Client, namespace: Option<&str>) -> Result<Self, String> {
         let namespace = match namespace {
             Some(namespace) => namespace.to_owned(),
-            None => fs::read_to_string(NAMESPACE_FILE)
-                .map_err(|error| format!("cannot read {NAMESPACE_FILE}: {error}; give --lease-namespace"))?
+            None => fs::read_to_string(FILE)
+                .map_err(|error| format!("cannot read {FILE}: {error}; give --lease-namespace"))?
                 .trim()
                 .to_owned(),
         };

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 /// Where a pod finds its own namespace.
-const FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+pub(crate) const FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 static NAMESPACE: OnceLock<Option<String>> = OnceLock::new();
 

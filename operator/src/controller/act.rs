@@ -1,14 +1,16 @@
 //! Carries out steps: over the API server, and over gRPC at nodes.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, NamespaceResourceScope};
 use kube::{Api, Client};
 use raftlog_proto::v1::cluster_client::ClusterClient;
 use raftlog_proto::v1::{BootstrapRequest, ChangeMembershipRequest, TransferLeadershipRequest};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -138,17 +140,11 @@ impl Actor {
     /// Makes the object as it has to be; says whether anything was written.
     pub async fn object(&mut self, resource: &Resource, observed: Option<&Value>) -> Result<bool, StepError> {
         let key = (resource.kind, resource.name.clone());
-        let applied = self.applied.get(&key);
-        let verdict = drift::verdict(resource, observed, &self.owner, applied);
-        let again = resource
-            .body
-            .as_ref()
-            .is_some_and(|body| applied.is_some_and(|applied| applied.is_of(body)));
-        match verdict {
+        match drift::verdict(resource, observed, &self.owner, self.applied.get(&key)) {
             Verdict::Keep => Ok(false),
             Verdict::Foreign => Err(foreign(resource)),
             Verdict::Remove => self.remove(resource, observed).await.map(|()| true),
-            Verdict::Apply if again && observed.is_some() && !self.may_repair(&key, Instant::now()) => {
+            Verdict::Apply if observed.is_some() && self.is_contested(&key, resource, Instant::now()) => {
                 Err(StepError::Contested {
                     what: named(resource),
                 })
@@ -174,15 +170,19 @@ impl Actor {
         }
     }
 
-    /// The same object, put right again.
-    fn may_repair(&mut self, key: &(Kind, String), now: Instant) -> bool {
+    /// Whether the very same was put right too often of late.
+    fn is_contested(&mut self, key: &(Kind, String), resource: &Resource, now: Instant) -> bool {
+        let before = self.applied.get(key).zip(resource.body.as_ref());
+        if !before.is_some_and(|(applied, body)| applied.is_of(body)) {
+            return false;
+        }
         let (count, at) = self.repairs.entry(key.clone()).or_insert((0, now));
         if now.saturating_duration_since(*at) >= REPAIRS_WITHIN {
             *count = 0;
         }
         *at = now;
         *count = count.saturating_add(1);
-        *count <= REPAIRS_MAX
+        *count > REPAIRS_MAX
     }
 
     /// What is watched are the operator's own objects: another one of that name is seen only when asked for.
@@ -310,8 +310,16 @@ impl Actor {
                 });
                 self.patch_claim(claim, &change).await.map_err(called)
             }
-            Step::DeleteClaim { claim, uid } => self.delete_claim(claim, uid).await.map_err(called),
-            Step::DeletePod { pod, uid, .. } => self.delete_pod(pod, uid).await.map_err(called),
+            Step::DeleteClaim { claim, uid } => {
+                let target = Target::Claim(claim.clone());
+                self.delete::<PersistentVolumeClaim>(claim, uid, target)
+                    .await
+                    .map_err(called)
+            }
+            Step::DeletePod { pod, uid, .. } => {
+                let target = Target::Pod(pod.clone());
+                self.delete::<Pod>(pod, uid, target).await.map_err(called)
+            }
             Step::EvictPod { pod, uid, .. } => self.evict_pod(pod, uid).await.map_err(called),
             Step::Bootstrap { node, request } => bootstrap(ip(ips, *node, &what)?, request, &what).await,
             Step::ChangeMembership { leader, request, .. } => {
@@ -345,21 +353,17 @@ impl Actor {
         Ok(())
     }
 
-    async fn delete_pod(&mut self, pod: &str, uid: &str) -> Result<(), CallError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+    async fn delete<K>(&mut self, name: &str, uid: &str, target: Target) -> Result<(), CallError>
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let parameters = DeleteParams::default().preconditions(only(uid));
-        call(api.delete(pod, &parameters)).await?;
-        self.expectations
-            .deleted(Target::Pod(pod.to_owned()), uid, Instant::now());
-        Ok(())
-    }
-
-    async fn delete_claim(&mut self, claim: &str, uid: &str) -> Result<(), CallError> {
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
-        let parameters = DeleteParams::default().preconditions(only(uid));
-        call(api.delete(claim, &parameters)).await?;
-        self.expectations
-            .deleted(Target::Claim(claim.to_owned()), uid, Instant::now());
+        call(api.delete(name, &parameters)).await?;
+        self.expectations.deleted(target, uid, Instant::now());
         Ok(())
     }
 
@@ -416,7 +420,7 @@ fn foreign(resource: &Resource) -> StepError {
 
 fn failed(verb: &str, resource: &Resource, source: CallError) -> StepError {
     StepError::Call {
-        what: format!("cannot {verb} {:?} {}", resource.kind, resource.name),
+        what: format!("cannot {verb} {}", named(resource)),
         source,
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::EventType;
@@ -142,12 +141,12 @@ impl Task {
             let _ = tokio::time::timeout(pause, self.wake.notified()).await;
             tokio::time::sleep(GATHER).await;
         }
-        self.shared.turns.wants(&self.key, false, false, Instant::now());
+        self.shared.turns.give_back(&self.key);
     }
 
     async fn look(&mut self, object: &DynamicObject) -> Duration {
         if object.metadata.deletion_timestamp.is_some() {
-            self.shared.turns.wants(&self.key, false, false, Instant::now());
+            self.shared.turns.give_back(&self.key);
             return WHILE_SETTLED;
         }
         let before = self.last_told(stored::told(object));
@@ -173,7 +172,7 @@ impl Task {
         if self.began.elapsed() < LISTENS_FIRST && observed.pods.values().any(unheard) {
             return WHILE_LISTENING;
         }
-        self.serve(&cluster, &observed, &before, (looked_at, blind.as_deref()))
+        self.serve(&cluster, observed, &before, looked_at, blind.as_deref())
             .await
     }
 
@@ -284,9 +283,10 @@ impl Task {
     async fn serve(
         &mut self,
         cluster: &RaftCluster,
-        observed: &Observed,
+        mut observed: Observed,
         before: &RaftClusterStatus,
-        (looked_at, blind): (Instant, Option<&str>),
+        looked_at: Instant,
+        blind: Option<&str>,
     ) -> Duration {
         let default_images = self.shared.default_images.clone();
         let mut desired = Desired {
@@ -295,7 +295,8 @@ impl Task {
             turn_of: self.shared.turns.of_another(&self.key),
             fresh_cluster_id: fresh_cluster_id(),
         };
-        let observed = &self.since_when_leaderless(&desired, observed);
+        observed.leaderless_seconds = self.leaderless_seconds(&desired, &observed);
+        let observed = &observed;
         let mut plan = plan::plan(&desired, observed);
         let held_back = self.hold_back(&mut plan, observed, blind.is_some());
         if !self.takes_its_turn(cluster, &plan, observed) && plan.wants_to_roll && desired.turn_of.is_none() {
@@ -336,7 +337,7 @@ impl Task {
         }
     }
 
-    fn since_when_leaderless(&mut self, desired: &Desired<'_>, observed: &Observed) -> Observed {
+    fn leaderless_seconds(&mut self, desired: &Desired<'_>, observed: &Observed) -> u64 {
         let raft = Raft::new(&observed.pods, desired.patience());
         self.leaderless_since = match raft.leader {
             Some(_) => None,
@@ -344,21 +345,19 @@ impl Task {
             None if !is_formed(observed) => None,
             None => self.leaderless_since.or_else(|| Some(Instant::now())),
         };
-        let seconds = self.leaderless_since.map_or(0, |since| since.elapsed().as_secs());
-        Observed {
-            leaderless_seconds: seconds,
-            ..observed.clone()
-        }
+        self.leaderless_since.map_or(0, |since| since.elapsed().as_secs())
     }
 
     /// Whether it is its turn to roll out what is new in the operator. One that is paused takes none.
     fn takes_its_turn(&self, cluster: &RaftCluster, plan: &Plan, observed: &Observed) -> bool {
         let set = observed.stateful_set.as_ref();
         let has_begun = set.is_some_and(|set| set.origin.by_operator && set.revision == plan.revision);
-        let wants = plan.wants_to_roll && !cluster.spec.paused;
-        self.shared
-            .turns
-            .wants(&self.key, wants, has_begun, Instant::now())
+        let turns = &self.shared.turns;
+        if plan.wants_to_roll && !cluster.spec.paused {
+            return turns.take(&self.key, has_begun, Instant::now());
+        }
+        turns.give_back(&self.key);
+        false
     }
 
     /// Leaves nothing to do in the plan, where nothing may be done; says whether that is so.
@@ -553,7 +552,7 @@ impl Task {
         before: &RaftClusterStatus,
         refusal: &Refusal,
     ) -> Duration {
-        self.shared.turns.wants(&self.key, false, false, Instant::now());
+        self.shared.turns.give_back(&self.key);
         let now = status::refused(refusal, object.metadata.generation, before, Timestamp::now());
         let news = news::is_refused_anew(before, refusal);
         if self.write(object.uid(), before, now).await && news {

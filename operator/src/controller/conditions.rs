@@ -147,12 +147,11 @@ impl Scene<'_> {
 
     fn is_available(&self) -> bool {
         let leader_is_ready = self.raft.leader.is_some_and(|(_, status)| status.ready);
-        let voters = || self.raft.members().iter().filter(|member| member.voter);
-        let ready = voters().filter(|member| {
+        let ready = self.raft.voters().filter(|member| {
             let pod = self.observed.pods.get(&member.node);
             pod.is_some_and(PodView::serves)
         });
-        leader_is_ready && ready.count() > voters().count() / 2
+        leader_is_ready && ready.count() > self.raft.voters().count() / 2
     }
 
     fn ready(&self) -> Told {
@@ -338,13 +337,12 @@ impl Scene<'_> {
 
     fn quorum_at_risk(&self) -> Told {
         // A leader that is new has not heard of all yet.
-        let voters = || self.raft.members().iter().filter(|member| member.voter);
-        let live = voters().filter(|member| {
+        let live = self.raft.voters().filter(|member| {
             let pod = self.observed.pods.get(&member.node);
             let answers = pod.is_some_and(|pod| pod.node.is_some() || pod.serves());
             answers || self.raft.is_live(member.member_id)
         });
-        let (voters, live) = (voters().count(), live.count());
+        let (voters, live) = (self.raft.voters().count(), live.count());
         if self.raft.leader.is_none() && self.is_being_formed() {
             return told("QuorumAtRisk", false, "NotFormed", "the cluster is being formed");
         }

@@ -7,6 +7,11 @@ use raftlog_proto::v1::{Configuration, Member, MemberProgress, NodeStatus, Role}
 
 use super::view::PodView;
 
+/// An identity, as people and API objects are told it: 16 hex digits.
+pub fn hex(id: u64) -> String {
+    format!("{id:016x}")
+}
+
 /// The view of one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Raft<'a> {
@@ -64,10 +69,14 @@ impl<'a> Raft<'a> {
         })
     }
 
+    /// Members whose votes count.
+    pub fn voters(&self) -> impl Iterator<Item = &'a Member> + Clone + use<'a> {
+        self.members().iter().filter(|member| member.voter)
+    }
+
     /// The voter of that node, as the leader sees it.
     pub fn voter_of(&self, node: u32) -> Option<&'a Member> {
-        let mut members = self.members().iter();
-        members.find(|member| member.voter && member.node == node)
+        self.voters().find(|voter| voter.node == node)
     }
 
     fn leads(&self, member_id: u64) -> bool {
@@ -113,9 +122,10 @@ impl<'a> Raft<'a> {
 
     /// Whether a majority is left when that one goes away for a while.
     pub fn keeps_quorum_without(&self, member_id: u64) -> bool {
-        let voters = || self.members().iter().filter(|member| member.voter);
-        let live = voters().filter(|member| member.member_id != member_id && self.is_live(member.member_id));
-        live.count() > voters().count() / 2
+        let live = self
+            .voters()
+            .filter(|voter| voter.member_id != member_id && self.is_live(voter.member_id));
+        live.count() > self.voters().count() / 2
     }
 }
 

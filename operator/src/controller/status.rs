@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use raftlog_proto::v1::{Member, NodeStatus, Role};
 
 use super::conditions::{self, Scene};
+use super::raft::hex;
 use super::stored::Refusal;
 use super::view::PodView;
 use crate::crd::RaftCluster;
@@ -156,10 +157,6 @@ pub fn check(cluster: &RaftCluster) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn hex(id: u64) -> String {
-    format!("{id:016x}")
 }
 
 fn number(count: usize) -> i32 {

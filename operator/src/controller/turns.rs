@@ -31,14 +31,20 @@ impl Turns {
         Some(format!("{}/{}", other.namespace, other.name))
     }
 
-    /// It wants its turn, or is done with it; says whether it has it. `has_begun`: some of its pods are new already.
-    pub fn wants(&self, key: &Key, wants: bool, has_begun: bool, now: Instant) -> bool {
+    /// It is done with its turn, or wants none.
+    pub fn give_back(&self, key: &Key) {
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if holder.as_ref() == Some(key) {
+            *holder = None;
+        }
+    }
+
+    /// It wants its turn; says whether it has it. `has_begun`: some of its pods are new already.
+    pub fn take(&self, key: &Key, has_begun: bool, now: Instant) -> bool {
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
         let may_begin = has_begun || now.saturating_duration_since(self.since) >= OTHERS_WAIT;
-        match (&*holder, wants) {
-            (None, true) if may_begin => *holder = Some(key.clone()),
-            (Some(current), false) if current == key => *holder = None,
-            _ => {}
+        if holder.is_none() && may_begin {
+            *holder = Some(key.clone());
         }
         holder.as_ref() == Some(key)
     }
@@ -57,15 +63,15 @@ mod tests {
         let (one, other) = (key("one"), key("other"));
         let start = Instant::now();
         let turns = Turns::new(start);
-        assert!(!turns.wants(&one, true, false, start), "another may have begun");
-        assert!(turns.wants(&other, true, true, start));
+        assert!(!turns.take(&one, false, start), "another may have begun");
+        assert!(turns.take(&other, true, start));
         assert_eq!(turns.of_another(&one).as_deref(), Some("a/other"));
         assert_eq!(turns.of_another(&other), None);
         let later = start + OTHERS_WAIT;
-        assert!(!turns.wants(&one, true, true, later));
-        turns.wants(&one, false, false, later);
+        assert!(!turns.take(&one, true, later));
+        turns.give_back(&one);
         assert!(turns.of_another(&one).is_some(), "only its holder gives it back");
-        turns.wants(&other, false, false, later);
-        assert!(turns.wants(&one, true, false, later));
+        turns.give_back(&other);
+        assert!(turns.take(&one, false, later));
     }
 }

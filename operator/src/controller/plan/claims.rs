@@ -1,7 +1,7 @@
 //! Claims say whose data they hold, grow with the spec, and go with their member. The StatefulSet deletes none: whoever scales
 //! it by hand would take the data of voters.
 
-use super::super::raft::Raft;
+use super::super::raft::{Raft, hex};
 use super::super::step::Step;
 use super::super::view::{ClaimView, Observed};
 use super::Desired;
@@ -14,7 +14,7 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
     for (node, claim) in observed.claims.iter().filter(|(_, claim)| !claim.deleting) {
         let status = observed.pods.get(node).and_then(|pod| pod.node.as_ref());
         let formed = status.filter(|status| status.cluster_id != 0);
-        if let Some(id) = formed.map(|status| format!("{:016x}", status.cluster_id))
+        if let Some(id) = formed.map(|status| hex(status.cluster_id))
             && claim.cluster_id.as_ref() != Some(&id)
         {
             steps.push(Step::AnnotateClaim {
@@ -23,23 +23,8 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
                 cluster_id: id,
             });
         }
-        let left_behind = is_left_behind(*node, claim, desired, observed, raft);
-        let keeps = desired.cluster.spec.storage.retention.when_scaled == Retention::Retain;
-        let (claim_name, uid) = (claim.name.clone(), claim.uid.clone());
-        if left_behind && keeps && !claim.kept || claim.kept && observed.pods.contains_key(node) {
-            // What was kept once stays, whatever the spec says later, until it is in use again.
-            steps.push(Step::KeepClaim {
-                claim: claim_name,
-                uid,
-                kept: left_behind,
-            });
-            continue;
-        }
-        if left_behind && !keeps && !claim.kept {
-            steps.push(Step::DeleteClaim {
-                claim: claim_name,
-                uid,
-            });
+        if let Some(step) = after_its_member(*node, claim, desired, observed, raft) {
+            steps.push(step);
             continue;
         }
         let size = claim.size.as_deref().and_then(bytes);
@@ -57,6 +42,33 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
     steps
 }
 
+/// What becomes of a claim whose member has left: it is kept or deleted. What was kept once stays, whatever the spec says later, until
+/// it is in use again.
+fn after_its_member(
+    node: u32,
+    claim: &ClaimView,
+    desired: &Desired<'_>,
+    observed: &Observed,
+    raft: &Raft<'_>,
+) -> Option<Step> {
+    let (name, uid) = (claim.name.clone(), claim.uid.clone());
+    let keep = |kept| Step::KeepClaim {
+        claim: name.clone(),
+        uid: uid.clone(),
+        kept,
+    };
+    if claim.kept {
+        return observed.pods.contains_key(&node).then(|| keep(false));
+    }
+    if !is_left_behind(node, claim, desired, observed, raft) {
+        return None;
+    }
+    Some(match desired.cluster.spec.storage.retention.when_scaled {
+        Retention::Retain => keep(true),
+        Retention::Delete => Step::DeleteClaim { claim: name, uid },
+    })
+}
+
 /// Whether its member has left, in a change that is committed, and its pod has gone.
 fn is_left_behind(
     node: u32,
@@ -69,7 +81,7 @@ fn is_left_behind(
         return false;
     };
     let of_this_cluster = match &claim.cluster_id {
-        Some(id) => *id == format!("{:016x}", leader.cluster_id),
+        Some(id) => *id == hex(leader.cluster_id),
         // It has no volume yet, so nobody has data there.
         None => claim.pending,
     };

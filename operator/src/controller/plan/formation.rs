@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use raftlog_proto::v1::{BootstrapRequest, Member, NodeStatus};
 
-use super::super::raft::Raft;
+use super::super::raft::{Raft, hex};
 use super::super::step::Step;
 use super::super::view::Observed;
 use super::{Desired, Trouble, Verdict};
@@ -180,8 +180,4 @@ fn waits_for(desired: &Desired<'_>, observed: &Observed, replicas: u32) -> Strin
         return "waits until a leader is elected".into();
     }
     format!("waits for the nodes of {}", silent.join(", "))
-}
-
-fn hex(id: u64) -> String {
-    format!("{id:016x}")
 }

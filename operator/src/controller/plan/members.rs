@@ -153,8 +153,7 @@ impl Scene<'_> {
     /// Learners that hold the log become voters. One whose volume was lost takes its own old place at once; new ones come in
     /// together, so that there is no even number of voters in between.
     fn promote(&self) -> Verdict {
-        let voters = || self.raft.members().iter().filter(|member| member.voter);
-        let lost: Vec<&Member> = voters().filter(|member| self.is_lost(member)).collect();
+        let lost: Vec<&Member> = self.raft.voters().filter(|member| self.is_lost(member)).collect();
         let ready: Vec<&Member> = self
             .learners()
             .filter(|member| self.raft.is_caught_up(member.member_id))
@@ -170,7 +169,7 @@ impl Scene<'_> {
                 why,
             );
         }
-        let missing = (1..=self.replicas).filter(|node| !voters().any(|voter| voter.node == *node));
+        let missing = (1..=self.replicas).filter(|node| self.raft.voter_of(*node).is_none());
         let all_ready = missing
             .map(|node| ready.iter().find(|member| member.node == node))
             .collect::<Option<Vec<_>>>();
@@ -224,9 +223,10 @@ impl Scene<'_> {
     }
 
     fn hand_over(&self) -> Verdict {
-        let heir = self.raft.members().iter().find(|member| {
-            member.voter && member.node <= self.replicas && self.raft.is_caught_up(member.member_id)
-        });
+        let heir = self
+            .raft
+            .voters()
+            .find(|member| member.node <= self.replicas && self.raft.is_caught_up(member.member_id));
         match (heir, self.raft.leader) {
             (Some(heir), Some((leader, _))) => Verdict::Do(Step::Transfer {
                 leader,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::raft::Raft;
+use super::super::raft::{Raft, hex};
 use super::super::view::{Observed, PodView};
 use super::Trouble;
 
@@ -65,7 +65,7 @@ fn voters(observed: &Observed) -> BTreeMap<u32, String> {
     let members = latest.map_or(&[][..], |configuration| &configuration.members);
     let voters = members.iter().filter(|member| member.voter);
     voters
-        .map(|member| (member.node, format!("{:016x}", member.member_id)))
+        .map(|member| (member.node, hex(member.member_id)))
         .collect()
 }
 
@@ -75,7 +75,7 @@ fn absence(pod: Option<&PodView>, member_id: &str) -> Option<String> {
         return Some("has no pod".into());
     };
     match (&pod.node, &pod.problem) {
-        (Some(status), _) if format!("{:016x}", status.member_id) == member_id => None,
+        (Some(status), _) if hex(status.member_id) == member_id => None,
         (Some(_), _) => Some(format!(
             "has lost its data: pod {} holds another member",
             pod.name

@@ -94,9 +94,8 @@ fn outdated<'a>(
 
 /// The node of a voter whose pod is about to go or has gone: its connections may live a moment longer.
 fn going(observed: &Observed, raft: &Raft<'_>) -> Option<u32> {
-    let mut voters = raft.members().iter().filter(|member| member.voter);
     let gone = |node: u32| observed.pods.get(&node).is_none_or(|pod| pod.deleting);
-    voters.find(|voter| gone(voter.node)).map(|voter| voter.node)
+    raft.voters().map(|voter| voter.node).find(|node| gone(*node))
 }
 
 /// Whether a vote may be lost when the pod goes. Who does not answer the operator may answer the others: it does not vote only
@@ -115,9 +114,8 @@ fn votes(node: u32, pod: &PodView, raft: &Raft<'_>) -> bool {
 
 /// A voter that is not fit to carry on while another one restarts.
 fn late(observed: &Observed, raft: &Raft<'_>) -> Option<String> {
-    let voters = raft.members().iter().filter(|member| member.voter);
-    let single = voters.clone().count() == 1;
-    voters.filter(|_| !single).find_map(|voter| {
+    let single = raft.voters().count() == 1;
+    raft.voters().filter(|_| !single).find_map(|voter| {
         let pod = observed.pods.get(&voter.node);
         let fit = pod.is_some_and(|pod| pod.ready && !pod.deleting) && raft.is_caught_up(voter.member_id);
         (!fit).then(|| format!("node {} is ready and has caught up", voter.node))
@@ -129,9 +127,8 @@ fn restart_leader(pod: &PodView, observed: &Observed, raft: &Raft<'_>) -> Verdic
     let Some((leader, status)) = raft.leader else {
         return Verdict::Pass;
     };
-    let heir = raft.members().iter().find(|member| {
-        member.voter
-            && member.member_id != status.member_id
+    let heir = raft.voters().find(|member| {
+        member.member_id != status.member_id
             && raft.is_caught_up(member.member_id)
             && observed.pods.get(&member.node).is_some_and(|pod| pod.ready)
     });
