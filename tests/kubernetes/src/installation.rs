@@ -10,6 +10,8 @@ use crate::requirements::Images;
 
 /// The release.
 pub const RELEASE: &str = "raft-operator";
+/// Selects the operator's pods.
+pub const OPERATOR: &str = "app.kubernetes.io/name=raft-operator,app.kubernetes.io/component=operator";
 /// The definition of RaftClusters, which a cluster has once.
 const DEFINITION: &str = "raftclusters.raftlog.io";
 

@@ -110,6 +110,19 @@ impl<'a> RaftCluster<'a> {
         condition(&self.object()?, kind)
     }
 
+    /// Selects its pods.
+    pub fn selector(&self) -> String {
+        format!(
+            "app.kubernetes.io/instance={},app.kubernetes.io/component=node",
+            self.name
+        )
+    }
+
+    /// Its pods.
+    pub fn pods(&self) -> Result<Vec<Value>, String> {
+        self.installed.objects("pods", &self.selector())
+    }
+
     /// Waits until a condition is so.
     pub fn until(&self, kind: &str, is: bool) -> Condition {
         eventually(&format!("{kind} {is} of {}", self.name), || {
@@ -191,11 +204,19 @@ impl<'a> RaftCluster<'a> {
     }
 }
 
+/// Whether an object of any kind says that a condition is true.
+pub fn is_true(object: &Value, kind: &str) -> bool {
+    find(object, kind).is_some_and(|condition| condition["status"] == "True")
+}
+
+fn find<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let all = object.pointer("/status/conditions").and_then(Value::as_array);
+    all.into_iter().flatten().find(|one| one["type"] == kind)
+}
+
 fn condition(object: &Value, kind: &str) -> Result<Condition, String> {
     let generation = object.pointer("/metadata/generation");
-    let all = object.pointer("/status/conditions").and_then(Value::as_array);
-    let found = all.into_iter().flatten().find(|one| one["type"] == kind);
-    let one = found.ok_or_else(|| format!("there is no condition {kind}"))?;
+    let one = find(object, kind).ok_or_else(|| format!("there is no condition {kind}"))?;
     if one.get("observedGeneration") != generation {
         return Err(format!("{kind} is about an earlier spec"));
     }

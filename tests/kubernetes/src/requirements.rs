@@ -102,16 +102,11 @@ pub fn has(test: &str, program: &str) -> bool {
     there
 }
 
-/// What a test leaves out for want of something; fails where everything is required.
+/// Says on stderr, past the capture of test output, what is left out and why.
 ///
 /// # Panics
 /// When `RAFT_TEST_REQUIRE_ALL` is set.
-pub fn left_out(test: &str, why: &str) {
-    skip(test, why);
-}
-
-/// Says so on stderr, past the capture of test output.
-fn skip(test: &str, why: &str) {
+pub fn skip(test: &str, why: &str) {
     assert!(
         std::env::var_os(REQUIRE_ALL).is_none(),
         "{test} would be skipped, and {REQUIRE_ALL} is set: {why}"

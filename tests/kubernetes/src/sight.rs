@@ -1,10 +1,8 @@
 //! What nodes say of themselves, seen from inside a machine's network.
 
-use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
+use crate::gather::Gathered;
 use crate::machines::Machines;
 
 /// A change of what a node says.
@@ -26,7 +24,7 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Sight {
     child: Child,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Gathered<Seen>,
 }
 
 impl Sight {
@@ -42,24 +40,14 @@ impl Sight {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let writes = Arc::clone(&seen);
-        let stdout = child.stdout.take();
-        thread::spawn(move || {
-            for line in stdout.into_iter().flat_map(|out| BufReader::new(out).lines()) {
-                let change = line.ok().and_then(|line| parse(&line));
-                writes
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend(change);
-            }
-        });
+        let seen = Gathered::default();
+        seen.gather(child.stdout.take(), parse);
         Self { child, seen }
     }
 
     /// The first change since then of which that is so.
     pub fn first(&self, since: i64, is: impl Fn(&Seen) -> bool) -> Result<Seen, String> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.so_far();
         let found = seen.iter().find(|seen| seen.at_ms >= since && is(seen)).cloned();
         found.ok_or_else(|| format!("seen so far: {seen:#?}"))
     }

@@ -1,13 +1,11 @@
 //! Clients that write all the time; in the end it is checked that what they were told is so.
 
-use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::gather::Gathered;
 use crate::history::{Acknowledged, faults, longest_gap_ms};
 use crate::raft_cluster::RaftCluster;
 use crate::toolbox::Toolbox;
@@ -25,8 +23,8 @@ pub struct Writer<'a> {
     toolbox: &'a Toolbox<'a>,
     cluster: &'a RaftCluster<'a>,
     children: Vec<Child>,
-    told: Arc<Mutex<Vec<Acknowledged>>>,
-    complaints: Arc<Mutex<Vec<String>>>,
+    told: Gathered<Acknowledged>,
+    complaints: Gathered<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -39,8 +37,8 @@ impl<'a> Writer<'a> {
             toolbox,
             cluster,
             children: Vec::new(),
-            told: Arc::default(),
-            complaints: Arc::default(),
+            told: Gathered::default(),
+            complaints: Gathered::default(),
         };
         for client in 1..=CLIENTS {
             let mut child = writer
@@ -49,10 +47,12 @@ impl<'a> Writer<'a> {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap_or_else(|error| panic!("cannot run kubectl: {error}"));
-            gather(child.stdout.take(), &writer.told, move |line| parse(client, line));
-            gather(child.stderr.take(), &writer.complaints, |line| {
-                Some(line.to_owned())
-            });
+            writer
+                .told
+                .gather(child.stdout.take(), move |line| parse(client, line));
+            writer
+                .complaints
+                .gather(child.stderr.take(), |line| Some(line.to_owned()));
             writer.children.push(child);
         }
         writer.goes_on();
@@ -78,14 +78,14 @@ impl<'a> Writer<'a> {
 
     /// What they were told so far.
     pub fn told(&self) -> Vec<Acknowledged> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told.so_far().clone()
     }
 
     /// Waits until something was acknowledged that is submitted from now on.
     pub fn goes_on(&self) {
         let before = self.told().len();
         eventually("an acknowledgement", || {
-            let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+            let complaints = self.complaints.so_far();
             // Those that were under way already are no news.
             let news = self.told().len() > before.saturating_add(self.children.len());
             news.then_some(())
@@ -134,23 +134,6 @@ impl Drop for Writer<'_> {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Reads lines until there are no more, and keeps what `parse` makes of them.
-fn gather<T: Send + 'static>(
-    from: Option<impl Read + Send + 'static>,
-    into: &Arc<Mutex<Vec<T>>>,
-    parse: impl Fn(&str) -> Option<T> + Send + 'static,
-) {
-    let into = Arc::clone(into);
-    thread::spawn(move || {
-        for line in from.into_iter().flat_map(|from| BufReader::new(from).lines()) {
-            let Ok(line) = line else { break };
-            if let Some(parsed) = parse(&line) {
-                into.lock().unwrap_or_else(PoisonError::into_inner).push(parsed);
-            }
-        }
-    });
 }
 
 /// Of a line such as `{"timestamp": ..., "message": "[CLIENT] Leader node1:5001 accepted → Operation 'operation-1' committed at

@@ -1,13 +1,16 @@
 //! A world in which everything is well, to be changed by each test, and tables of what is done about it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use raftlog_proto::v1::{
     Configuration, Leader, Member, MemberProgress, NodeStatus, OldVoter, Role, membership_change::Change,
 };
 
+use super::super::raft::hex;
 use super::super::view::{ClaimView, PodView, Problem, StatefulSetView};
 use super::*;
+use crate::crd::status::MemberStatus;
 use crate::resources::Kind;
 use crate::resources::record::Formation;
 use crate::resources::tests::{cluster, images};
@@ -167,6 +170,25 @@ impl World {
             .values_mut()
             .filter_map(|pod| pod.node.as_mut());
         statuses.find(|status| status.role() == Role::Leader)
+    }
+
+    /// The leader's configuration lists those nodes only.
+    fn leaves_only(&mut self, nodes: RangeInclusive<u32>) {
+        let configuration = self.leader().unwrap().configuration.as_mut().unwrap();
+        configuration
+            .members
+            .retain(|member| nodes.contains(&member.node));
+    }
+
+    /// The status told that these nodes vote, with the members that were in their pods first.
+    fn told_voters(&mut self, nodes: RangeInclusive<u32>) {
+        let voter = |node| MemberStatus {
+            node,
+            member_id: hex(member(node)),
+            voter: true,
+            ..MemberStatus::default()
+        };
+        self.observed.told.members = nodes.map(voter).collect();
     }
 
     fn leads(&mut self, node: u32) {
@@ -418,13 +440,7 @@ fn a_cluster_whose_data_are_gone_is_not_begun_anew_in_silence() {
 #[test]
 fn a_lost_quorum_is_told_with_who_is_missing_and_the_way_back() {
     let mut world = World::formed(3);
-    let told = |node: u32| crate::crd::status::MemberStatus {
-        node,
-        member_id: format!("{:016x}", member(node)),
-        voter: true,
-        ..Default::default()
-    };
-    world.observed.told.members = (1..=3).map(told).collect();
+    world.told_voters(1..=3);
     world.status(1, |status| {
         status.set_role(Role::Follower);
     });
@@ -454,10 +470,7 @@ fn without_a_leader_there_are_as_many_pods_as_were_counted_on() {
     world.status(1, |status| status.set_role(Role::Follower));
     world.observed.stateful_set.as_mut().unwrap().replicas = 0;
     assert_eq!(world.replicas(), 1, "at least somebody to ask");
-    world.observed.told.members = vec![crate::crd::status::MemberStatus {
-        node: 3,
-        ..Default::default()
-    }];
+    world.told_voters(3..=3);
     assert_eq!(world.replicas(), 3);
 }
 
@@ -465,14 +478,8 @@ fn without_a_leader_there_are_as_many_pods_as_were_counted_on() {
 fn pods_stay_until_the_change_that_leaves_them_out_is_committed() {
     let mut world = World::formed(5);
     world.spec("replicas: 3");
-    let leader = world.leader().unwrap();
-    leader
-        .configuration
-        .as_mut()
-        .unwrap()
-        .members
-        .retain(|member| member.node <= 3);
-    leader.commit_log_index = 6;
+    world.leaves_only(1..=3);
+    world.leader().unwrap().commit_log_index = 6;
     assert_eq!(world.replicas(), 5);
     world.leader().unwrap().commit_log_index = 7;
     assert_eq!(world.replicas(), 3);
@@ -482,13 +489,7 @@ fn pods_stay_until_the_change_that_leaves_them_out_is_committed() {
 fn claims_of_members_that_left_go_after_their_pods() {
     let mut world = World::formed(3);
     world.spec("replicas: 1");
-    let leader = world.leader().unwrap();
-    leader
-        .configuration
-        .as_mut()
-        .unwrap()
-        .members
-        .retain(|member| member.node == 1);
+    world.leaves_only(1..=1);
     for claim in world.observed.claims.values_mut() {
         claim.cluster_id = Some("00000000000000c1".into());
     }
@@ -583,14 +584,7 @@ fn who_leaves_hands_over_and_goes_in_one_change_before_its_pod() {
 
     let mut world = World::formed(5);
     world.spec("replicas: 3");
-    world
-        .leader()
-        .unwrap()
-        .configuration
-        .as_mut()
-        .unwrap()
-        .members
-        .retain(|member| member.node <= 3);
+    world.leaves_only(1..=3);
     assert_eq!(world.replicas(), 3);
 }
 
@@ -800,11 +794,7 @@ fn an_operator_that_hears_nobody_restarts_nobody() {
         world.pod(node).silent = true;
         world.pod(node).started = true;
     }
-    world.observed.told.members = vec![crate::crd::status::MemberStatus {
-        node: 1,
-        voter: true,
-        ..Default::default()
-    }];
+    world.told_voters(1..=1);
     world.observed.leaderless_seconds = 3_600;
     assert_eq!(world.plan().step, None, "{}", world.does());
     assert_eq!(world.plan().trouble.unwrap().reason, "NodesUnreachable");

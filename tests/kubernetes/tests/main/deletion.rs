@@ -18,7 +18,7 @@ fn kept_volumes_are_adopted_and_others_go_even_without_an_operator() {
     };
     let installed = Installation::new("deletion", &images);
     let toolbox = Toolbox::new(&installed, None);
-    let cluster = RaftCluster::create(&installed, "kept", &spec("Retain", "Delete"));
+    let cluster = RaftCluster::create(&installed, "kept", &spec(3, "Retain", "Delete"));
     cluster.until_ready(3);
     let id = cluster.text("/status/clusterId").unwrap();
     let told = Writer::start(&toolbox, &cluster).check(&[], 3);
@@ -27,7 +27,7 @@ fn kept_volumes_are_adopted_and_others_go_even_without_an_operator() {
     let claims = claims(&installed);
     assert_eq!(claims.len(), 3, "{claims:?}");
     // Asked for with one replica: first there are as many as the adopted cluster has, and then one.
-    let again = RaftCluster::create(&installed, "kept", &with_replicas(spec("Delete", "Delete"), 1));
+    let again = RaftCluster::create(&installed, "kept", &spec(1, "Delete", "Delete"));
     again.until_ready(1);
     assert_eq!(again.text("/status/clusterId").unwrap(), id);
     Writer::start(&toolbox, &again).check(&told, 1);
@@ -48,7 +48,7 @@ fn volumes_that_were_kept_when_scaled_down_revive_no_member() {
     };
     let installed = Installation::new("scaled", &images);
     let toolbox = Toolbox::new(&installed, None);
-    let cluster = RaftCluster::create(&installed, "demo", &spec("Delete", "Retain"));
+    let cluster = RaftCluster::create(&installed, "demo", &spec(3, "Delete", "Retain"));
     cluster.until_ready(3);
     let before = members(&cluster);
     let writer = Writer::start(&toolbox, &cluster);
@@ -106,13 +106,8 @@ fn objects_of(installed: &Installation, cluster: &str) -> Result<Vec<String>, St
     Ok(names.lines().map(str::to_owned).collect())
 }
 
-fn spec(when_deleted: &str, when_scaled: &str) -> Value {
-    let mut spec = small(3);
+fn spec(replicas: u32, when_deleted: &str, when_scaled: &str) -> Value {
+    let mut spec = small(replicas);
     spec["storage"]["retention"] = json!({"whenDeleted": when_deleted, "whenScaled": when_scaled});
-    spec
-}
-
-fn with_replicas(mut spec: Value, replicas: u32) -> Value {
-    spec["replicas"] = json!(replicas);
     spec
 }

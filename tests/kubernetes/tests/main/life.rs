@@ -97,7 +97,7 @@ impl Life<'_> {
     /// An image that works: every pod runs it, the test client's too.
     fn changes_its_image(&self) {
         let Some(image) = &self.cluster.installation().images().node_next else {
-            requirements::left_out("a change of image", "RAFT_TEST_IMAGES has no node-next=IMAGE");
+            requirements::skip("a change of image", "RAFT_TEST_IMAGES has no node-next=IMAGE");
             return;
         };
         self.step("restarted with another image", || {
@@ -256,13 +256,7 @@ impl Life<'_> {
 
     /// The pods' identities.
     fn uids(&self) -> Vec<String> {
-        let selector = format!(
-            "app.kubernetes.io/instance={},app.kubernetes.io/component=node",
-            self.cluster.name()
-        );
-        let pods = eventually("the pods", || {
-            self.cluster.installation().objects("pods", &selector)
-        });
+        let pods = eventually("the pods", || self.cluster.pods());
         let uid = |pod: &Value| {
             pod.pointer("/metadata/uid")
                 .and_then(Value::as_str)

@@ -49,10 +49,7 @@ fn a_majority_that_is_lost_is_named_and_what_is_left_goes_on() {
     cluster.until("ReconciliationPaused", true);
     installed.kubectl(&["scale", "statefulset", "demo", "--replicas=0"]);
     eventually("no pod", || {
-        let pods = installed.objects(
-            "pods",
-            "app.kubernetes.io/instance=demo,app.kubernetes.io/component=node",
-        )?;
+        let pods = cluster.pods()?;
         pods.is_empty()
             .then_some(())
             .ok_or_else(|| format!("{} pods", pods.len()))

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use kubernetes_tests::installation::Installation;
+use kubernetes_tests::installation::{Installation, OPERATOR};
+use kubernetes_tests::raft_cluster::is_true;
 use kubernetes_tests::report::report;
 use kubernetes_tests::requirements;
 use kubernetes_tests::toolbox::pod;
@@ -18,7 +19,6 @@ const ALL: usize = 200;
 const IDLE: Duration = Duration::from_mins(2);
 const MEMORY_MAX_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 const CALLS_PER_SECOND_MAX: f64 = 1.0;
-const OPERATOR: &str = "app.kubernetes.io/name=raft-operator,app.kubernetes.io/component=operator";
 
 #[test]
 #[ignore = "takes minutes: cargo test -p kubernetes-tests --test main -- --ignored --nocapture two_hundred"]
@@ -101,12 +101,6 @@ fn stub(installed: &Installation) -> String {
         let address = pod.pointer("/status/podIP").and_then(Value::as_str);
         address.map(str::to_owned).ok_or_else(|| "it has none".into())
     })
-}
-
-fn is_true(object: &Value, kind: &str) -> bool {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
 /// By the operator itself.

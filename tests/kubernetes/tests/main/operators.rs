@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use kubernetes_tests::command::try_run_with;
-use kubernetes_tests::installation::Installation;
+use kubernetes_tests::installation::{Installation, OPERATOR};
 use kubernetes_tests::machines::{Fault, Machines};
-use kubernetes_tests::raft_cluster::{RaftCluster, small};
+use kubernetes_tests::raft_cluster::{RaftCluster, is_true, small};
 use kubernetes_tests::report::{now_ms, report};
 use kubernetes_tests::requirements;
 use kubernetes_tests::toolbox::Toolbox;
@@ -16,7 +16,6 @@ use kubernetes_tests::wait::eventually;
 use kubernetes_tests::writer::Writer;
 use serde_json::{Value, json};
 
-const OPERATOR: &str = "app.kubernetes.io/name=raft-operator,app.kubernetes.io/component=operator";
 /// Another replica acts within this time.
 const FAILOVER_MS: i64 = 20_000;
 /// Annotation of pods: what their template adds up to.
@@ -215,15 +214,16 @@ fn age(cluster: &RaftCluster<'_>) {
         let replace = ["--namespace", installed.namespace(), "replace", "--filename", "-"];
         try_run_with("kubectl", &replace, &aged).unwrap_or_else(|why| panic!("{why}"));
     }
-    installed.kubectl(&["delete", "pods", "--wait=false", "--selector", &selector(cluster)]);
+    installed.kubectl(&[
+        "delete",
+        "pods",
+        "--wait=false",
+        "--selector",
+        &cluster.selector(),
+    ]);
     eventually("pods of the older template", || {
-        let pods = installed.objects("pods", &selector(cluster))?;
-        let ready = |pod: &&Value| {
-            let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-            let mut conditions = conditions.into_iter().flatten();
-            conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-        };
-        let count = pods.iter().filter(ready).count();
+        let pods = cluster.pods()?;
+        let count = pods.iter().filter(|pod| is_true(pod, "Ready")).count();
         (count == 3 && older(cluster)? == 3)
             .then_some(())
             .ok_or_else(|| format!("{count} are ready"))
@@ -232,16 +232,9 @@ fn age(cluster: &RaftCluster<'_>) {
 
 /// How many of its pods are of the older template.
 fn older(cluster: &RaftCluster<'_>) -> Result<usize, String> {
-    let pods = cluster.installation().objects("pods", &selector(cluster))?;
+    let pods = cluster.pods()?;
     let is_older = |pod: &&Value| pod["metadata"]["annotations"][REVISION] == OLDER;
     Ok(pods.iter().filter(is_older).count())
-}
-
-fn selector(cluster: &RaftCluster<'_>) -> String {
-    format!(
-        "app.kubernetes.io/instance={},app.kubernetes.io/component=node",
-        cluster.name()
-    )
 }
 
 /// The holder of the Lease, once somebody is.
