@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::EventType;
@@ -149,12 +150,13 @@ impl Task {
             self.shared.turns.give_back(&self.key);
             return WHILE_SETTLED;
         }
+        // Before anything is taken from what was told: that may have been of another object of that name.
+        self.begin_anew(&object.metadata);
         let before = self.last_told(stored::told(object));
         let cluster = match stored::asked(object) {
             Ok(cluster) => cluster,
             Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
-        self.begin_anew(&cluster);
         let blind = self.shared.cache.trouble();
         if let Some(why) = blind.clone().filter(|_| !self.shared.cache.is_complete()) {
             let reason = CANNOT_WATCH;
@@ -201,8 +203,8 @@ impl Task {
     }
 
     /// Another object of that name, or another spec, is not to pay for the failures of the one before.
-    fn begin_anew(&mut self, cluster: &RaftCluster) {
-        let uid = cluster.uid().unwrap_or_default();
+    fn begin_anew(&mut self, metadata: &ObjectMeta) {
+        let uid = metadata.uid.clone().unwrap_or_default();
         if self.actor.as_ref().is_none_or(|actor| actor.owner() != uid) {
             let actor = Actor::new(self.shared.client.clone(), self.key.namespace.clone(), uid);
             self.actor = Some(actor);
@@ -212,8 +214,8 @@ impl Task {
             self.failures.forget();
             self.waiting.forget();
         }
-        if self.generation != cluster.metadata.generation {
-            self.generation = cluster.metadata.generation;
+        if self.generation != metadata.generation {
+            self.generation = metadata.generation;
             self.failures.forget();
             self.waiting.forget();
         }
