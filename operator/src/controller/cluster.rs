@@ -237,7 +237,7 @@ impl Task {
             ..Observed::default()
         };
         let namespace = &self.key.namespace;
-        let set = self.body(Kind::StatefulSet, &cluster.name_any());
+        let set = self.own(Kind::StatefulSet, &cluster.name_any());
         let set_uid = set
             .as_ref()
             .and_then(|set| set.pointer("/metadata/uid")?.as_str());
@@ -271,10 +271,16 @@ impl Task {
         let client = &self.shared.client;
         observed.missing = self.missing.why(client, namespace, &self.key.name, missing).await;
         let name = names::record(&self.key.name);
-        if let Some(record) = self.body(Kind::ConfigMap, &name) {
+        if let Some(record) = self.own(Kind::ConfigMap, &name) {
             observed.record = Record::parse(&record).map_err(|why| Refusal::record_damaged(&name, &why))?;
         }
         Ok(observed)
+    }
+
+    /// What an earlier RaftCluster of that name left says nothing of this one, nor do the pods of its StatefulSet.
+    fn own(&self, kind: Kind, name: &str) -> Option<Value> {
+        self.body(kind, name)
+            .filter(|object| !self.is_of_predecessor(object))
     }
 
     fn body(&self, kind: Kind, name: &str) -> Option<Value> {
@@ -364,10 +370,10 @@ impl Task {
 
     /// Leaves nothing to do in the plan, where nothing may be done; says whether that is so.
     fn hold_back(&self, plan: &mut Plan, observed: &Observed, blind: bool) -> bool {
-        let left = plan
-            .objects
-            .iter()
-            .find(|resource| self.is_of_predecessor(resource));
+        let left = plan.objects.iter().find(|resource| {
+            let object = self.body(resource.kind, &resource.name);
+            object.is_some_and(|object| self.is_of_predecessor(&object))
+        });
         let waits = left.map(|resource| {
             let Resource { kind, name, .. } = resource;
             format!("waits until {kind:?} {name} of an earlier RaftCluster of that name, which was deleted, is gone")
@@ -388,12 +394,9 @@ impl Task {
         held_back
     }
 
-    fn is_of_predecessor(&self, resource: &Resource) -> bool {
+    fn is_of_predecessor(&self, object: &Value) -> bool {
         let owner = self.actor.as_ref().map(Actor::owner);
-        let object = self.body(resource.kind, &resource.name);
-        owner
-            .zip(object)
-            .is_some_and(|(owner, object)| drift::is_of_predecessor(&object, &self.key.name, owner))
+        owner.is_some_and(|owner| drift::is_of_predecessor(object, &self.key.name, owner))
     }
 
     /// Objects, then chores, then the one step; says whether anything was done.

@@ -206,3 +206,33 @@ async fn the_successor_of_one_that_was_deleted_waits_until_its_objects_are_gone(
     );
     assert_eq!(controller.changes().await, [""; 0]);
 }
+
+/// Its status told the identity of the one before, for whose data it then waited for ever.
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_one_left_says_nothing_of_its_successor() {
+    let server = server(&json!({"replicas": 3}));
+    let owned_by = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "x/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
+    server.put(
+        "statefulsets",
+        json!({
+            "metadata": {
+                "name": "demo", "namespace": "shop", "uid": "set", "resourceVersion": "1",
+                "ownerReferences": owned_by("RaftCluster", "demo", "u-1"),
+            },
+            "spec": {"replicas": 5},
+        }),
+    );
+    server.put(
+        "pods",
+        json!({
+            "metadata": {
+                "name": "demo-0", "namespace": "shop", "uid": "pod", "resourceVersion": "1",
+                "ownerReferences": owned_by("StatefulSet", "demo", "set"),
+            },
+        }),
+    );
+    let controller = Controller::begin(server);
+    let status = controller.writes(tells("Progressing", "Waiting")).await;
+    assert_eq!(status["status"]["replicas"], 0, "{status}");
+    assert_eq!(controller.changes().await, [""; 0]);
+}
