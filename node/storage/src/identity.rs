@@ -62,6 +62,9 @@ pub struct Identity {
     pub paired: Option<MemberId>,
     /// A node: it went on alone with the log of a cluster that had lost its majority.
     pub recovered: Option<RecoveredFrom>,
+    /// A node: the version of a committed configuration that does not list it, as a voter has told. It was removed by that, unless
+    /// its own log holds a later configuration.
+    pub removed_by: Option<LogIndex>,
 }
 
 /// What a member was before it went on alone under a new identity. The log stays where and as it is, so its owner, too.
@@ -88,6 +91,7 @@ impl Identity {
             bootstrap: Vec::new(),
             paired: None,
             recovered: None,
+            removed_by: None,
         }
     }
 
@@ -211,6 +215,9 @@ impl fmt::Display for Identity {
         {
             writeln!(text, "recovered = {cluster} {log_owner} {after}")?;
         }
+        if let Some(version) = self.removed_by {
+            writeln!(text, "removed = {version}")?;
+        }
         writeln!(f, "{text}crc = {:08x}", crc32fast::hash(text.as_bytes()))
     }
 }
@@ -283,6 +290,7 @@ fn parse(data: &[u8]) -> Result<Identity, Problem> {
         paired: lines.value_or_none("paired")?,
         bootstrap: lines.members()?,
         recovered: lines.recovered()?,
+        removed_by: lines.value_if_there("removed")?,
     };
     let covered = lines.offset;
     let crc = u32::from_str_radix(lines.text("crc")?, 16).ok();
@@ -325,6 +333,17 @@ impl<'a> Lines<'a> {
         let offset = self.offset;
         let text = self.text(key)?;
         text.parse().map_err(|_| Problem::Bad {
+            offset,
+            problem: format!("'{text}' is no {key}"),
+        })
+    }
+
+    fn value_if_there<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, Problem> {
+        let offset = self.offset;
+        let Some(text) = self.next(key) else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|_| Problem::Bad {
             offset,
             problem: format!("'{text}' is no {key}"),
         })
@@ -432,6 +451,7 @@ mod tests {
         };
         Identity {
             recovered: Some(from),
+            removed_by: Some(12),
             ..formed()
         }
     }

@@ -6,11 +6,12 @@
 //! - [`installation`] is a namespace that enforces restricted Pod Security, with the operator in it, and removes it all;
 //!   [`raft_cluster`] is a RaftCluster there, and [`toolbox`] a pod in which raftctl runs.
 //! - [`writer`] is a client that writes all the time; [`history`] decides whether what it was told is so.
-//! - [`machines`] breaks machines, by a command that is given; [`sight`] sees what nodes say meanwhile, wherever they are. [`gather`]
+//! - [`cordon`] keeps new pods off machines; [`machines`] breaks them, by a command that is given; [`sight`] sees what nodes say meanwhile, wherever they are. [`gather`]
 //!   keeps what programs say.
 //! - [`logs`] gathers what containers say; [`lines`] are the lines that they have to say; [`report`] tells what was measured.
 
 pub mod command;
+pub mod cordon;
 pub mod gather;
 pub mod history;
 pub mod installation;

@@ -163,20 +163,28 @@ impl Formed {
         &self.bootstrap
     }
 
-    /// A voter's committed configuration does not list this member. That is no reason to do anything but to say so: the voter
-    /// may be behind, where this member was added since.
+    /// A voter's committed configuration does not list this member. While it runs, that is no reason to do anything but to say so: it
+    /// may have been added again since, and a leader brings the configuration that tells.
     pub(super) fn removed(&mut self, version: LogIndex) {
         self.removed_by = self.removed_by.max(version);
     }
 
     /// The version of the configuration that removed this member, if one did.
-    fn gone_since(&self) -> Option<LogIndex> {
-        let told = self.removed_by > self.raft.configuration().version;
-        told.then_some(self.removed_by).or(self.removed_in_log())
+    pub(super) fn gone_since(&self) -> Option<LogIndex> {
+        self.gone_as_told().or_else(|| self.gone_as_logged())
+    }
+
+    /// The same, as far as a voter has told.
+    ///
+    /// Nobody makes a voter of a member that lacks the configuration that lists it. So whoever has none later than the one that
+    /// removed it counts in no majority.
+    pub(super) fn gone_as_told(&self) -> Option<LogIndex> {
+        let told = self.listed && self.removed_by > self.raft.configuration().version;
+        told.then_some(self.removed_by)
     }
 
     /// The same, as far as the own log tells.
-    pub(super) fn removed_in_log(&self) -> Option<LogIndex> {
+    fn gone_as_logged(&self) -> Option<LogIndex> {
         let (configuration, committed) = (self.raft.configuration(), self.raft.committed_configuration());
         let gone = self.listed && committed.member(self.raft.id()).is_none() && configuration == committed;
         gone.then_some(committed.version)
@@ -833,15 +841,9 @@ impl Formed {
             );
         }
         if let Some(version) = self.gone_since() {
-            // Started again, it moves aside by itself what its own log says is of no use any more.
-            let how = if self.removed_in_log().is_some() {
-                "again"
-            } else {
-                "with an empty data folder"
-            };
             return Some(format!(
-                "was removed from the cluster with configuration {version}: stop it for good, or start it {how} and add it \
-                 as a new member"
+                "was removed from the cluster with configuration {version}: stop it for good, or start it again, which moves \
+                 its data aside, and add it as a new member"
             ));
         }
         let held = self.raft.log().fold().operation_index;

@@ -31,7 +31,7 @@ use std::time::Duration;
 use raftlog_raft::Raft;
 use raftlog_raft::entry::{Entry, HardState};
 use raftlog_raft::fold::Fold;
-use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
 use raftlog_raft::log::Log;
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_raft::planted::Bug;
@@ -156,6 +156,7 @@ impl Node {
             };
             let mut formed = Formed::new(cluster, bootstrap, raft, past);
             formed.listed |= recovered.listed;
+            formed.removed(identity.removed_by.unwrap_or_default());
             State::Formed(Box::new(formed))
         } else {
             let me = own_member(&config, identity.member);
@@ -204,9 +205,9 @@ impl Node {
         }
     }
 
-    /// Whether its log says that it was removed from the cluster, for good: its identity is of no use any more.
+    /// Whether it was removed from the cluster, for good, as its log or a voter says: its identity is of no use any more.
     pub fn was_removed(&self) -> bool {
-        matches!(&self.state, State::Formed(formed) if formed.removed_in_log().is_some())
+        matches!(&self.state, State::Formed(formed) if formed.gone_since().is_some())
     }
 
     /// When [`Input::Tick`] is due.
@@ -344,7 +345,11 @@ impl Node {
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
-            Input::Removed { version } => formed.removed(version),
+            Input::Removed { version } => {
+                formed.removed(version);
+                let gone = formed.gone_as_told();
+                self.keep_removal(gone);
+            }
             Input::TakeSnapshot { id, within } => formed.take_snapshot(now, id, within),
             Input::ReadSnapshot { id, snapshot, offset } => {
                 formed.read_snapshot(id, snapshot, offset, &mut self.store, &mut self.outputs);
@@ -524,9 +529,27 @@ impl Node {
         self.outputs.push(Output::Bootstrapped { id, result });
     }
 
+    /// The next start is to know of it, too: it moves the data aside.
+    fn keep_removal(&mut self, gone: Option<LogIndex>) {
+        if gone > self.identity.removed_by {
+            self.identity.removed_by = gone;
+            let store = Output::Disk(STORE_IDENTITY, self.identity.store());
+            self.outputs.push(store);
+        }
+    }
+
+    fn removal_kept(&mut self, result: Result<Outcome, DiskError>) {
+        match result {
+            Ok(_) => {}
+            // It is told again when it asks for the next vote.
+            Err(error) if error.kind == DiskErrorKind::Full => self.identity.removed_by = None,
+            Err(error) => self.stop(error.to_string()),
+        }
+    }
+
     fn identity_stored(&mut self, now: Time, result: Result<Outcome, DiskError>) {
         let State::Unformed(unformed) = &mut self.state else {
-            return;
+            return self.removal_kept(result);
         };
         match result {
             Ok(_) => {}

@@ -107,6 +107,7 @@ impl Survivor {
                 log_owner: self.identity.log_owner(),
                 after: self.last.index,
             }),
+            removed_by: None,
             ..self.identity.clone()
         };
         disk.execute(&identity.store())?;

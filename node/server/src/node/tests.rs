@@ -409,8 +409,16 @@ fn a_node_that_was_removed_while_it_was_away_says_so_once_a_voter_tells() {
             .waiting_for
             .is_some_and(|why| why.contains("configuration 2"))
     };
+    let starts_anew = |added: &mut Added| {
+        added.alone.run(Duration::from_millis(100));
+        let again = Alone::start_with(added.alone.disk.clone(), BTreeMap::new());
+        again.node.was_removed()
+    };
     assert!(!told(&mut added, 1), "the voter is not ahead of it");
+    assert!(!starts_anew(&mut added));
     assert!(told(&mut added, 2));
+    assert!(starts_anew(&mut added), "the next start knows");
     added.hear(all());
     assert_eq!(added.status().waiting_for, None, "it was added again");
+    assert!(!starts_anew(&mut added));
 }

@@ -17,7 +17,7 @@ const LEARNS_OF_REMOVAL_SECONDS: i64 = 15;
 /// Who was away when it was removed does not find that in its log, however often it starts.
 const STRAYS_DELETED_MAX: u32 = 2;
 
-/// What people have to do about a member that was removed and does not know it.
+/// What people have to do about a member that was removed and does not begin anew by itself.
 pub(super) fn stray_trouble(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Option<Trouble> {
     let (_, leader) = raft.leader?;
     let scene = Scene {
@@ -32,7 +32,7 @@ pub(super) fn stray_trouble(desired: &Desired<'_>, observed: &Observed, raft: &R
     Some(Trouble {
         reason: "RemovedMember",
         message: format!(
-            "pod {} holds the data of member {:016x}, which was removed while it was away: delete claim {} and then the pod, and \
+            "pod {} holds the data of member {:016x}, which was removed, and does not move it aside: delete claim {} and then the pod, and \
              it joins with an empty volume",
             pod.name,
             status.member_id,
@@ -253,7 +253,7 @@ impl Scene<'_> {
             .is_some_and(|count| *count >= STRAYS_DELETED_MAX)
     }
 
-    /// It comes back as a new one: its node moves the old data aside when it starts, if its log tells that it was removed.
+    /// It comes back as a new one: its node moves the old data aside when it starts and has been told that it was removed.
     fn restart_strays(&self) -> Verdict {
         let stray = self
             .strays()

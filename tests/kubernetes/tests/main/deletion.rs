@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kubernetes_tests::cordon::Cordon;
 use kubernetes_tests::installation::Installation;
 use kubernetes_tests::raft_cluster::{RaftCluster, small};
 use kubernetes_tests::requirements;
@@ -61,6 +62,33 @@ fn volumes_that_were_kept_when_scaled_down_revive_no_member() {
     let after = members(&cluster);
     let stayed: BTreeSet<_> = before.intersection(&after).collect();
     assert_eq!((stayed.len(), after.len()), (1, 3), "{before:?} {after:?}");
+    writer.check(&[], 3);
+}
+
+#[test]
+fn a_member_that_was_removed_while_it_was_away_comes_back_as_a_new_one() {
+    const TEST: &str = "a_member_that_was_removed_while_it_was_away_comes_back_as_a_new_one";
+    let Some(images) = requirements::cluster(TEST) else {
+        return;
+    };
+    let installed = Installation::new("away", &images);
+    let toolbox = Toolbox::new(&installed, None);
+    let cluster = RaftCluster::create(&installed, "demo", &spec(3, "Delete", "Retain"));
+    cluster.until_ready(3);
+    let before = members(&cluster);
+    let writer = Writer::start(&toolbox, &cluster);
+    let cordon = Cordon::of_all(&installed);
+    installed.kubectl(&["delete", "pod", &cluster.pod(3), "--wait=true"]);
+    cluster.patch(&json!({"replicas": 1}));
+    cluster.until_ready(1);
+    writer.goes_on();
+    drop(cordon);
+    cluster.patch(&json!({"replicas": 3}));
+    cluster.until_ready(3);
+    let after = members(&cluster);
+    let stayed: BTreeSet<_> = before.intersection(&after).collect();
+    assert_eq!((stayed.len(), after.len()), (1, 3), "{before:?} {after:?}");
+    assert!(!cluster.until("Degraded", false).is);
     writer.check(&[], 3);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use kubernetes_tests::cordon::Cordon;
 use kubernetes_tests::installation::Installation;
 use kubernetes_tests::raft_cluster::{RaftCluster, small};
 use kubernetes_tests::report::{now_ms, report};
@@ -231,7 +232,7 @@ impl Life<'_> {
         let selector =
             "--pod-selector=app.kubernetes.io/name=raft-log-replicator,app.kubernetes.io/component=node";
         self.step("machine drained and given back", || {
-            let uncordon = Uncordon(installed, machine);
+            let cordon = Cordon::of(installed, vec![machine.to_owned()]);
             let drained = installed.try_kubectl(&[
                 "drain",
                 machine,
@@ -250,7 +251,7 @@ impl Life<'_> {
                 }
             ));
             self.writer.goes_on();
-            drop(uncordon);
+            drop(cordon);
         });
     }
 
@@ -263,16 +264,5 @@ impl Life<'_> {
                 .map(str::to_owned)
         };
         pods.iter().filter_map(uid).collect()
-    }
-}
-
-/// A machine that is given back whatever happens.
-struct Uncordon<'a>(&'a Installation, &'a str);
-
-impl Drop for Uncordon<'_> {
-    fn drop(&mut self) {
-        if let Err(why) = self.0.try_kubectl(&["uncordon", self.1]) {
-            println!("{} stays cordoned: {why}", self.1);
-        }
     }
 }

@@ -88,6 +88,33 @@ async fn members_come_and_go_under_load() {
     cluster.wait_until_these_are_ready(&[first]).await;
 }
 
+/// A member that is removed while it is away learns of it from the others, and its next start makes a new member of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_removed_while_it_was_away_comes_back_as_a_new_member() {
+    let mut cluster = Cluster::start(Options::quick().of(3)).await;
+    let leader = cluster.leader().await;
+    let away = cluster.others(&[leader])[0];
+    let before = cluster.status(away).await.expect("it runs").member_id;
+    cluster.node(away).kill().await;
+    cluster
+        .raftctl(&["member", "remove", &away.to_string()])
+        .await
+        .expect(0, &[]);
+    cluster.node(away).start();
+    cluster
+        .wait_until_unready(away, &["was removed from the cluster", "start it again"])
+        .await;
+    cluster.node(away).kill().await;
+    cluster.node(away).start();
+    cluster.wait_until_unready(away, &["does not list member"]).await;
+    assert_ne!(cluster.status(away).await.expect("it runs").member_id, before);
+    let aside = cluster.node(away).folder().join(format!("removed-{before:016x}"));
+    assert!(aside.join("identity").is_file(), "nothing is deleted");
+    let address = format!("127.0.0.1:{}", cluster.port(away));
+    cluster.raftctl(&["member", "add", &address]).await.expect(0, &[]);
+    cluster.wait_until_these_are_ready(&[away]).await;
+}
+
 /// A node that was removed and starts again finds none of its first peers in a cluster: it is the only one of them. It must not
 /// become a second cluster beside the one that goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
