@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use raftlog_storage::{FileDisk, OpenError};
+use raftlog_storage::{FileDisk, OpenError, aside};
 
 use crate::confirm::{Answer, confirm};
 use crate::flags::RecoverFlags;
@@ -44,7 +44,7 @@ pub(crate) fn recover(flags: &RecoverFlags) -> Result<(), Unrecovered> {
         return Err(Unrecovered::Failed(why));
     }
     let mut disk = FileDisk::open(folder)?;
-    let survivor = Survivor::examine(&mut disk)?;
+    let survivor = Survivor::examine(&mut disk).map_err(|error| with_aside(folder, &error))?;
     let mut stdout = io::stdout();
     if survivor.is_recovered() {
         survivor.complete(&mut disk)?;
@@ -63,6 +63,17 @@ pub(crate) fn recover(flags: &RecoverFlags) -> Result<(), Unrecovered> {
     let alone = survivor.go_on_alone(&mut disk, &mut rand::rng())?;
     writeln!(stdout, "Done.\n{}", next(&survivor, alone))?;
     Ok(())
+}
+
+/// What is wrong with the folder; and where data of a member may be that was removed.
+fn with_aside(folder: &Path, error: &OpenError) -> Unrecovered {
+    let holds_removed = aside::holds_removed(folder).unwrap_or_default();
+    let hint = if holds_removed {
+        "; the data of a member that was removed are in a folder removed-... within it, which can be recovered as a data folder"
+    } else {
+        ""
+    };
+    Unrecovered::Failed(format!("{error}{hint}"))
 }
 
 /// On a terminal, somebody has to say so.
@@ -103,6 +114,13 @@ fn told(folder: &Path, survivor: &Survivor) -> String {
         last.index,
         last.term,
     );
+    if let Some(version) = survivor.removed_by() {
+        let _ = writeln!(
+            text,
+            "May be lost, too: all that came behind configuration {version}, which removed this member. Who stayed has it: recover one of \
+             them, if there is any left."
+        );
+    }
     if *suspect {
         text +=
             "May be lost, too: what this node itself acknowledged last, as the end of its log was damaged.\n";

@@ -148,7 +148,7 @@ fn open_folder(folder: &Path, config: &NodeConfig) -> Result<(Node, FileDisk), S
     let disk = lock()?;
     aside::resume(folder).map_err(cannot_move)?;
     let (node, disk) = open_in(disk)?;
-    if !node.was_removed() {
+    if node.removed_by().is_none() {
         return Ok((node, disk));
     }
     let member = node.member_id();

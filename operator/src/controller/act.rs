@@ -255,7 +255,7 @@ impl Actor {
             let parameters = PatchParams::apply(MANAGER).force();
             call(api.patch(&resource.name, &parameters, &Patch::Apply(&body))).await
         } else {
-            let object = serde_json::from_value(body).map_err(|error| StepError::Node {
+            let object = serde_json::from_value(body.clone()).map_err(|error| StepError::Node {
                 what: format!("cannot make {}", named(resource)),
                 why: error.to_string(),
             })?;
@@ -263,10 +263,34 @@ impl Actor {
                 field_manager: Some(MANAGER.into()),
                 ..PostParams::default()
             };
-            call(api.create(&parameters, &object)).await
+            match call(api.create(&parameters, &object)).await {
+                Err(source) if source.code() == Some(409) => {
+                    return self.follow_again(api, resource, &body, source).await;
+                }
+                made => made,
+            }
         };
         let written = written.map_err(|source| failed("write", resource, source))?;
         Ok(as_cached(&written))
+    }
+
+    /// What nobody made since it was looked for is there without its labels, and so not followed.
+    async fn follow_again(
+        &self,
+        api: &Api<DynamicObject>,
+        resource: &Resource,
+        body: &Value,
+        conflict: CallError,
+    ) -> Result<Value, StepError> {
+        let there = call(api.get(&resource.name)).await;
+        let there = there.map_err(|source| failed("look for", resource, source))?;
+        if !drift::is_ours(&json!(there), &self.owner) {
+            return Err(failed("write", resource, conflict));
+        }
+        let labels = json!({"metadata": {"uid": there.metadata.uid, "labels": body["metadata"]["labels"]}});
+        let labelled = call(api.patch(&resource.name, &plain(), &Patch::Merge(&labels))).await;
+        let labelled = labelled.map_err(|source| failed("repair", resource, source))?;
+        Ok(as_cached(&labelled))
     }
 
     async fn remove(&mut self, resource: &Resource, observed: Option<&Value>) -> Result<(), StepError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
@@ -166,7 +167,7 @@ impl Task {
             return WHILE_LISTENING;
         }
         let looked_at = Instant::now();
-        let observed = match self.observe(&cluster, &before).await {
+        let observed = match self.observe(&before).await {
             Ok(observed) => observed,
             Err(refusal) => return self.refuse(object, &before, &refusal).await,
         };
@@ -221,11 +222,7 @@ impl Task {
         }
     }
 
-    async fn observe(
-        &mut self,
-        cluster: &RaftCluster,
-        before: &RaftClusterStatus,
-    ) -> Result<Observed, Refusal> {
+    async fn observe(&mut self, before: &RaftClusterStatus) -> Result<Observed, Refusal> {
         let now = Timestamp::now();
         let mut observed = Observed {
             told: Told {
@@ -237,7 +234,7 @@ impl Task {
             ..Observed::default()
         };
         let namespace = &self.key.namespace;
-        let set = self.own(Kind::StatefulSet, &cluster.name_any());
+        let set = self.stateful_set().await;
         let set_uid = set
             .as_ref()
             .and_then(|set| set.pointer("/metadata/uid")?.as_str());
@@ -246,7 +243,10 @@ impl Task {
             let mut pod = self.shared.cache.pod(namespace, &name);
             let others = |pod: &Arc<Pod>| controller(pod).is_some_and(|uid| Some(uid) != set_uid);
             if pod.as_ref().is_some_and(others) {
-                observed.left_over = Some(name);
+                observed.left_over = Some(format!(
+                    "pod {name} of a StatefulSet that was deleted is gone: if its machine is lost for good, delete the pod by \
+                     'kubectl delete --force'"
+                ));
                 pod = None;
             }
             let uid = pod.as_ref().and_then(|pod| pod.uid());
@@ -262,9 +262,21 @@ impl Task {
                 .cache
                 .claim(namespace, &names::claim(&self.key.name, node));
             if let Some(claim) = claim {
-                observed.claims.insert(node, ClaimView::new(&claim));
+                let view = ClaimView::new(&claim);
+                if view.set_uid.as_deref().is_some_and(|uid| Some(uid) != set_uid) {
+                    observed.left_over = Some(format!(
+                        "claim {} of a StatefulSet that was deleted is gone: it is deleted with it",
+                        view.name
+                    ));
+                }
+                observed.claims.insert(node, view);
             }
         }
+        // Who has begun anew is a stray no more.
+        self.strays_deleted.retain(|node, _| {
+            let status = observed.pods.get(node).and_then(|pod| pod.node.as_ref());
+            status.is_none_or(|status| status.cluster_id != 0)
+        });
         observed.stateful_set = set.map(|set| StatefulSetView::new(&set));
         let due = observed.stateful_set.as_ref().map_or(0, |set| set.replicas);
         let missing = (1..=due).any(|node| !observed.pods.contains_key(&node));
@@ -275,6 +287,23 @@ impl Task {
             observed.record = Record::parse(&record).map_err(|why| Refusal::record_damaged(&name, &why))?;
         }
         Ok(observed)
+    }
+
+    /// The StatefulSet. Without its labels it is not followed, and asked for where there are pods of one.
+    async fn stateful_set(&self) -> Option<Value> {
+        let Key { namespace, name } = &self.key;
+        if let Some(set) = self.own(Kind::StatefulSet, name) {
+            return Some(set);
+        }
+        let pods =
+            (1..=PODS_MAX).filter_map(|node| self.shared.cache.pod(namespace, &names::pod(name, node)));
+        if !pods.into_iter().any(|pod| controller(&pod).is_some()) {
+            return None;
+        }
+        let api: Api<StatefulSet> = Api::namespaced(self.shared.client.clone(), namespace);
+        let found = call(api.get_opt(name)).await.ok()??;
+        let owner = self.actor.as_ref().map(Actor::owner)?;
+        Some(json!(found)).filter(|set| drift::is_ours(set, owner))
     }
 
     /// What an earlier RaftCluster of that name left says nothing of this one, nor do the pods of its StatefulSet.
@@ -379,10 +408,8 @@ impl Task {
             format!("waits until {kind:?} {name} of an earlier RaftCluster of that name, which was deleted, is gone")
         });
         let waits = waits.or_else(|| {
-            let pod = observed.left_over.as_ref()?;
-            Some(format!(
-                "waits until pod {pod} of a StatefulSet that was deleted is gone"
-            ))
+            let left = observed.left_over.as_ref()?;
+            Some(format!("waits until {left}"))
         });
         let held_back = blind || waits.is_some();
         if held_back {
@@ -447,7 +474,9 @@ impl Task {
             }
             if self.failures.may_try(&subject, Instant::now()) {
                 let result = self.step(step, &ips).await;
-                self.count_strays(step, observed);
+                if result.is_ok() {
+                    self.count_strays(step, observed);
+                }
                 acted |= self
                     .done(cluster, step.label(), subject, result, step.event())
                     .await;

@@ -236,3 +236,55 @@ async fn what_an_earlier_one_left_says_nothing_of_its_successor() {
     assert_eq!(status["status"]["replicas"], 0, "{status}");
     assert_eq!(controller.changes().await, [""; 0]);
 }
+
+/// A StatefulSet and a record whose labels somebody took away were never seen again, and all that went on waited for them.
+#[tokio::test(start_paused = true)]
+async fn labels_that_somebody_took_away_are_put_back() {
+    let server = server(&json!({"replicas": 3}));
+    let owner = json!([{"apiVersion": "raftlog.io/v1alpha1", "kind": "RaftCluster", "name": "demo", "uid": "u-2", "controller": true}]);
+    let metadata = |name: &str| json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1", "ownerReferences": owner});
+    server.put_unlabelled(
+        "statefulsets",
+        json!({"metadata": metadata("demo"), "spec": {"replicas": 3}}),
+    );
+    server.put_unlabelled("configmaps", json!({"metadata": metadata("demo-record")}));
+    server.put(
+        "pods",
+        json!({
+            "metadata": {
+                "name": "demo-0", "namespace": "shop", "uid": "pod", "resourceVersion": "1",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "demo", "uid": "demo", "controller": true}],
+            },
+        }),
+    );
+    let controller = Controller::begin(server);
+    for path in ["/statefulsets/demo", "/configmaps/demo-record"] {
+        let labelled = |at: &str, body: &Value| {
+            at.ends_with(path) && body["metadata"]["labels"]["app.kubernetes.io/managed-by"].is_string()
+        };
+        controller.writes(labelled).await;
+    }
+}
+
+/// Claims that go with the StatefulSet that they were made for would take the data of a new one with them.
+#[tokio::test(start_paused = true)]
+async fn claims_that_are_about_to_be_deleted_are_waited_for() {
+    let server = server(&json!({"replicas": 3}));
+    server.put(
+        "persistentvolumeclaims",
+        json!({
+            "metadata": {
+                "name": "data-demo-0", "namespace": "shop", "uid": "claim", "resourceVersion": "1",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "demo", "uid": "earlier"}],
+            },
+        }),
+    );
+    let controller = Controller::begin(server);
+    let status = controller.writes(tells("Progressing", "Waiting")).await;
+    let text = status.to_string();
+    assert!(
+        text.contains("claim data-demo-0 of a StatefulSet that was deleted"),
+        "{text}"
+    );
+    assert_eq!(controller.changes().await, [""; 0]);
+}

@@ -34,7 +34,7 @@ pub struct Observed {
     pub record: Record,
     /// Why pods that are asked for are not made, where that is known.
     pub missing: Option<String>,
-    /// A pod that another StatefulSet of that name left, if there is one: it is none of the cluster's.
+    /// What another StatefulSet of that name left, if there is anything: a pod that is none of the cluster's, or a claim that goes.
     pub left_over: Option<String>,
     /// What the status said before.
     pub told: Told,
@@ -326,6 +326,8 @@ pub struct ClaimView {
     pub cluster_id: Option<String>,
     /// Whether it was left behind while such claims were to be kept.
     pub kept: bool,
+    /// The identity of the StatefulSet that it is deleted with, if it is.
+    pub set_uid: Option<String>,
     /// What it asks for.
     pub size: Option<String>,
     /// The class that it names.
@@ -351,6 +353,11 @@ impl ClaimView {
             uid: claim.uid().unwrap_or_default(),
             cluster_id: claim.annotations().get(CLUSTER_ID).cloned(),
             kept: claim.annotations().contains_key(KEPT),
+            set_uid: claim
+                .owner_references()
+                .iter()
+                .find(|owner| owner.kind == "StatefulSet")
+                .map(|owner| owner.uid.clone()),
             size: requests
                 .and_then(|requests| requests.get("storage"))
                 .map(|size| size.0.clone()),

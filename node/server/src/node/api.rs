@@ -772,7 +772,7 @@ pub struct Status {
     pub kept: Kept,
     /// Why the node can't take part in full, for people: who is missing at formation, what a repair waits for.
     pub waiting_for: Option<String>,
-    /// It belongs to no cluster, as it was removed from one, and forms no other one.
+    /// It was removed from its cluster, and begins anew at its next start; or has begun anew, and forms no other one.
     pub was_removed: bool,
     /// Reads that it has answered while it led.
     pub reads: ReadCounts,

@@ -30,6 +30,7 @@ use super::notice::Notice;
 use super::queries::Queries;
 use super::receiving::Receiving;
 use super::recovery::REPLACE;
+use super::removal::{Logged, Removal};
 use super::room::Room;
 use super::sending::Sending;
 use super::snapshot::{self, Contents};
@@ -76,8 +77,7 @@ pub(super) struct Formed {
     retry_full_disk: Time,
     /// Whether some configuration has ever listed this member: if the committed one does not, it was removed.
     pub(super) listed: bool,
-    /// The latest configuration, as far as others have said, that does not list this member.
-    removed_by: LogIndex,
+    removal: Removal,
     /// The end of the log was damaged, and the log was not told that all is back.
     suspect: bool,
 }
@@ -102,6 +102,7 @@ pub(super) struct Past {
     pub(super) weights: Weights,
     pub(super) taking: Taking,
     pub(super) room: Room,
+    pub(super) removal: Removal,
 }
 
 /// Whether a snapshot could take the place of what the log holds. It ends with an operation, so that what elections alone have
@@ -117,13 +118,14 @@ impl Formed {
             weights,
             taking,
             room,
+            removal,
         } = past;
         Self {
             cluster,
             bootstrap: Arc::new(bootstrap),
             configuration: Arc::new(raft.configuration().clone()),
             listed: raft.configuration().member(raft.id()).is_some(),
-            removed_by: 0,
+            removal,
             suspect: raft.is_suspect(),
             raft,
             feed: Feed::new(cluster),
@@ -165,22 +167,33 @@ impl Formed {
 
     /// A voter's committed configuration does not list this member. While it runs, that is no reason to do anything but to say so: it
     /// may have been added again since, and a leader brings the configuration that tells.
-    pub(super) fn removed(&mut self, version: LogIndex) {
-        self.removed_by = self.removed_by.max(version);
+    pub(super) fn told_of_removal(&mut self, version: LogIndex) {
+        self.removal.told(version);
     }
 
-    /// The version of the configuration that removed this member, if one did.
+    /// What the disk is to say of that, if it is to change now; 0 for nothing.
+    pub(super) fn removal_to_keep(&mut self, now: Time) -> Option<LogIndex> {
+        let committed = self.raft.committed_configuration();
+        let lists = committed.member(self.raft.id()).is_some();
+        let since =
+            Some(committed.version).filter(|version| lists && *version <= self.raft.persisted_index());
+        let logged = Logged {
+            latest: self.raft.configuration().version,
+            member_since: since.unwrap_or_default(),
+        };
+        self.removal.next(now, logged)
+    }
+
+    pub(super) fn removal_kept(&mut self, now: Time, is_on_disk: bool) {
+        self.removal.stored(now, is_on_disk);
+    }
+
+    /// The version of the configuration that removed this member, if one did. With the end of its log in doubt it may have been added
+    /// again since, and count in a majority.
     pub(super) fn gone_since(&self) -> Option<LogIndex> {
-        self.gone_as_told().or_else(|| self.gone_as_logged())
-    }
-
-    /// The same, as far as a voter has told.
-    ///
-    /// Nobody makes a voter of a member that lacks the configuration that lists it. So whoever has none later than the one that
-    /// removed it counts in no majority.
-    pub(super) fn gone_as_told(&self) -> Option<LogIndex> {
-        let told = self.listed && self.removed_by > self.raft.configuration().version;
-        told.then_some(self.removed_by)
+        let told = self.removal.version(self.raft.configuration().version);
+        let gone = told.filter(|_| self.listed).or_else(|| self.gone_as_logged());
+        gone.filter(|_| !self.raft.is_suspect())
     }
 
     /// The same, as far as the own log tells.
@@ -819,6 +832,7 @@ impl Formed {
             lack_room: raft.lack_of_room(now).is_some(),
         };
         status.memory_bytes = u64::try_from(log.recent_bytes()).unwrap_or(u64::MAX);
+        status.was_removed = self.gone_since().is_some();
         status.waiting_for = self.problem();
     }
 

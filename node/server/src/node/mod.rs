@@ -13,6 +13,7 @@ mod notice;
 mod queries;
 mod receiving;
 mod recovery;
+mod removal;
 mod room;
 mod saved;
 mod sending;
@@ -59,6 +60,7 @@ pub use survivor::{Alone, Survivor};
 
 use formation::{Decision, Formation};
 use formed::{Formed, Past};
+use removal::Removal;
 use room::Room;
 use snapshot::Origin;
 use store::{Store, StoreEvent};
@@ -153,10 +155,10 @@ impl Node {
                     config.planted,
                 ),
                 room,
+                removal: Removal::kept(identity.removed_by),
             };
             let mut formed = Formed::new(cluster, bootstrap, raft, past);
             formed.listed |= recovered.listed;
-            formed.removed(identity.removed_by.unwrap_or_default());
             State::Formed(Box::new(formed))
         } else {
             let me = own_member(&config, identity.member);
@@ -205,9 +207,13 @@ impl Node {
         }
     }
 
-    /// Whether it was removed from the cluster, for good, as its log or a voter says: its identity is of no use any more.
-    pub fn was_removed(&self) -> bool {
-        matches!(&self.state, State::Formed(formed) if formed.gone_since().is_some())
+    /// The version of the configuration that removed it from the cluster, for good, as its log or its disk says: its identity is of
+    /// no use any more.
+    pub fn removed_by(&self) -> Option<LogIndex> {
+        match &self.state {
+            State::Unformed(_) => None,
+            State::Formed(formed) => formed.gone_since(),
+        }
     }
 
     /// When [`Input::Tick`] is due.
@@ -345,11 +351,7 @@ impl Node {
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
             Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
-            Input::Removed { version } => {
-                formed.removed(version);
-                let gone = formed.gone_as_told();
-                self.keep_removal(gone);
-            }
+            Input::Removed { version } => formed.told_of_removal(version),
             Input::TakeSnapshot { id, within } => formed.take_snapshot(now, id, within),
             Input::ReadSnapshot { id, snapshot, offset } => {
                 formed.read_snapshot(id, snapshot, offset, &mut self.store, &mut self.outputs);
@@ -368,11 +370,23 @@ impl Node {
             {
                 self.stop(why);
             }
+            self.keep_removal(now);
             while let Some((id, op)) = self.store.next_op() {
                 self.outputs.push(Output::Disk(id, op));
             }
         }
         std::mem::take(&mut self.outputs)
+    }
+
+    /// The next start has to know whether it was removed, too.
+    fn keep_removal(&mut self, now: Time) {
+        if let State::Formed(formed) = &mut self.state
+            && let Some(removed_by) = formed.removal_to_keep(now)
+        {
+            self.identity.removed_by = Some(removed_by).filter(|version| *version > 0);
+            self.outputs
+                .push(Output::Disk(STORE_IDENTITY, self.identity.store()));
+        }
     }
 
     fn disk_done(&mut self, now: Time, id: OpId, result: Result<Outcome, DiskError>) {
@@ -529,27 +543,13 @@ impl Node {
         self.outputs.push(Output::Bootstrapped { id, result });
     }
 
-    /// The next start is to know of it, too: it moves the data aside.
-    fn keep_removal(&mut self, gone: Option<LogIndex>) {
-        if gone > self.identity.removed_by {
-            self.identity.removed_by = gone;
-            let store = Output::Disk(STORE_IDENTITY, self.identity.store());
-            self.outputs.push(store);
-        }
-    }
-
-    fn removal_kept(&mut self, result: Result<Outcome, DiskError>) {
-        match result {
-            Ok(_) => {}
-            // It is told again when it asks for the next vote.
-            Err(error) if error.kind == DiskErrorKind::Full => self.identity.removed_by = None,
-            Err(error) => self.stop(error.to_string()),
-        }
-    }
-
     fn identity_stored(&mut self, now: Time, result: Result<Outcome, DiskError>) {
-        let State::Unformed(unformed) = &mut self.state else {
-            return self.removal_kept(result);
+        let unformed = match &mut self.state {
+            State::Unformed(unformed) => unformed,
+            State::Formed(formed) => match result {
+                Err(error) if error.kind != DiskErrorKind::Full => return self.stop(error.to_string()),
+                stored => return formed.removal_kept(now, stored.is_ok()),
+            },
         };
         match result {
             Ok(_) => {}
@@ -600,6 +600,7 @@ impl Node {
             weights: self.room.weights(0),
             taking: self.room.taking(origin, fold, 0, planted),
             room: self.room,
+            removal: Removal::default(),
         };
         let mut formed = Formed::new(cluster, bootstrap, raft, past);
         if self.store.wal.is_full_disk() {

@@ -74,6 +74,11 @@ impl Survivor {
         })
     }
 
+    /// The version of the configuration that removed it, as a voter has told it.
+    pub fn removed_by(&self) -> Option<LogIndex> {
+        self.identity.removed_by
+    }
+
     /// Its number.
     pub fn node(&self) -> NodeNumber {
         self.identity.node

@@ -266,8 +266,17 @@ fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
     alone.node.handle(alone.now, bootstrap);
     alone.run(Duration::from_millis(100));
     hear(&mut alone);
-    // The payload of the last batch rots.
-    let mut disk = alone.disk;
+    let disk = with_rotten_end(alone.disk);
+    let suspect = |alone: &Alone| alone.node.status(alone.now).waiting_for.is_some();
+    let mut alone = Alone::start_with(disk, BTreeMap::new());
+    assert!(suspect(&alone));
+    hear(&mut alone);
+    assert!(!suspect(&alone));
+    assert!(!suspect(&Alone::start_with(alone.disk, BTreeMap::new())));
+}
+
+/// The payload of the log's last batch rots.
+fn with_rotten_end(mut disk: MemoryDisk) -> MemoryDisk {
     let log = disk
         .names()
         .into_iter()
@@ -275,12 +284,7 @@ fn a_repaired_member_is_no_longer_suspect_at_its_next_start() {
     let content = disk.content(log.unwrap()).unwrap();
     let last = content.chunks(512).rposition(|sector| sector[0] != 0).unwrap();
     assert!(disk.rot(log.unwrap(), last * 512 + 40));
-    let suspect = |alone: &Alone| alone.node.status(alone.now).waiting_for.is_some();
-    let mut alone = Alone::start_with(disk, BTreeMap::new());
-    assert!(suspect(&alone));
-    hear(&mut alone);
-    assert!(!suspect(&alone));
-    assert!(!suspect(&Alone::start_with(alone.disk, BTreeMap::new())));
+    disk
 }
 
 fn others() -> Vec<Member> {
@@ -380,6 +384,23 @@ fn a_node_that_was_removed_says_so_also_after_a_restart() {
     assert_eq!(status.term, 1, "it does not campaign");
 }
 
+/// What it lost may be that it was added again, and counts in a majority.
+#[test]
+fn a_node_that_was_removed_keeps_its_data_while_the_end_of_its_log_is_in_doubt() {
+    let mut added = Added::invited();
+    let me = own_member(&added.alone.node.config, added.status().member_id);
+    let all = || others().into_iter().chain([me.clone()]).collect();
+    added.hear(all());
+    added.hear(others());
+    let again = Alone::start_with(added.alone.disk.clone(), BTreeMap::new());
+    assert_eq!(again.node.removed_by(), Some(2));
+    added.hear(all());
+    let again = Alone::start_with(with_rotten_end(added.alone.disk), BTreeMap::new());
+    assert!(again.node.raft().unwrap().is_suspect());
+    assert_eq!(again.node.raft().unwrap().configuration().version, 2);
+    assert_eq!(again.node.removed_by(), None);
+}
+
 #[test]
 fn a_node_that_belongs_to_a_cluster_heeds_no_other_invitation() {
     let mut added = Added::invited();
@@ -404,6 +425,7 @@ fn a_node_that_was_removed_while_it_was_away_says_so_once_a_voter_tells() {
             .alone
             .node
             .handle(added.alone.now, Input::Removed { version });
+        added.alone.run(Duration::from_millis(100));
         added
             .status()
             .waiting_for
@@ -412,7 +434,7 @@ fn a_node_that_was_removed_while_it_was_away_says_so_once_a_voter_tells() {
     let starts_anew = |added: &mut Added| {
         added.alone.run(Duration::from_millis(100));
         let again = Alone::start_with(added.alone.disk.clone(), BTreeMap::new());
-        again.node.was_removed()
+        again.node.removed_by().is_some()
     };
     assert!(!told(&mut added, 1), "the voter is not ahead of it");
     assert!(!starts_anew(&mut added));

@@ -48,6 +48,7 @@ pub(super) fn data_lost(observed: &Observed, replicas: u32) -> Option<Trouble> {
     let kept = observed
         .claims
         .values()
+        .filter(|claim| !claim.deleting)
         .find_map(|claim| Some((claim, claim.cluster_id.as_ref()?)));
     let message = match (kept, &observed.told.cluster_id) {
         (Some((claim, id)), _) => format!(

@@ -1,6 +1,8 @@
 //! Who belongs to the cluster: pods join as learners, and those that hold the log become voters in one change; who is to
 //! go hands over first and leaves in one change.
 
+use std::time::Duration;
+
 use raftlog_proto::v1::{
     ChangeMembershipRequest, Member, MembershipChange, NodeStatus, membership_change::Change,
 };
@@ -12,9 +14,10 @@ use super::{Desired, Trouble, Verdict};
 use crate::resources::names;
 use kube::ResourceExt as _;
 
-/// A node that was removed hears of it within this time, if ever.
-const LEARNS_OF_REMOVAL_SECONDS: i64 = 15;
-/// Who was away when it was removed does not find that in its log, however often it starts.
+/// A node that was removed starts and hears of it within this time and two elections, if ever. A version that does not tell is taken
+/// to know by then.
+const LEARNS_OF_REMOVAL: Duration = Duration::from_secs(15);
+/// Nobody tells a learner that was away when it was removed, however often it starts.
 const STRAYS_DELETED_MAX: u32 = 2;
 
 /// What people have to do about a member that was removed and does not begin anew by itself.
@@ -22,6 +25,7 @@ pub(super) fn stray_trouble(desired: &Desired<'_>, observed: &Observed, raft: &R
     let (_, leader) = raft.leader?;
     let scene = Scene {
         replicas: desired.replicas(),
+        patience: desired.patience(),
         observed,
         raft,
         leader,
@@ -50,6 +54,7 @@ pub(super) fn change(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
     }
     let scene = Scene {
         replicas: desired.replicas(),
+        patience: desired.patience(),
         observed,
         raft,
         leader,
@@ -65,6 +70,8 @@ pub(super) fn change(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
 
 struct Scene<'a> {
     replicas: u32,
+    /// The longest election timeout.
+    patience: Duration,
     observed: &'a Observed,
     raft: &'a Raft<'a>,
     leader: &'a NodeStatus,
@@ -237,12 +244,14 @@ impl Scene<'_> {
         }
     }
 
-    /// Pods with a member of this cluster that was removed.
+    /// Pods with a member of this cluster that was removed, and that knows it or has had the time to hear of it.
     fn strays(&self) -> impl Iterator<Item = (u32, &PodView, &NodeStatus)> {
-        self.answering().filter(|(_, pod, status)| {
+        let learns = (LEARNS_OF_REMOVAL + self.patience * 2).as_secs();
+        self.answering().filter(move |(_, pod, status)| {
+            let has_heard = u64::try_from(pod.age_seconds).is_ok_and(|age| age >= learns);
             status.cluster_id == self.leader.cluster_id
                 && self.raft.member(status.member_id).is_none()
-                && pod.age_seconds >= LEARNS_OF_REMOVAL_SECONDS
+                && (status.was_removed || has_heard)
         })
     }
 

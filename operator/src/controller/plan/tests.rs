@@ -623,14 +623,16 @@ fn a_removed_member_is_never_revived() {
     world.has_pod(4);
     world.status(4, |status| status.cluster_id = CLUSTER_ID);
     assert_eq!(world.does(), "delete demo-3");
-    world.pod(4).age_seconds = 3;
+    world.pod(4).age_seconds = 20;
     assert_eq!(world.does(), "waits: ", "it may still hear of it");
+    world.status(4, |status| status.was_removed = true);
+    assert_eq!(world.does(), "delete demo-3", "it has");
     world.status(4, |status| {
         (status.cluster_id, status.was_removed, status.member_id) = (0, true, 204);
     });
     assert_eq!(world.does(), "add 204");
 
-    // Who was away when it was removed never finds out by itself.
+    // A learner that was away when it was removed never finds out by itself.
     world.status(4, |status| {
         (status.cluster_id, status.was_removed) = (CLUSTER_ID, false);
     });

@@ -16,6 +16,8 @@ const WATCH: Duration = Duration::from_secs(5);
 struct State {
     forbidden: BTreeSet<String>,
     objects: BTreeMap<String, Vec<Value>>,
+    /// Found by kind and name only.
+    unlabelled: BTreeMap<(String, String), Value>,
     written: Vec<(String, Value)>,
 }
 
@@ -39,6 +41,12 @@ impl ApiServer {
             .entry(plural.into())
             .or_default()
             .push(object);
+    }
+
+    /// An object that is not listed, as its labels are gone.
+    pub(super) fn put_unlabelled(&self, plural: &str, object: Value) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        self.state().unlabelled.insert((plural.into(), name), object);
     }
 
     /// Objects of that kind may not be listed or watched any more.
@@ -69,12 +77,22 @@ impl ApiServer {
         if request.method() != Method::GET {
             let body = request.into_body().collect_bytes().await?;
             let body: Value = serde_json::from_slice(&body)?;
+            let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
+            if self.state().unlabelled.contains_key(&(plural, name)) {
+                return Ok(status(409, "AlreadyExists", "already exists"));
+            }
             self.state().written.push((path, body.clone()));
             return Ok(answer(200, &body));
         }
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
         let watches = query.contains("watch=true");
         if !watches && !query.contains("limit=") {
+            let plural = path.rsplit('/').nth(1).unwrap_or_default().to_owned();
+            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+            if let Some(object) = self.state().unlabelled.get(&(plural, name)) {
+                return Ok(answer(200, object));
+            }
             return Ok(status(404, "NotFound", "not found"));
         }
         if self.state().forbidden.contains(&plural) {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use raftlog_raft::ids::{MemberId, NodeNumber};
+use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber};
 use raftlog_raft::membership::{Configuration, Member};
 use raftlog_server::node::{Change, Input, MembershipChange};
 use rand::RngExt;
 use rand::seq::IndexedRandom as _;
 
-use super::Cluster;
 use super::processes::{Process, address};
+use super::{Cluster, violation};
 use crate::coverage::Seen;
 use crate::happening::{Happening, Target};
 
@@ -195,15 +195,20 @@ impl Cluster {
 
     /// Whether that pod belongs to the cluster as it was last committed.
     pub(super) fn belongs(&self, number: NodeNumber) -> bool {
+        let (Some(latest), Some(member)) = (self.latest_configuration(), self.pods[&number].member) else {
+            return true;
+        };
+        latest.member(member).is_some()
+    }
+
+    /// The cluster's configuration as it was last committed.
+    fn latest_configuration(&self) -> Option<&Configuration> {
         let rafts = self.core.iter().filter_map(|number| {
             let process = self.pods[number].node.as_ref()?;
             process.node.raft()
         });
-        let latest = rafts.max_by_key(|raft| raft.commit());
-        let (Some(raft), Some(member)) = (latest, self.pods[&number].member) else {
-            return true;
-        };
-        raft.committed_configuration().member(member).is_some()
+        let latest = rafts.max_by_key(|raft| raft.commit())?;
+        Some(latest.committed_configuration())
     }
 
     /// A voter whose committed configuration does not list the candidate says so.
@@ -221,8 +226,23 @@ impl Cluster {
         }
     }
 
-    /// A node whose log says that it was removed starts with an empty folder.
-    pub(super) fn moves_aside(&mut self, number: NodeNumber) {
+    /// Who counts in a majority keeps its log.
+    fn judge_removal(&mut self, number: NodeNumber, version: LogIndex) {
+        let (Some(latest), Some(member)) = (self.latest_configuration(), self.pods[&number].member) else {
+            return;
+        };
+        if latest.version > version && latest.is_voter(member) {
+            let what = format!(
+                "node {number} gives up member {member}, removed by configuration {version}, of which {} makes a voter",
+                latest.version
+            );
+            self.judge(violation("removal", what));
+        }
+    }
+
+    /// A node that was removed by that configuration, as its disk says, starts with an empty folder.
+    pub(super) fn moves_aside(&mut self, number: NodeNumber, version: LogIndex) {
+        self.judge_removal(number, version);
         self.count(Seen::MovedAside);
         self.tell(|| format!("node {number} was removed and starts as a new member"));
         self.lost.extend(self.pods[&number].member);

@@ -58,8 +58,8 @@ impl Cluster {
         let forged = pod.forged.is_some();
         match Node::open(config, &mut pod.node_disk.content, now, random) {
             Ok(node) => {
-                if node.was_removed() {
-                    return self.moves_aside(number);
+                if let Some(version) = node.removed_by() {
+                    return self.moves_aside(number, version);
                 }
                 pod.node_life += 1;
                 let suspect = node.raft().is_some_and(raftlog_raft::Raft::is_suspect);
