@@ -134,6 +134,8 @@ impl Core {
                 }
                 () = tokio::time::sleep(wake) => {}
             }
+            // Whoever is ready to run may have something for this batch, and the sockets, too.
+            tokio::task::yield_now().await;
             // Whatever else has come meanwhile goes into the same batch.
             while let Ok(completion) = completions.try_recv() {
                 done.push(completion);

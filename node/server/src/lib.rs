@@ -48,7 +48,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use raftlog_raft::feature::Supports;
-use raftlog_telemetry::{exit, hostname, logging};
+use raftlog_telemetry::{exit, hostname, logging, workers};
 
 use crate::config::Config;
 use crate::flags::{Command, Flags};
@@ -91,14 +91,8 @@ pub fn main_of_version(supports: Supports, arguments: impl IntoIterator<Item = O
 
 fn run(config: Config) -> Result<(), String> {
     let logging = logging::init(config.log_format).map_err(|error| error.to_string())?;
-    let workers =
-        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name("node")
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let runtime =
+        workers::runtime("node", WORKERS_MAX).map_err(|error| format!("cannot start threads: {error}"))?;
     let result = runtime.block_on(runtime::run(config, &logging));
     runtime.shutdown_background();
     drop(logging);

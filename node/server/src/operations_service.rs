@@ -111,6 +111,16 @@ impl OperationsService {
                 }
             },
         };
+        // Boxed: it is many times larger than all else of a call, and few calls come here.
+        Box::pin(self.forward_submit(leader, request, timeout)).await
+    }
+
+    async fn forward_submit(
+        &self,
+        leader: Leader,
+        request: v1::SubmitClientRequestRequest,
+        timeout: Option<Duration>,
+    ) -> Result<v1::SubmitClientRequestResponse, Status> {
         let mut client = self.client(&leader)?;
         let request = forward::request(request, self.config.node, timeout);
         let response = self

@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use raftlog_raft::ids::OperationIndex;
 use raftlog_raft::planted::Planted;
-use raftlog_storage::{FileDisk, aside};
+use raftlog_storage::{FileDisk, OpenError, aside};
 use raftlog_telemetry::listener::{BoundedListener, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -42,6 +42,8 @@ use crate::raft_service::RaftService;
 use crate::replicator_link::ReplicatorLink;
 use crate::serve::{self, Services};
 
+/// How long the data folder may be in use by another process, as one that was told to stop and takes its time.
+const IN_USE_MAX: Duration = Duration::from_secs(20);
 /// A stopping node still forwards for so long: clients and load balancers take a while to notice.
 const FORWARDING_AFTER_SIGNAL: Duration = Duration::from_secs(2);
 /// Calls under way at the end may take so long.
@@ -133,7 +135,13 @@ fn open_folder(folder: &Path, config: &NodeConfig) -> Result<(Node, FileDisk), S
             folder.display()
         )
     };
-    let lock = || FileDisk::open(folder).map_err(|error| error.to_string());
+    let lock = || {
+        let waits = |error: &OpenError| {
+            let seconds = IN_USE_MAX.as_secs();
+            tracing::info!("Node {} waits {seconds} s at most: {error}", config.node);
+        };
+        FileDisk::open_within(folder, IN_USE_MAX, waits).map_err(|error| error.to_string())
+    };
     let open_in = |mut disk: FileDisk| {
         let random = ChaCha8Rng::from_rng(&mut rand::rng());
         let was_removed = aside::holds_removed(folder)

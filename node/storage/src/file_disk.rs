@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,6 +15,8 @@ use crate::error::OpenError;
 
 /// Name of the file that is locked while a process has the folder.
 pub const LOCK_FILE: &str = "LOCK";
+/// Whoever waits for it looks this often.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Files kept open at a time; of more, the one with the lowest name is closed.
 const OPEN_FILES_MAX: usize = 64;
 /// Zeros are written in pieces of this many bytes.
@@ -33,13 +37,25 @@ pub struct FileDisk {
 impl FileDisk {
     /// Takes the folder, which is made if it is not there. Files of others in it (`lost+found`) are left alone.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        Self::open_within(folder, Duration::ZERO, |_| {})
+    }
+
+    /// The same; but who has the folder is waited for, as it may be about to end. `waits` hears of that.
+    ///
+    /// # Errors
+    /// Where the folder is still in use after `patience`, or cannot be used.
+    pub fn open_within(
+        folder: &Path,
+        patience: Duration,
+        waits: impl FnOnce(&OpenError),
+    ) -> Result<Self, OpenError> {
         let cannot = |problem: &io::Error| OpenError::Folder {
             folder: folder.display().to_string(),
             problem: problem.to_string(),
         };
         create_folder(folder).map_err(|e| cannot(&e))?;
         let handle = File::open(folder).map_err(|e| cannot(&e))?;
-        let lock = take_lock(folder)?;
+        let lock = wait_for_lock(folder, patience, waits)?;
         Ok(Self {
             folder: folder.to_owned(),
             handle,
@@ -271,6 +287,28 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => File::open(parent)?.sync_all(),
         None => File::open(".")?.sync_all(),
+    }
+}
+
+fn wait_for_lock(
+    folder: &Path,
+    patience: Duration,
+    waits: impl FnOnce(&OpenError),
+) -> Result<File, OpenError> {
+    let until = Instant::now() + patience;
+    let mut waits = Some(waits);
+    loop {
+        let taken = take_lock(folder);
+        let Err(error @ OpenError::InUse { .. }) = &taken else {
+            return taken;
+        };
+        if Instant::now() >= until {
+            return taken;
+        }
+        if let Some(waits) = waits.take() {
+            waits(error);
+        }
+        thread::sleep(LOCK_POLL);
     }
 }
 

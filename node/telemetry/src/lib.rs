@@ -19,3 +19,4 @@ pub mod logging;
 pub mod process;
 pub mod signals;
 pub mod story;
+pub mod workers;

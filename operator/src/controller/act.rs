@@ -313,7 +313,12 @@ impl Actor {
         };
         match step {
             Step::Object(_) => Ok(()),
-            Step::Label { pod, uid, role } => self.label(pod, uid, role).await.map_err(called),
+            Step::Label {
+                pod,
+                uid,
+                role,
+                selector,
+            } => self.label(pod, uid, role, selector).await.map_err(called),
             Step::AnnotateClaim {
                 claim,
                 uid,
@@ -326,6 +331,9 @@ impl Actor {
                 let value = kept.then_some("true");
                 let change = json!({"metadata": {"uid": uid, "annotations": {KEPT: value}}});
                 self.patch_claim(claim, &change).await.map_err(called)
+            }
+            Step::OwnClaim { claim, uid, owner } => {
+                self.own_claim(claim, uid, owner.as_ref()).await.map_err(called)
             }
             Step::GrowClaim { claim, uid, size } => {
                 let change = json!({
@@ -353,18 +361,41 @@ impl Actor {
         }
     }
 
-    async fn label(&mut self, pod: &str, uid: &str, role: &str) -> Result<(), CallError> {
+    async fn label(
+        &mut self,
+        pod: &str,
+        uid: &str,
+        role: &str,
+        selector: &BTreeMap<String, String>,
+    ) -> Result<(), CallError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": pod, "uid": uid, "labels": {ROLE: role}},
+            "metadata": {"name": pod, "uid": uid, "labels": selector},
         });
+        body["metadata"]["labels"][ROLE] = json!(role);
         let parameters = PatchParams::apply(MANAGER).force();
         let labelled = call(api.patch_metadata(pod, &parameters, &Patch::Apply(&body))).await?;
         let version = labelled.metadata.resource_version.as_deref();
         self.expectations
             .wrote(Target::Pod(pod.to_owned()), version, Instant::now());
+        Ok(())
+    }
+
+    /// Other owners stay.
+    async fn own_claim(&mut self, claim: &str, uid: &str, owner: Option<&Value>) -> Result<(), CallError> {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "uid": uid, "ownerReferences": owner.into_iter().collect::<Vec<_>>()},
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patched = call(api.patch_metadata(claim, &parameters, &Patch::Apply(&body))).await?;
+        let version = patched.metadata.resource_version.as_deref();
+        self.expectations
+            .wrote(Target::Claim(claim.to_owned()), version, Instant::now());
         Ok(())
     }
 

@@ -149,6 +149,7 @@ impl Task {
     async fn look(&mut self, object: &DynamicObject) -> Duration {
         if object.metadata.deletion_timestamp.is_some() {
             self.shared.turns.give_back(&self.key);
+            self.tell_deleted(object).await;
             return WHILE_SETTLED;
         }
         // Before anything is taken from what was told: that may have been of another object of that name.
@@ -263,9 +264,14 @@ impl Task {
                 .claim(namespace, &names::claim(&self.key.name, node));
             if let Some(claim) = claim {
                 let view = ClaimView::new(&claim);
-                if view.set_uid.as_deref().is_some_and(|uid| Some(uid) != set_uid) {
+                let goes = view.owners.iter().any(|(kind, uid)| match kind.as_str() {
+                    "StatefulSet" => Some(uid.as_str()) != set_uid,
+                    "RaftCluster" => Some(uid.as_str()) != self.actor.as_ref().map(Actor::owner),
+                    _ => false,
+                });
+                if goes {
                     observed.left_over = Some(format!(
-                        "claim {} of a StatefulSet that was deleted is gone: it is deleted with it",
+                        "claim {} is gone: it goes with what it was made for, which was deleted",
                         view.name
                     ));
                 }
@@ -595,6 +601,21 @@ impl Task {
                 .await;
         }
         WHILE_SETTLED
+    }
+
+    /// Of a RaftCluster that was deleted and that somebody keeps.
+    async fn tell_deleted(&mut self, object: &DynamicObject) {
+        let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
+        if finalizers.is_empty() {
+            return;
+        }
+        let why = format!(
+            "it was deleted, and all that it was made of goes; it stays until {} is removed from its finalizers",
+            finalizers.join(", ")
+        );
+        let before = self.last_told(stored::told(object));
+        let now = status::deleted(&why, &before, Timestamp::now());
+        self.write(object.uid(), &before, now).await;
     }
 
     /// An Event, once a wait has lasted.

@@ -109,6 +109,16 @@ pub fn refused(reason: &str, why: &str) -> Vec<Told> {
     all.to_vec()
 }
 
+/// Of a RaftCluster that was deleted and that somebody's finalizer keeps: all that it was made of goes.
+pub fn deleted(why: &str) -> Vec<Told> {
+    let all = ALL.map(|kind| match kind {
+        "Available" | "Ready" => told(kind, false, "Deleted", why),
+        "Progressing" => told(kind, true, "Deleted", why),
+        _ => unknown(kind, "Deleted", why),
+    });
+    all.to_vec()
+}
+
 /// With the time at which each became what it is.
 pub fn dated(
     told: Vec<Told>,
@@ -277,7 +287,8 @@ impl Scene<'_> {
             return told("Degraded", true, failure.reason, failure.message.clone());
         }
         if let Some(why) = &self.observed.missing {
-            let message = format!("pods are not created: {why}; make room for them, or ask for less");
+            let message =
+                format!("pods are not created: {why}; see to what it names, or ask for what there is");
             return told("Degraded", true, "PodsNotCreated", message);
         }
         if let Some(told) = self.overdue_pod().or_else(|| self.lost_volume()) {
@@ -353,6 +364,11 @@ impl Scene<'_> {
                 "NoLeader",
                 "no leader is known: there may be no quorum",
             );
+        }
+        if voters == 1 && self.desired.replicas() > 1 {
+            let why =
+                "a single member votes until the others do, too: if its volume is lost, so are the data";
+            return told("QuorumAtRisk", true, "SingleVoter", why);
         }
         if voters == 1 {
             let why = "a single replica has no other to go on with: ask for 3 to tolerate a failure";

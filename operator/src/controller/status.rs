@@ -47,9 +47,35 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
         images: scene.desired.images(scene.observed),
         members: match leader {
             Some(_) => members(scene),
-            None => before.members.clone(),
+            None => before
+                .members
+                .iter()
+                .map(|member| remembered(scene, member))
+                .collect(),
         },
         conditions: conditions::dated(told, &before.conditions, cluster.metadata.generation, now),
+    }
+}
+
+/// The status of a RaftCluster that was deleted and is still there.
+pub fn deleted(why: &str, before: &RaftClusterStatus, now: Timestamp) -> RaftClusterStatus {
+    let generation = before.observed_generation;
+    RaftClusterStatus {
+        leader: None,
+        ready_replicas: number(0),
+        ready: format!("0/{}", before.ready.rsplit('/').next().unwrap_or_default()),
+        members: before.members.iter().map(unseen).collect(),
+        conditions: conditions::dated(conditions::deleted(why), &before.conditions, generation, now),
+        ..before.clone()
+    }
+}
+
+/// A member of which nothing is heard.
+fn unseen(member: &MemberStatus) -> MemberStatus {
+    MemberStatus {
+        role: "unknown".to_owned(),
+        ready: false,
+        ..member.clone()
     }
 }
 
@@ -91,6 +117,18 @@ fn view(scene: &Scene<'_>, member: &Member) -> MemberStatus {
         voter: member.voter,
         match_index: index(scene.raft.match_log_index(member.member_id)),
         ready: pod.is_some_and(PodView::is_ready),
+    }
+}
+
+/// Without a leader nobody says who the members are: those that were told last, as their pods are now.
+fn remembered(scene: &Scene<'_>, member: &MemberStatus) -> MemberStatus {
+    let pod = scene.observed.pods.get(&member.node);
+    let status = pod.and_then(|pod| pod.node.as_ref());
+    let same = status.filter(|status| hex(status.member_id) == member.member_id);
+    MemberStatus {
+        role: same.map_or("unknown", role).to_owned(),
+        ready: same.is_some() && pod.is_some_and(PodView::is_ready),
+        ..member.clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the operator can do.
 
+use std::collections::BTreeMap;
+
 use raftlog_proto::v1::{BootstrapRequest, ChangeMembershipRequest};
 
 use crate::resources::Resource;
@@ -18,6 +20,8 @@ pub enum Step {
         uid: String,
         /// leader or follower.
         role: &'static str,
+        /// What Services and the StatefulSet know it by.
+        selector: BTreeMap<String, String>,
     },
     /// Note on the claim whose data it holds.
     AnnotateClaim {
@@ -27,6 +31,15 @@ pub enum Step {
         uid: String,
         /// 16 hex digits.
         cluster_id: String,
+    },
+    /// Have the claim go with the RaftCluster, or stay.
+    OwnClaim {
+        /// Its name.
+        claim: String,
+        /// Its identity.
+        uid: String,
+        /// Who owns it; nobody where it is to stay.
+        owner: Option<serde_json::Value>,
     },
     /// Ask for a larger volume.
     GrowClaim {
@@ -107,7 +120,7 @@ impl Step {
             Self::Object(resource) if resource.body.is_none() => "remove",
             Self::Object(_) => "apply",
             Self::Label { .. } => "label",
-            Self::AnnotateClaim { .. } | Self::KeepClaim { .. } => "annotate",
+            Self::AnnotateClaim { .. } | Self::KeepClaim { .. } | Self::OwnClaim { .. } => "annotate",
             Self::GrowClaim { .. } => "grow",
             Self::Bootstrap { .. } => "bootstrap",
             Self::ChangeMembership { .. } => "membership",
@@ -126,6 +139,7 @@ impl Step {
             }
             Self::AnnotateClaim { claim, .. }
             | Self::KeepClaim { claim, .. }
+            | Self::OwnClaim { claim, .. }
             | Self::GrowClaim { claim, .. }
             | Self::DeleteClaim { claim, .. } => {
                 format!("{} PersistentVolumeClaim {claim}", self.label())
@@ -157,9 +171,11 @@ impl Step {
                 "VolumeDeleted",
                 format!("deleted claim {claim}, whose member has left"),
             )),
-            Self::Object(_) | Self::Label { .. } | Self::AnnotateClaim { .. } | Self::KeepClaim { .. } => {
-                None
-            }
+            Self::Object(_)
+            | Self::Label { .. }
+            | Self::AnnotateClaim { .. }
+            | Self::KeepClaim { .. }
+            | Self::OwnClaim { .. } => None,
         }
     }
 }

@@ -282,9 +282,6 @@ async fn claims_that_are_about_to_be_deleted_are_waited_for() {
     let controller = Controller::begin(server);
     let status = controller.writes(tells("Progressing", "Waiting")).await;
     let text = status.to_string();
-    assert!(
-        text.contains("claim data-demo-0 of a StatefulSet that was deleted"),
-        "{text}"
-    );
+    assert!(text.contains("claim data-demo-0 is gone"), "{text}");
     assert_eq!(controller.changes().await, [""; 0]);
 }

@@ -10,7 +10,7 @@ use raftlog_proto::v1::NodeStatus;
 use serde_json::Value;
 
 use crate::crd::status::{Images, MemberStatus};
-use crate::resources::meta::{CLUSTER_ID, KEPT, REVISION, ROLE};
+use crate::resources::meta::{CLUSTER_ID, COMPONENT, INSTANCE, KEPT, REVISION, ROLE};
 use crate::resources::pod::revision;
 use crate::resources::record::Record;
 
@@ -146,6 +146,8 @@ pub struct PodView {
     pub deleting: bool,
     /// Label of its role.
     pub role: Option<String>,
+    /// Whether it lost labels that Services and the StatefulSet know it by.
+    pub unlabelled: bool,
     /// Where it is reached.
     pub ip: Option<String>,
     /// How long it has been there.
@@ -230,6 +232,9 @@ impl PodView {
             ready,
             deleting: pod.metadata.deletion_timestamp.is_some(),
             role: pod.labels().get(ROLE).cloned(),
+            unlabelled: [INSTANCE, COMPONENT]
+                .iter()
+                .any(|label| !pod.labels().contains_key(*label)),
             ip,
             age_seconds,
             unready_seconds: if ready {
@@ -326,8 +331,8 @@ pub struct ClaimView {
     pub cluster_id: Option<String>,
     /// Whether it was left behind while such claims were to be kept.
     pub kept: bool,
-    /// The identity of the StatefulSet that it is deleted with, if it is.
-    pub set_uid: Option<String>,
+    /// Whom it is deleted with: kinds and identities.
+    pub owners: Vec<(String, String)>,
     /// What it asks for.
     pub size: Option<String>,
     /// The class that it names.
@@ -353,11 +358,11 @@ impl ClaimView {
             uid: claim.uid().unwrap_or_default(),
             cluster_id: claim.annotations().get(CLUSTER_ID).cloned(),
             kept: claim.annotations().contains_key(KEPT),
-            set_uid: claim
+            owners: claim
                 .owner_references()
                 .iter()
-                .find(|owner| owner.kind == "StatefulSet")
-                .map(|owner| owner.uid.clone()),
+                .map(|owner| (owner.kind.clone(), owner.uid.clone()))
+                .collect(),
             size: requests
                 .and_then(|requests| requests.get("storage"))
                 .map(|size| size.0.clone()),

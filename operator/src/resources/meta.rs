@@ -15,6 +15,8 @@ pub const SELECTOR: &str =
     "app.kubernetes.io/name=raft-log-replicator,app.kubernetes.io/managed-by=raft-operator";
 /// Whose an object is: the RaftCluster's name.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// What an object is for.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Label of a pod: leader or follower, a hint.
 pub const ROLE: &str = "raftlog.io/role";
 /// The role that the Service of the leader selects.
@@ -53,7 +55,7 @@ pub fn selector(cluster: &RaftCluster, component: Component) -> BTreeMap<String,
     [
         ("app.kubernetes.io/name", "raft-log-replicator"),
         (INSTANCE, &cluster.name_any()),
-        ("app.kubernetes.io/component", component.name()),
+        (COMPONENT, component.name()),
         ("app.kubernetes.io/managed-by", MANAGER),
     ]
     .into_iter()
@@ -89,6 +91,16 @@ fn owner(cluster: &RaftCluster) -> Value {
         "uid": cluster.uid().unwrap_or_default(),
         "controller": true,
         "blockOwnerDeletion": true,
+    })
+}
+
+/// The owner of what is deleted with the RaftCluster and may have other owners.
+pub fn goes_with(cluster: &RaftCluster) -> Value {
+    json!({
+        "apiVersion": RaftCluster::api_version(&()),
+        "kind": RaftCluster::kind(&()),
+        "name": cluster.name_any(),
+        "uid": cluster.uid().unwrap_or_default(),
     })
 }
 

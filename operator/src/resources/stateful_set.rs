@@ -27,10 +27,11 @@ pub fn build(cluster: &RaftCluster, template: &Value, replicas: u32, size: &str)
             // The operator knows whose turn it is.
             "updateStrategy": {"type": "OnDelete"},
             "revisionHistoryLimit": 3,
+            // The controller of StatefulSets knows no RaftCluster and no members: somebody's `kubectl delete statefulset` or `kubectl
+            // scale statefulset --replicas=0` would cost every volume. Claims that are to go with the RaftCluster are owned by it, and
+            // the operator deletes those of members that have left.
             "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": cluster.spec.storage.retention.when_deleted.name(),
-                // The controller of StatefulSets knows replicas and no members: somebody's `kubectl scale statefulset
-                // --replicas=0` would cost every volume. The operator deletes claims of members that have left.
+                "whenDeleted": Retention::Retain.name(),
                 "whenScaled": Retention::Retain.name(),
             },
             "template": template,
@@ -78,8 +79,8 @@ mod tests {
         let policy = &spec["persistentVolumeClaimRetentionPolicy"];
         assert_eq!(
             (&policy["whenDeleted"], &policy["whenScaled"]),
-            (&json!("Delete"), &json!("Retain")),
-            "scaling the StatefulSet deletes no volume"
+            (&json!("Retain"), &json!("Retain")),
+            "neither deleting nor scaling the StatefulSet deletes a volume"
         );
         let claim = &spec["volumeClaimTemplates"][0];
         assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "1Gi");

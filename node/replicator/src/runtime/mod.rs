@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use raftlog_telemetry::{exit, hostname, logging};
+use raftlog_telemetry::{exit, hostname, logging, workers};
 
 use config::Config;
 use flags::Flags;
@@ -54,12 +54,7 @@ pub(super) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(config: Config) -> Result<(), String> {
     let logging = logging::init(config.log_format).map_err(|error| error.to_string())?;
-    let workers =
-        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()
+    let runtime = workers::runtime("replicator", WORKERS_MAX)
         .map_err(|error| format!("cannot start threads: {error}"))?;
     let result = runtime.block_on(run::run(config, &logging));
     runtime.shutdown_timeout(SHUTDOWN_MAX);

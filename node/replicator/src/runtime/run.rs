@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use raftlog_proto::QUERIES_MAX;
-use raftlog_storage::{FileDisk, aside};
+use raftlog_storage::{FileDisk, OpenError, aside};
 use raftlog_telemetry::listener::{self, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -31,13 +31,16 @@ use super::probe::ReplicatorProbe;
 use super::serve::{self, Services};
 use crate::core::{self, Replicator};
 
+/// How long a folder may be in use by another process, as one that was told to stop and takes its time.
+const IN_USE_MAX: Duration = Duration::from_secs(20);
 /// How long servers may take to end once their calls have.
 const SERVERS_END_MAX: Duration = Duration::from_secs(1);
 
 /// Runs until a signal, or until it must not go on, which is the error: one line.
 pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String> {
+    // Until the folder is its own, a signal ends it at once.
+    let mut disk = open_folder(&config).await?;
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
-    let mut disk = FileDisk::open(&config.data_dir).map_err(|error| error.to_string())?;
     finish_giving_up(&config)?;
     let core_config = core::Config::new(config.node);
     let runs_max = core_config.executing_operations_max;
@@ -113,6 +116,20 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     // Connections that do not end are left to the end of the process.
     let _ = tokio::time::timeout(SERVERS_END_MAX, servers.join_all()).await;
     ended.map_err(|error| format!("the core's task ended: {error}"))?
+}
+
+/// Who has the folder may be about to end.
+async fn open_folder(config: &Config) -> Result<FileDisk, String> {
+    let (node, folder) = (config.node, config.data_dir.clone());
+    let waits = move |error: &OpenError| {
+        let seconds = IN_USE_MAX.as_secs();
+        info!("Node {node}: its replicator waits {seconds} s at most: {error}");
+    };
+    let opening = tokio::task::spawn_blocking(move || FileDisk::open_within(&folder, IN_USE_MAX, waits));
+    let opened = opening
+        .await
+        .map_err(|error| format!("opening the data folder failed: {error}"))?;
+    opened.map_err(|error| error.to_string())
 }
 
 /// What the process before found to be of no use is moved aside, before anything looks at what is left.

@@ -7,6 +7,7 @@ use super::super::view::{ClaimView, Observed};
 use super::Desired;
 use crate::controller::quantity::bytes;
 use crate::crd::spec::Retention;
+use crate::resources::meta::goes_with;
 
 pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -21,6 +22,16 @@ pub(super) fn claims(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>
                 claim: claim.name.clone(),
                 uid: claim.uid.clone(),
                 cluster_id: id,
+            });
+        }
+        let owner = (desired.cluster.spec.storage.retention.when_deleted == Retention::Delete && !claim.kept)
+            .then(|| goes_with(desired.cluster));
+        let is_owned = claim.owners.iter().any(|(kind, _)| kind == "RaftCluster");
+        if owner.is_some() != is_owned {
+            steps.push(Step::OwnClaim {
+                claim: claim.name.clone(),
+                uid: claim.uid.clone(),
+                owner,
             });
         }
         if let Some(step) = after_its_member(*node, claim, desired, observed, raft) {

@@ -285,8 +285,20 @@ impl Scene<'_> {
         let late = self
             .learners()
             .find(|member| self.raft.is_live(member.member_id) && !self.raft.is_caught_up(member.member_id));
-        late.map_or(Verdict::Pass, |member| {
-            Verdict::Wait(format!("waits until node {} has caught up", member.node))
-        })
+        if let Some(member) = late {
+            return Verdict::Wait(format!("waits until node {} has caught up", member.node));
+        }
+        let learners = self
+            .learners()
+            .filter(|member| self.raft.is_live(member.member_id));
+        let missing =
+            (1..=self.replicas).find(|node| self.raft.members().iter().all(|member| member.node != *node));
+        match (learners.count(), missing) {
+            (1.., Some(node)) => Verdict::Wait(format!(
+                "waits with {} new members until node {node} is there, too: all vote from the same change on",
+                self.learners().count()
+            )),
+            _ => Verdict::Pass,
+        }
     }
 }

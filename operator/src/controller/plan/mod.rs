@@ -133,7 +133,7 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     let danger = formation::mixed(observed, &raft).or_else(|| formation::data_lost(observed, replicas));
     let mut plan = Plan {
         objects: resources::around(desired.cluster, &images),
-        chores: labels::labels(observed, &raft),
+        chores: labels::labels(desired, observed, &raft),
         revision: pod::revision(&chosen.template).map(str::to_owned),
         wants_to_roll: chosen.wants_to_roll,
         trouble: danger

@@ -26,7 +26,7 @@ pub(super) fn pods(desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) 
     let adopted = observed
         .claims
         .iter()
-        .filter(|(_, claim)| claim.cluster_id.is_some() && !claim.deleting)
+        .filter(|(_, claim)| claim.cluster_id.is_some() && !claim.deleting && !claim.kept)
         .map(|(node, _)| *node)
         .max();
     let may_be_formed = adopted.is_some()

@@ -540,6 +540,57 @@ fn claims_of_members_that_left_go_after_their_pods() {
     );
 }
 
+/// Somebody's `kubectl delete statefulset` took all volumes with it.
+#[test]
+fn claims_go_with_the_raft_cluster_where_they_are_to() {
+    let owned = |world: &World| -> Vec<(String, bool)> {
+        let chores = world.plan().chores.into_iter();
+        chores
+            .filter_map(|step| match step {
+                Step::OwnClaim { claim, owner, .. } => Some((claim, owner.is_some())),
+                _ => None,
+            })
+            .collect()
+    };
+    let mut world = World::formed(3);
+    assert_eq!(owned(&world), []);
+    world.spec("replicas: 3\nstorage: {retention: {whenDeleted: Delete}}");
+    world.observed.claims.get_mut(&3).unwrap().kept = true;
+    world.observed.pods.remove(&3);
+    assert_eq!(
+        owned(&world),
+        [("data-demo-0".to_owned(), true), ("data-demo-1".to_owned(), true)]
+    );
+    for claim in world.observed.claims.values_mut() {
+        claim.owners = vec![("RaftCluster".to_owned(), "u-1".to_owned())];
+    }
+    assert_eq!(
+        owned(&world),
+        [("data-demo-2".to_owned(), false)],
+        "what was kept stays"
+    );
+    world.spec("replicas: 3");
+    assert_eq!(owned(&world).len(), 3);
+}
+
+/// They were started, so that they counted as in use again, and went with the members that left.
+#[test]
+fn kept_claims_bring_no_pods_to_a_new_cluster() {
+    let mut world = World::formed(5);
+    for claim in world.observed.claims.values_mut() {
+        claim.cluster_id = Some("00000000000000c1".into());
+    }
+    world.observed.pods.clear();
+    world.observed.stateful_set = None;
+    world.observed.told = super::super::view::Told::default();
+    world.spec("replicas: 3");
+    assert_eq!(world.replicas(), 5);
+    for node in [4, 5] {
+        world.observed.claims.get_mut(&node).unwrap().kept = true;
+    }
+    assert_eq!(world.replicas(), 3);
+}
+
 #[test]
 fn new_pods_learn_and_then_vote_together() {
     let mut world = World::formed(1);
@@ -557,6 +608,12 @@ fn new_pods_learn_and_then_vote_together() {
     }
     world.leader().unwrap().progress[1].caught_up = false;
     assert_eq!(world.does(), "waits: waits until node 3 has caught up");
+    world.leader().unwrap().progress[1].caught_up = true;
+    world.spec("replicas: 5");
+    assert_eq!(
+        world.does(),
+        "waits: waits with 2 new members until node 4 is there, too: all vote from the same change on"
+    );
 }
 
 #[test]
@@ -940,19 +997,29 @@ fn the_leaders_label_comes_before_the_others_go() {
     let mut world = World::formed(3);
     world.pod(1).role = Some("follower".into());
     world.pod(2).role = Some("leader".into());
-    let labelled: Vec<(String, &str)> = world
-        .plan()
-        .chores
-        .into_iter()
+    assert_eq!(
+        labelled(&world),
+        [("demo-0".to_owned(), "leader"), ("demo-1".to_owned(), "follower")]
+    );
+}
+
+fn labelled(world: &World) -> Vec<(String, &'static str)> {
+    let chores = world.plan().chores.into_iter();
+    chores
         .filter_map(|step| match step {
             Step::Label { pod, role, .. } => Some((pod, role)),
             _ => None,
         })
-        .collect();
-    assert_eq!(
-        labelled,
-        [("demo-0".to_owned(), "leader"), ("demo-1".to_owned(), "follower")]
-    );
+        .collect()
+}
+
+/// Services and the StatefulSet lost sight of a pod that somebody took a label from, and nobody said so.
+#[test]
+fn labels_that_pods_are_known_by_are_put_back() {
+    let mut world = World::formed(3);
+    assert_eq!(labelled(&world), []);
+    world.pod(3).unlabelled = true;
+    assert_eq!(labelled(&world), [("demo-2".to_owned(), "follower")]);
 }
 
 #[test]

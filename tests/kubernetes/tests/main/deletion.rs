@@ -92,6 +92,66 @@ fn a_member_that_was_removed_while_it_was_away_comes_back_as_a_new_one() {
     writer.check(&[], 3);
 }
 
+/// What somebody takes away is put back, and no volume goes with it, not even where volumes go with the RaftCluster.
+#[test]
+fn a_stateful_set_that_somebody_deletes_takes_no_data_with_it() {
+    const TEST: &str = "a_stateful_set_that_somebody_deletes_takes_no_data_with_it";
+    let Some(images) = requirements::cluster(TEST) else {
+        return;
+    };
+    let installed = Installation::new("set", &images);
+    let toolbox = Toolbox::new(&installed, None);
+    let cluster = RaftCluster::create(&installed, "demo", &spec(3, "Delete", "Delete"));
+    cluster.until_ready(3);
+    let id = cluster.text("/status/clusterId").unwrap();
+    let told = Writer::start(&toolbox, &cluster).check(&[], 3);
+    eventually("the claims to be the RaftCluster's", || {
+        let claims = installed.objects("persistentvolumeclaims", "")?;
+        let is_owned =
+            |claim: &Value| claim.pointer("/metadata/ownerReferences/0/kind") == Some(&json!("RaftCluster"));
+        claims
+            .iter()
+            .all(is_owned)
+            .then_some(())
+            .ok_or_else(|| format!("{claims:?}"))
+    });
+
+    let label = "app.kubernetes.io/instance";
+    installed.kubectl(&["label", "pod", &cluster.pod(2), &format!("{label}-")]);
+    eventually("the label to be put back", || {
+        let pods = installed.objects("pods", &format!("{label}=demo"))?;
+        let owned = pods
+            .iter()
+            .filter(|pod| pod.pointer("/metadata/ownerReferences").is_some());
+        (owned.count() == 3)
+            .then_some(())
+            .ok_or_else(|| format!("{} pods have it", pods.len()))
+    });
+
+    let set = || {
+        installed
+            .object("statefulset", "demo")
+            .map(|set| set["metadata"]["uid"].clone())
+    };
+    let before = set().unwrap();
+    installed.kubectl(&["delete", "statefulset", "demo", "--wait=false"]);
+    eventually("another StatefulSet", || {
+        set()
+            .ok()
+            .filter(|uid| *uid != before)
+            .ok_or_else(|| "there is none".into())
+    });
+    cluster.until_ready(3);
+    assert_eq!(cluster.text("/status/clusterId").unwrap(), id);
+    Writer::start(&toolbox, &cluster).check(&told, 3);
+
+    cluster.delete();
+    eventually("its volumes and all else to go", || {
+        let left = objects_of(&installed, "demo")?;
+        left.is_empty().then_some(()).ok_or_else(|| left.join(", "))
+    });
+}
+
 /// Its pods still run when the one that takes its name is made.
 #[test]
 fn a_cluster_that_is_replaced_at_once_begins_anew() {
