@@ -1,25 +1,28 @@
 //! `bench`: operations per second and latency of a cluster, beside what this machine cannot go below.
 
-mod floor;
-mod latency;
-mod load;
+mod sessions;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
+use raftlog_load::{
+    Connection, Outcome, Span, closed,
+    floor::{self, Floor},
+    latency::Summary,
+    streamed,
+};
 use serde::Serialize;
 
-use self::{
-    floor::Floor,
-    latency::Summary,
-    load::{Load, Outcome},
-};
 use crate::{
     args::{BenchArgs, Common},
     failure::Failure,
     output::Output,
     text,
 };
+
+/// Nodes of the cluster whose floor is told.
+const MEMBERS: usize = 5;
 
 #[derive(Debug, Serialize, PartialEq)]
 struct Report {
@@ -38,26 +41,20 @@ struct Report {
 
 /// Measures the floor, then the cluster, and prints both.
 pub(crate) async fn run(common: &Common, arguments: &BenchArgs) -> Result<(), Failure> {
-    let load = Load {
-        endpoints: common.endpoints.to_vec(),
-        clients: arguments.clients,
-        size: arguments.size,
-        stream: arguments.stream,
-        warm_up: arguments.warm_up,
-        duration: arguments.duration,
-    };
-    let bar = progress_bar(load.warm_up + load.duration);
+    let bar = progress_bar(arguments.warm_up + arguments.duration);
     bar.set_message("measuring the floor");
-    let folder = arguments.data_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let floor = floor::measure(load.size, &folder).await?;
+    let floor = measure_floor(arguments).await?;
     bar.set_message(format!(
         "{} of {} bytes",
-        text::count(load.clients.into(), "client"),
-        load.size
+        text::count(arguments.clients.into(), "client"),
+        arguments.size
     ));
-    let outcome = load::run(&load, |elapsed| bar.set_position(milliseconds(elapsed))).await?;
+    let outcome = measure(common, arguments, |elapsed| {
+        bar.set_position(milliseconds(elapsed));
+    })
+    .await?;
     bar.finish_and_clear();
-    let report = report(&load, &outcome, floor);
+    let report = report(arguments, &outcome, floor);
     Output::stdout().whole(
         common.output,
         &report,
@@ -73,13 +70,41 @@ pub(crate) async fn run(common: &Common, arguments: &BenchArgs) -> Result<(), Fa
     }
 }
 
-fn report(load: &Load, outcome: &Outcome, floor: Floor) -> Report {
-    let (operations, seconds) = (outcome.latencies.count(), load.duration.as_secs_f64());
+async fn measure_floor(arguments: &BenchArgs) -> Result<Floor, Failure> {
+    let folder = arguments.data_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let measured = floor::measure(arguments.size, MEMBERS, &folder).await;
+    measured.map_err(|error| match error {
+        floor::Error::Echo(_) => Failure::failed(error.to_string()),
+        floor::Error::Sync(_) => Failure::failed(format!("{error}; choose a folder with --data-dir")),
+    })
+}
+
+/// Runs the load; all clients have a session before the time begins.
+async fn measure(
+    common: &Common,
+    arguments: &BenchArgs,
+    tick: impl FnMut(Duration),
+) -> Result<Outcome, Failure> {
+    let sessions = sessions::open(&common.endpoints, arguments.clients).await?;
+    let operation = Bytes::from(vec![b'x'; arguments.size]);
+    let span = Span::from_now(arguments.warm_up, arguments.duration);
+    if arguments.stream {
+        return Ok(streamed::run(sessions, &operation, span, tick).await);
+    }
+    let connections: Vec<Arc<dyn Connection>> = sessions
+        .into_iter()
+        .map(|session| Arc::new(session) as Arc<dyn Connection>)
+        .collect();
+    Ok(closed::run(&connections, connections.len(), &operation, span, tick).await)
+}
+
+fn report(arguments: &BenchArgs, outcome: &Outcome, floor: Floor) -> Report {
+    let (operations, seconds) = (outcome.answered, arguments.duration.as_secs_f64());
     let latency = outcome.latencies.summary();
     Report {
-        clients: load.clients,
-        size: load.size,
-        stream: load.stream,
+        clients: arguments.clients,
+        size: arguments.size,
+        stream: arguments.stream,
         seconds,
         operations,
         errors: outcome.errors,
@@ -109,12 +134,25 @@ fn render(report: &Report) -> String {
         if report.stream { "stream" } else { "client" },
     );
     [
-        format!("{clients}, {} bytes an operation, {} s", report.size, report.seconds),
-        format!("  {:.0} operations/s ({} answered, {} failed)", report.operations_per_second, report.operations, report.errors),
-        format!("  latency   p50 {:.0} us   p99 {:.0} us   max {:.0} us", latency.p50, latency.p99, latency.max),
         format!(
-            "  floor     {:.0} us = gRPC echo {:.0} us + echo between nodes {:.0} us + 3rd of 5 fdatasyncs {:.0} us",
-            floor.sum, floor.client_echo, floor.node_echo, floor.majority_sync
+            "{clients}, {} bytes an operation, {} s",
+            report.size, report.seconds
+        ),
+        format!(
+            "  {:.0} operations/s ({} answered, {} failed)",
+            report.operations_per_second, report.operations, report.errors
+        ),
+        format!(
+            "  latency   p50 {:.0} us   p99 {:.0} us   max {:.0} us",
+            latency.p50, latency.p99, latency.max
+        ),
+        format!(
+            "  floor     {:.0} us = gRPC echo {:.0} us + echo between nodes {:.0} us + {} {:.0} us",
+            floor.sum,
+            floor.client_echo,
+            floor.node_echo,
+            floor::name_of_sync(MEMBERS),
+            floor.majority_sync
         ),
         format!("  p50 is {:.2} x the floor", report.p50_over_floor),
     ]
@@ -136,8 +174,9 @@ fn milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use raftlog_load::latency::Latencies;
+
     use super::*;
-    use crate::bench::latency::Latencies;
 
     #[test]
     fn a_report_puts_the_median_beside_the_floor() {
@@ -145,13 +184,13 @@ mod tests {
         for _ in 0..5000 {
             latencies.record(Duration::from_micros(900));
         }
-        let load = Load {
-            endpoints: Vec::new(),
+        let arguments = BenchArgs {
             clients: 1,
             size: 256,
-            stream: false,
-            warm_up: Duration::ZERO,
             duration: Duration::from_secs(5),
+            warm_up: Duration::ZERO,
+            stream: false,
+            data_dir: None,
         };
         let floor = Floor {
             client_echo: 100.0,
@@ -159,17 +198,15 @@ mod tests {
             majority_sync: 250.0,
             sum: 450.0,
         };
-        let report = report(
-            &load,
-            &Outcome {
-                latencies,
-                errors: 0,
-                first_error: None,
-            },
-            floor,
-        );
+        let outcome = Outcome {
+            latencies,
+            answered: 5000,
+            errors: 0,
+            unanswered: 0,
+            first_error: None,
+        };
         assert_eq!(
-            render(&report),
+            render(&report(&arguments, &outcome, floor)),
             "1 client, 256 bytes an operation, 5 s\n  1000 operations/s (5000 answered, 0 failed)\n  \
              latency   p50 900 us   p99 900 us   max 900 us\n  \
              floor     450 us = gRPC echo 100 us + echo between nodes 100 us + 3rd of 5 fdatasyncs 250 us\n  \

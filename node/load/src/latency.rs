@@ -12,20 +12,35 @@ use serde::Serialize;
 const LATENCY_MAX: Duration = Duration::from_mins(2);
 
 /// Latencies that many tasks record.
-pub(super) struct Latencies {
+#[derive(Debug)]
+pub struct Latencies {
     nanoseconds: Mutex<Histogram<u64>>,
 }
 
 /// What is told of latencies, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq)]
-pub(super) struct Summary {
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    pub(super) max: f64,
+pub struct Summary {
+    /// The median.
+    pub p50: f64,
+    /// Of ten, nine are not above it.
+    pub p90: f64,
+    /// Of a hundred, one is above it.
+    pub p99: f64,
+    /// Of a thousand, one is above it.
+    pub p999: f64,
+    /// None is above it.
+    pub max: f64,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Latencies {
-    pub(super) fn new() -> Self {
+    /// None yet.
+    pub fn new() -> Self {
         let histogram =
             Histogram::new_with_bounds(1, nanoseconds(LATENCY_MAX), 3).expect("the bounds are sound");
         Self {
@@ -33,19 +48,25 @@ impl Latencies {
         }
     }
 
-    pub(super) fn record(&self, latency: Duration) {
+    /// One more. Beyond two minutes it counts as that.
+    pub fn record(&self, latency: Duration) {
         self.histogram().saturating_record(nanoseconds(latency).max(1));
     }
 
-    pub(super) fn count(&self) -> u64 {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
         self.histogram().len()
     }
 
-    pub(super) fn summary(&self) -> Summary {
+    /// What is told of them; zeros where there are none.
+    pub fn summary(&self) -> Summary {
         let histogram = self.histogram();
+        let at = |quantile| microseconds(histogram.value_at_quantile(quantile));
         Summary {
-            p50: microseconds(histogram.value_at_quantile(0.5)),
-            p99: microseconds(histogram.value_at_quantile(0.99)),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
             max: microseconds(histogram.max()),
         }
     }
@@ -82,11 +103,23 @@ mod tests {
         for microseconds in 1..=1000 {
             latencies.record(Duration::from_micros(microseconds));
         }
-        let Summary { p50, p99, max } = latencies.summary();
-        assert!(
-            close(p50, 500.0) && close(p99, 990.0) && close(max, 1000.0),
-            "{p50} {p99} {max}"
-        );
+        let summary = latencies.summary();
+        let Summary {
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+        } = summary;
+        for (value, expected) in [
+            (p50, 500.0),
+            (p90, 900.0),
+            (p99, 990.0),
+            (p999, 999.0),
+            (max, 1000.0),
+        ] {
+            assert!(close(value, expected), "{expected}: {summary:?}");
+        }
         assert_eq!(latencies.count(), 1000);
     }
 
@@ -96,7 +129,9 @@ mod tests {
             Latencies::new().summary(),
             Summary {
                 p50: 0.0,
+                p90: 0.0,
                 p99: 0.0,
+                p999: 0.0,
                 max: 0.0
             }
         );
