@@ -2,6 +2,7 @@
 //! starve them, and check what clients were told against what every replicator holds.
 //!
 //! - [`binaries`] builds the programs once per test run; [`process`] runs one and captures what it says;
+//!   [`reaper`] kills what is left when a test was killed itself;
 //!   [`cluster`] runs nodes and replicators together.
 //! - [`network`] gives every pod a machine of its own on a network that can be cut ([`links`]) and slowed down ([`relay`]).
 //! - [`containers`] builds the images and runs them; [`volume`] mounts disks that can fill up.
@@ -26,7 +27,7 @@ pub mod ports;
 pub mod process;
 pub mod readers;
 mod real_time;
-mod reaper;
+pub mod reaper;
 pub mod relay;
 pub mod requirements;
 pub mod seed;

@@ -20,10 +20,14 @@ for group in $groups; do kill -s KILL -- "-$group"; done 2>/dev/null
 
 /// Registers a process group for as long as the value lives.
 #[derive(Debug)]
-pub(crate) struct Registration(u32);
+pub struct Registration(u32);
 
 impl Registration {
-    pub(crate) fn new(group: u32) -> Self {
+    /// From now on.
+    ///
+    /// # Panics
+    /// At a group that is not one's own, and where the shell cannot be told.
+    pub fn new(group: u32) -> Self {
         assert!(
             group > 1,
             "killing group {group} would kill more than was started here"
