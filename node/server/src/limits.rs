@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Level, Metrics};
 
 /// Bytes of client requests under way at once, forwarded ones included.
 const BYTES_MAX: usize = 64 << 20;
@@ -15,7 +15,7 @@ const OVERHEAD_BYTES: usize = 512;
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     room: Arc<Semaphore>,
-    metrics: Metrics,
+    in_flight: Level,
 }
 
 /// Room that is taken until this is dropped.
@@ -23,14 +23,14 @@ pub(crate) struct Limits {
 pub(crate) struct Taken {
     _permit: OwnedSemaphorePermit,
     bytes: u64,
-    metrics: Metrics,
+    in_flight: Level,
 }
 
 impl Limits {
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
             room: Arc::new(Semaphore::new(BYTES_MAX)),
-            metrics,
+            in_flight: metrics.requests_in_flight_bytes.clone(),
         }
     }
 
@@ -50,18 +50,18 @@ impl Limits {
 
     fn taken(&self, permit: OwnedSemaphorePermit, weight: u32) -> Taken {
         let bytes = u64::from(weight);
-        self.metrics.requests_in_flight_bytes.inc_by(bytes);
+        self.in_flight.inc_by(bytes);
         Taken {
             _permit: permit,
             bytes,
-            metrics: self.metrics.clone(),
+            in_flight: self.in_flight.clone(),
         }
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.metrics.requests_in_flight_bytes.dec_by(self.bytes);
+        self.in_flight.dec_by(self.bytes);
     }
 }
 
@@ -77,12 +77,12 @@ mod tests {
 
     #[test]
     fn room_is_bounded_and_comes_back() {
-        let limits = Limits::new(Metrics::new(&mut Registry::default()));
+        let limits = Limits::new(&Metrics::new(&mut Registry::default()));
         let taken: Vec<Taken> = std::iter::from_fn(|| limits.try_take(1 << 20)).collect();
         assert_eq!(taken.len(), 63);
-        assert!(limits.metrics.requests_in_flight_bytes.get() <= BYTES_MAX as u64);
+        assert!(limits.in_flight.get() <= BYTES_MAX as u64);
         drop(taken);
         assert!(limits.try_take(BYTES_MAX).is_some());
-        assert_eq!(limits.metrics.requests_in_flight_bytes.get(), 0);
+        assert_eq!(limits.in_flight.get(), 0);
     }
 }

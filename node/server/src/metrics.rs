@@ -14,7 +14,7 @@ use raftlog_raft::ids::NodeNumber;
 use crate::node::{Role, Status};
 
 /// An unsigned gauge.
-type Level = Gauge<u64, AtomicU64>;
+pub(crate) type Level = Gauge<u64, AtomicU64>;
 
 /// Label `reason`: one of the contract's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

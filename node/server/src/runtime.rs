@@ -286,7 +286,7 @@ fn services(shared: &Shared, executed: watch::Receiver<OperationIndex>, health: 
         config: Arc::clone(&config),
         core: core.clone(),
         forwarder: Arc::new(Forwarder::new(core.clone(), config.election_timeout_min)),
-        limits: Limits::new(metrics.clone()),
+        limits: Limits::new(&metrics),
         metrics: metrics.clone(),
         stories,
         executed,
