@@ -80,12 +80,17 @@ impl Raft {
     }
 
     /// Whether a leader refuses submissions for lack of room, and how: its own disk or log is full, or so many are that what is
-    /// left is no majority.
+    /// left is no majority, or does not keep up, so that a full log has to take what is appended.
     pub fn lack_of_room(&self, now: Time) -> Option<Refusal> {
         let leading = self.leading()?;
         let own = self.full.refusal();
-        if own.is_some() || leading.without_room.is_empty() || self.majority_has_room(now) {
+        if own.is_some() || leading.without_room.is_empty() {
             return own;
+        }
+        let mut full_logs = leading.without_room.iter().filter(|(_, full)| full.log);
+        if self.majority_has_room(now) {
+            let (_, fed) = full_logs.find(|(id, _)| !self.is_spared(now, **id))?;
+            return fed.refusal();
         }
         let disk = leading.without_room.values().find(|full| full.disk);
         disk.or(leading.without_room.values().next())?.refusal()

@@ -376,6 +376,9 @@ fn who_does_not_keep_up_is_no_reason_to_spare_a_follower() {
         cluster.submit(leader, 1);
         cluster.run(60 * SECOND);
         assert!(cluster.answers.contains_key(&1), "lacks log: {lacks_log}");
+        // More would outgrow every bound of the full log.
+        cluster.submit(leader, 2);
+        assert_eq!(cluster.answers[&2], Err(Refusal::LogFull), "lacks log: {lacks_log}");
     }
 }
 
