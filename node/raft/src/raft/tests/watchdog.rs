@@ -378,7 +378,11 @@ fn who_does_not_keep_up_is_no_reason_to_spare_a_follower() {
         assert!(cluster.answers.contains_key(&1), "lacks log: {lacks_log}");
         // More would outgrow every bound of the full log.
         cluster.submit(leader, 2);
-        assert_eq!(cluster.answers[&2], Err(Refusal::LogFull), "lacks log: {lacks_log}");
+        assert_eq!(
+            cluster.answers[&2],
+            Err(Refusal::LogFull),
+            "lacks log: {lacks_log}"
+        );
     }
 }
 
