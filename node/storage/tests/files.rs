@@ -4,6 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftlog_raft::entry::{Entry, Operation, Payload};
@@ -142,6 +145,23 @@ fn a_folder_in_use_names_its_holder() {
     );
     drop(first);
     FileDisk::open(folder.path()).unwrap();
+}
+
+/// A pod that was deleted by force has its successor beside it for a while, which ended again and again.
+#[test]
+fn a_folder_in_use_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = FileDisk::open(folder.path()).unwrap();
+    let (told, heard) = mpsc::channel();
+    let path = folder.path().to_owned();
+    let second = thread::spawn(move || {
+        let waits = |error: &OpenError| told.send(error.to_string()).unwrap();
+        FileDisk::open_within(&path, Duration::from_mins(5), waits).map(drop)
+    });
+    let line = heard.recv().unwrap();
+    assert!(line.contains("in use by process"), "{line}");
+    drop(first);
+    second.join().unwrap().unwrap();
 }
 
 #[test]

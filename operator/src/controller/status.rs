@@ -214,6 +214,10 @@ mod tests {
     use crate::resources::tests::cluster;
 
     fn of(world: &World) -> RaftClusterStatus {
+        after(world, &RaftClusterStatus::default())
+    }
+
+    fn after(world: &World, before: &RaftClusterStatus) -> RaftClusterStatus {
         let desired = world.desired();
         let raft = Raft::new(&world.observed.pods, desired.patience());
         let scene = Scene {
@@ -225,7 +229,7 @@ mod tests {
             blind: None,
             lags: None,
         };
-        status(&scene, &RaftClusterStatus::default(), Timestamp::UNIX_EPOCH)
+        status(&scene, before, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -255,6 +259,51 @@ mod tests {
                 (3, "follower", true, 9)
             ]
         );
+    }
+
+    /// What was told last stood there as if it were so.
+    #[test]
+    fn without_a_leader_members_are_told_as_they_are_seen() {
+        let mut world = World::formed(3);
+        let before = of(&world);
+        world.silent(1);
+        world.status(2, |status| status.leader = None);
+        world.pod(2).ready = false;
+        world.silent(3);
+        let status = after(&world, &before);
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|member| (member.node, member.role.as_str(), member.ready))
+            .collect();
+        assert_eq!(
+            members,
+            [
+                (1, "unknown", false),
+                (2, "follower", false),
+                (3, "unknown", false)
+            ]
+        );
+    }
+
+    #[test]
+    fn who_was_deleted_and_is_kept_says_so() {
+        let before = of(&World::formed(3));
+        let status = deleted("somebody keeps it", &before, Timestamp::UNIX_EPOCH);
+        assert_eq!((status.ready.as_str(), status.leader), ("0/3", None));
+        assert!(
+            status
+                .members
+                .iter()
+                .all(|member| member.role == "unknown" && !member.ready)
+        );
+        let is = |kind: &str| {
+            let mut all = status.conditions.iter();
+            let condition = all.find(|condition| condition.type_ == kind).unwrap();
+            (condition.status.as_str(), condition.reason.as_str())
+        };
+        assert_eq!(is("Available"), ("False", "Deleted"));
+        assert_eq!(is("Ready"), ("False", "Deleted"));
     }
 
     #[test]
