@@ -3,13 +3,12 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
 };
 
 use futures::future::{FutureExt as _, LocalBoxFuture};
-use raftlog_load::{Bare, Connection};
+use raftlog_load::Bare;
 
-use super::{Clients, Cluster, Description, Kind, Place, System, shared};
+use super::{Clients, Cluster, Description, Kind, Place, System, connect_each, shared};
 use crate::{
     failure::Failure,
     server::{Program, Servers, Voice},
@@ -71,16 +70,11 @@ impl Cluster for Running {
     }
 
     fn connect(&self, connections: u16, clients: u16) -> LocalBoxFuture<'_, Result<Clients, Failure>> {
-        async move {
-            let mut made: Vec<Arc<dyn Connection>> = Vec::new();
-            for _ in 0..shared(connections, clients) {
-                let bare = Bare::connect(self.address).await;
-                let bare =
-                    bare.map_err(|error| Failure::new(format!("the echo at {}: {error}", self.address)))?;
-                made.push(Arc::new(bare));
-            }
-            Ok(Clients::Shared(made))
-        }
-        .boxed_local()
+        let connect = async |_, &address: &SocketAddr| {
+            let bare = Bare::connect(address).await;
+            bare.map_err(|error| format!("the echo at {address}: {error}"))
+        };
+        let targets = std::slice::from_ref(&self.address);
+        connect_each(targets, shared(connections, clients), connect).boxed_local()
     }
 }

@@ -2,10 +2,7 @@
 
 mod wire;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _, LocalBoxFuture};
@@ -13,7 +10,9 @@ use raftlog_load::Connection;
 use tonic::transport::Channel;
 
 use self::wire::{PutRequest, PutResponse, StatusRequest, StatusResponse};
-use super::{Clients, Cluster, Description, Kind, Place, System, flag, program, shared, version};
+use super::{
+    Clients, Cluster, Description, Kind, Place, System, connect_each, flag, program, shared, version,
+};
 use crate::{
     failure::Failure,
     server::{Program, Servers, Voice},
@@ -137,17 +136,12 @@ impl Cluster for Running {
     }
 
     fn connect(&self, connections: u16, clients: u16) -> LocalBoxFuture<'_, Result<Clients, Failure>> {
-        async move {
-            let mut made: Vec<Arc<dyn Connection>> = Vec::new();
-            let targets = self.targets.iter().cycle().take(shared(connections, clients));
-            for (number, url) in targets.enumerate() {
-                let channel = connect(url).await.map_err(Failure::new)?;
-                let key = Bytes::from(format!("benchmark/{number}"));
-                made.push(Arc::new(Puts { channel, key }));
-            }
-            Ok(Clients::Shared(made))
-        }
-        .boxed_local()
+        let connect = async |number, url: &String| {
+            let channel = connect(url).await?;
+            let key = Bytes::from(format!("benchmark/{number}"));
+            Ok(Puts { channel, key })
+        };
+        connect_each(&self.targets, shared(connections, clients), connect).boxed_local()
     }
 }
 

@@ -204,6 +204,19 @@ fn shared(connections: u16, clients: u16) -> usize {
     usize::from(connections.min(clients).max(1))
 }
 
+/// So many connections to these targets in turn, each with its number, shared by all clients.
+async fn connect_each<'a, T, C: Connection + 'static>(
+    targets: &'a [T],
+    count: usize,
+    connect: impl AsyncFn(usize, &'a T) -> Result<C, String>,
+) -> Result<Clients, Failure> {
+    let mut made: Vec<Arc<dyn Connection>> = Vec::new();
+    for (number, target) in targets.iter().cycle().take(count).enumerate() {
+        made.push(Arc::new(connect(number, target).await.map_err(Failure::new)?));
+    }
+    Ok(Clients::Shared(made))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _, LocalBoxFuture};
 use raftlog_load::Connection;
 
-use super::{Clients, Cluster, Description, Kind, Place, System, program, shared, version};
+use super::{Clients, Cluster, Description, Kind, Place, System, connect_each, program, shared, version};
 use crate::{
     failure::Failure,
     server::{Program, Servers, Voice},
@@ -172,16 +171,11 @@ impl Cluster for Running {
     }
 
     fn connect(&self, connections: u16, clients: u16) -> LocalBoxFuture<'_, Result<Clients, Failure>> {
-        async move {
-            let mut made: Vec<Arc<dyn Connection>> = Vec::new();
-            for address in self.targets.iter().cycle().take(shared(connections, clients)) {
-                let client = connect(address).await.map_err(Failure::new)?;
-                let context = ContextBuilder::new().timeout(PATIENCE).build(client);
-                made.push(Arc::new(Publishes(context)));
-            }
-            Ok(Clients::Shared(made))
-        }
-        .boxed_local()
+        let connect = async |_, address: &String| {
+            let client = connect(address).await?;
+            Ok(Publishes(ContextBuilder::new().timeout(PATIENCE).build(client)))
+        };
+        connect_each(&self.targets, shared(connections, clients), connect).boxed_local()
     }
 }
 

@@ -8,17 +8,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
 };
 
 use futures::future::{FutureExt as _, LocalBoxFuture};
-use raftlog_load::Connection;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use super::{Clients, Cluster, Description, Kind, Place, System, program, shared, version_of};
+use super::{Clients, Cluster, Description, Kind, Place, System, connect_each, program, shared, version_of};
 use crate::{
     arguments::ProgramArgs,
     failure::Failure,
@@ -188,17 +186,11 @@ impl Cluster for Running {
     }
 
     fn connect(&self, connections: u16, clients: u16) -> LocalBoxFuture<'_, Result<Clients, Failure>> {
-        async move {
-            let mut made: Vec<Arc<dyn Connection>> = Vec::new();
-            let targets = self.targets.iter().cycle().take(shared(connections, clients));
-            for (number, address) in targets.enumerate() {
-                let writes = client::Writes::connect(address, format!("/benchmark-{number}")).await;
-                let writes = writes.map_err(|error| Failure::new(format!("{address}: {error}")))?;
-                made.push(Arc::new(writes));
-            }
-            Ok(Clients::Shared(made))
-        }
-        .boxed_local()
+        let connect = async |number, address: &String| {
+            let writes = client::Writes::connect(address, format!("/benchmark-{number}")).await;
+            writes.map_err(|error| format!("{address}: {error}"))
+        };
+        connect_each(&self.targets, shared(connections, clients), connect).boxed_local()
     }
 }
 
