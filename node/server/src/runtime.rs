@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use raftlog_raft::ids::OperationIndex;
 use raftlog_raft::planted::Planted;
-use raftlog_storage::{FileDisk, OpenError, aside};
+use raftlog_storage::{FileDisk, IN_USE_MAX, OpenError, aside};
 use raftlog_telemetry::listener::{BoundedListener, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -42,8 +42,6 @@ use crate::raft_service::RaftService;
 use crate::replicator_link::ReplicatorLink;
 use crate::serve::{self, Services};
 
-/// How long the data folder may be in use by another process, as one that was told to stop and takes its time.
-const IN_USE_MAX: Duration = Duration::from_secs(20);
 /// A stopping node still forwards for so long: clients and load balancers take a while to notice.
 const FORWARDING_AFTER_SIGNAL: Duration = Duration::from_secs(2);
 /// Calls under way at the end may take so long.

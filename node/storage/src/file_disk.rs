@@ -15,6 +15,8 @@ use crate::error::OpenError;
 
 /// Name of the file that is locked while a process has the folder.
 pub const LOCK_FILE: &str = "LOCK";
+/// How long a program that starts may wait for it: another one may have been told to stop and take its time.
+pub const IN_USE_MAX: Duration = Duration::from_secs(20);
 /// Whoever waits for it looks this often.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Files kept open at a time; of more, the one with the lowest name is closed.

@@ -368,7 +368,6 @@ impl Actor {
         role: &str,
         selector: &BTreeMap<String, String>,
     ) -> Result<(), CallError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut body = json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -376,35 +375,53 @@ impl Actor {
         });
         body["metadata"]["labels"][ROLE] = json!(role);
         let parameters = PatchParams::apply(MANAGER).force();
-        let labelled = call(api.patch_metadata(pod, &parameters, &Patch::Apply(&body))).await?;
-        let version = labelled.metadata.resource_version.as_deref();
-        self.expectations
-            .wrote(Target::Pod(pod.to_owned()), version, Instant::now());
-        Ok(())
+        self.patch::<Pod>(
+            pod,
+            Target::Pod(pod.to_owned()),
+            &parameters,
+            &Patch::Apply(&body),
+        )
+        .await
     }
 
     /// Other owners stay.
     async fn own_claim(&mut self, claim: &str, uid: &str, owner: Option<&Value>) -> Result<(), CallError> {
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
         let body = json!({
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": claim, "uid": uid, "ownerReferences": owner.into_iter().collect::<Vec<_>>()},
         });
-        let parameters = PatchParams::apply(MANAGER).force();
-        let patched = call(api.patch_metadata(claim, &parameters, &Patch::Apply(&body))).await?;
-        let version = patched.metadata.resource_version.as_deref();
-        self.expectations
-            .wrote(Target::Claim(claim.to_owned()), version, Instant::now());
-        Ok(())
+        let (target, parameters) = (
+            Target::Claim(claim.to_owned()),
+            PatchParams::apply(MANAGER).force(),
+        );
+        self.patch::<PersistentVolumeClaim>(claim, target, &parameters, &Patch::Apply(&body))
+            .await
     }
 
     async fn patch_claim(&mut self, claim: &str, change: &Value) -> Result<(), CallError> {
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
-        let patched = call(api.patch_metadata(claim, &plain(), &Patch::Merge(change))).await?;
+        let target = Target::Claim(claim.to_owned());
+        self.patch::<PersistentVolumeClaim>(claim, target, &plain(), &Patch::Merge(change))
+            .await
+    }
+
+    async fn patch<K>(
+        &mut self,
+        name: &str,
+        target: Target,
+        parameters: &PatchParams,
+        patch: &Patch<&Value>,
+    ) -> Result<(), CallError>
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let patched = call(api.patch_metadata(name, parameters, patch)).await?;
         let version = patched.metadata.resource_version.as_deref();
-        self.expectations
-            .wrote(Target::Claim(claim.to_owned()), version, Instant::now());
+        self.expectations.wrote(target, version, Instant::now());
         Ok(())
     }
 

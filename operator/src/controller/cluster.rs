@@ -301,9 +301,11 @@ impl Task {
         if let Some(set) = self.own(Kind::StatefulSet, name) {
             return Some(set);
         }
-        let pods =
-            (1..=PODS_MAX).filter_map(|node| self.shared.cache.pod(namespace, &names::pod(name, node)));
-        if !pods.into_iter().any(|pod| controller(&pod).is_some()) {
+        let has_controller = |node| {
+            let pod = self.shared.cache.pod(namespace, &names::pod(name, node));
+            pod.is_some_and(|pod| controller(&pod).is_some())
+        };
+        if !(1..=PODS_MAX).any(has_controller) {
             return None;
         }
         let api: Api<StatefulSet> = Api::namespaced(self.shared.client.clone(), namespace);

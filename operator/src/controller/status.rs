@@ -50,7 +50,7 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
             None => before
                 .members
                 .iter()
-                .map(|member| remembered(scene, member))
+                .map(|member| remembered(scene.observed.pods.get(&member.node), member))
                 .collect(),
         },
         conditions: conditions::dated(told, &before.conditions, cluster.metadata.generation, now),
@@ -64,18 +64,13 @@ pub fn deleted(why: &str, before: &RaftClusterStatus, now: Timestamp) -> RaftClu
         leader: None,
         ready_replicas: number(0),
         ready: format!("0/{}", before.ready.rsplit('/').next().unwrap_or_default()),
-        members: before.members.iter().map(unseen).collect(),
+        members: before
+            .members
+            .iter()
+            .map(|member| remembered(None, member))
+            .collect(),
         conditions: conditions::dated(conditions::deleted(why), &before.conditions, generation, now),
         ..before.clone()
-    }
-}
-
-/// A member of which nothing is heard.
-fn unseen(member: &MemberStatus) -> MemberStatus {
-    MemberStatus {
-        role: "unknown".to_owned(),
-        ready: false,
-        ..member.clone()
     }
 }
 
@@ -120,9 +115,8 @@ fn view(scene: &Scene<'_>, member: &Member) -> MemberStatus {
     }
 }
 
-/// Without a leader nobody says who the members are: those that were told last, as their pods are now.
-fn remembered(scene: &Scene<'_>, member: &MemberStatus) -> MemberStatus {
-    let pod = scene.observed.pods.get(&member.node);
+/// Without a leader nobody says who the members are: one that was told last, as its pod is now.
+fn remembered(pod: Option<&PodView>, member: &MemberStatus) -> MemberStatus {
     let status = pod.and_then(|pod| pod.node.as_ref());
     let same = status.filter(|status| hex(status.member_id) == member.member_id);
     MemberStatus {

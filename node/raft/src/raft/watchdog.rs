@@ -87,9 +87,9 @@ impl Raft {
         if own.is_some() || leading.without_room.is_empty() {
             return own;
         }
-        let mut full_logs = leading.without_room.iter().filter(|(_, full)| full.log);
         if self.majority_has_room(now) {
-            let (_, fed) = full_logs.find(|(id, _)| !self.is_spared(now, **id))?;
+            let mut full = leading.without_room.iter();
+            let (_, fed) = full.find(|(id, full)| full.log && !self.is_spared(now, **id))?;
             return fed.refusal();
         }
         let disk = leading.without_room.values().find(|full| full.disk);

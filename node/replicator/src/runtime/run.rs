@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use raftlog_proto::QUERIES_MAX;
-use raftlog_storage::{FileDisk, OpenError, aside};
+use raftlog_storage::{FileDisk, IN_USE_MAX, OpenError, aside};
 use raftlog_telemetry::listener::{self, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
@@ -31,8 +31,6 @@ use super::probe::ReplicatorProbe;
 use super::serve::{self, Services};
 use crate::core::{self, Replicator};
 
-/// How long a folder may be in use by another process, as one that was told to stop and takes its time.
-const IN_USE_MAX: Duration = Duration::from_secs(20);
 /// How long servers may take to end once their calls have.
 const SERVERS_END_MAX: Duration = Duration::from_secs(1);
 

@@ -173,6 +173,9 @@ impl Formed {
 
     /// What the disk is to say of that, if it is to change now; 0 for nothing.
     pub(super) fn removal_to_keep(&mut self, now: Time) -> Option<LogIndex> {
+        if self.removal.is_nothing() {
+            return None;
+        }
         let committed = self.raft.committed_configuration();
         let lists = committed.member(self.raft.id()).is_some();
         let since =

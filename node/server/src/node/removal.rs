@@ -3,13 +3,10 @@
 //! Only what is on disk counts, as the next start acts on it. It is taken back once a later configuration that lists the member
 //! is committed and on disk: the member was added again.
 
-use std::time::Duration;
-
 use raftlog_raft::ids::LogIndex;
 use raftlog_raft::time::Time;
 
-/// After it did not fit on the disk.
-const RETRY: Duration = Duration::from_secs(1);
+use super::RETRY_FULL_DISK;
 
 /// Versions of committed configurations that do not list this member; 0 where there is none.
 #[derive(Debug, Default)]
@@ -39,6 +36,11 @@ impl Removal {
             kept: kept.unwrap_or_default(),
             ..Self::default()
         }
+    }
+
+    /// Whether there is anything to keep or to take back.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.told == 0 && self.kept == 0
     }
 
     /// A voter has said so.
@@ -71,7 +73,7 @@ impl Removal {
         if is_on_disk {
             self.kept = stored.unwrap_or(self.kept);
         } else {
-            self.retry_at = now + RETRY;
+            self.retry_at = now + RETRY_FULL_DISK;
         }
     }
 }
@@ -109,7 +111,7 @@ mod tests {
         removal.stored(AT, false);
         assert_eq!(removal.version(3), None);
         assert_eq!(removal.next(AT, logged(3, 3)), None);
-        assert_eq!(removal.next(AT + RETRY, logged(3, 3)), Some(7));
+        assert_eq!(removal.next(AT + RETRY_FULL_DISK, logged(3, 3)), Some(7));
     }
 
     #[test]

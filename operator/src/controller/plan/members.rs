@@ -294,9 +294,8 @@ impl Scene<'_> {
         let missing =
             (1..=self.replicas).find(|node| self.raft.members().iter().all(|member| member.node != *node));
         match (learners.count(), missing) {
-            (1.., Some(node)) => Verdict::Wait(format!(
-                "waits with {} new members until node {node} is there, too: all vote from the same change on",
-                self.learners().count()
+            (count @ 1.., Some(node)) => Verdict::Wait(format!(
+                "waits with {count} new members until node {node} is there, too: all vote from the same change on"
             )),
             _ => Verdict::Pass,
         }
