@@ -4,15 +4,17 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "raftlog/v1/member.proto",
     "raftlog/v1/entry.proto",
+    "raftlog/v1/executor.proto",
     "raftlog/v1/status.proto",
     "raftlog/v1/operations.proto",
     "raftlog/v1/cluster.proto",
     "raftlog/v1/raft.proto",
     "raftlog/v1/replicator.proto",
     "raftlog/v1/operation_log.proto",
+    "raftlog/v1/state_machine.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -430,6 +430,7 @@ impl Rig {
             commit_index: index,
             executed_index: index,
             durable_executed_index: index,
+            leading_term: raft.executes_in().unwrap_or(0),
         })];
         let at = log.log_index_of(index);
         if let (Some(id), Some(at)) = (self.order, at) {

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use raftlog_raft::fold::running_hash;
 use raftlog_replicator::core::{
-    Config, Effect, Event, FetchId, Operation, ReadIndexId, Replicator, StreamId,
+    Config, Effect, Event, ExecuteOn, FetchId, Operation, ReadIndexId, Replicator, Retention, StreamId,
 };
 use raftlog_replicator::fuzzing;
 use raftlog_storage::simulated::MemoryDisk;
@@ -14,6 +14,7 @@ use raftlog_storage::{Disk, Op, OpId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::{Chunk, chunks};
 
@@ -35,6 +36,10 @@ pub mod kind {
     pub const READ_INDEX: u8 = 6;
     /// It stops, and is opened again.
     pub const REOPEN: u8 = 7;
+    /// It is that time, in seconds, as two bytes.
+    pub const TICK: u8 = 8;
+    /// The same, and from then on it executes on the leader only.
+    pub const REOPEN_ON_LEADER: u8 = 9;
 }
 
 const VOLUME_BYTES: u64 = 64 << 20;
@@ -44,6 +49,8 @@ struct Rig {
     disk: MemoryDisk,
     disk_queue: VecDeque<(OpId, Op)>,
     executing: VecDeque<Vec<Operation>>,
+    /// The executor is to let go of what it has.
+    taken_back: bool,
     streams: u64,
     next_id: u64,
 }
@@ -51,10 +58,15 @@ struct Rig {
 /// The target.
 pub fn replicator(data: &[u8]) {
     let disk = MemoryDisk::new(VOLUME_BYTES);
-    let mut rig = Rig::open(disk).expect("an empty folder can be opened");
+    let mut rig = Rig::open(disk, ExecuteOn::EveryNode).expect("an empty folder can be opened");
     for chunk in chunks(data) {
-        if chunk.kind & 0x0f == kind::REOPEN {
-            match Rig::open(rig.disk) {
+        let execute_on = match chunk.kind & 0x0f {
+            kind::REOPEN => Some(ExecuteOn::EveryNode),
+            kind::REOPEN_ON_LEADER => Some(ExecuteOn::Leader),
+            _ => None,
+        };
+        if let Some(execute_on) = execute_on {
+            match Rig::open(rig.disk, execute_on) {
                 Ok(opened) => rig = opened,
                 Err(error) => panic!("a replicator's own folder can be opened again: {error}"),
             }
@@ -69,22 +81,30 @@ pub fn replicator(data: &[u8]) {
     }
 }
 
-fn config() -> Config {
+fn config(execute_on: ExecuteOn) -> Config {
     Config {
+        execute_on,
         segment_bytes: Some(2 << 20),
+        retention: Retention {
+            operations: Some(1_000),
+            age: Some(Duration::from_secs(60)),
+            bytes: None,
+        },
         ..Config::new(1)
     }
 }
 
 impl Rig {
-    fn open(mut disk: MemoryDisk) -> Result<Self, String> {
+    fn open(mut disk: MemoryDisk, execute_on: ExecuteOn) -> Result<Self, String> {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let core = Replicator::open(config(), &mut disk, &mut random).map_err(|error| error.to_string())?;
+        let core = Replicator::open(config(execute_on), &mut disk, &mut random)
+            .map_err(|error| error.to_string())?;
         Ok(Self {
             core,
             disk,
             disk_queue: VecDeque::new(),
             executing: VecDeque::new(),
+            taken_back: false,
             streams: 0,
             next_id: 0,
         })
@@ -114,6 +134,11 @@ impl Rig {
                     to,
                     bytes_max,
                 })
+            }
+            kind::TICK => {
+                let at = |place: usize| u64::from(bytes.get(place).copied().unwrap_or_default());
+                let unix_millis = (at(0) << 8 | at(1)) * 1_000;
+                Some(Event::Tick { unix_millis })
             }
             kind::READ_INDEX => Some(Event::ReadIndex {
                 id: ReadIndexId(self.next_id),
@@ -146,7 +171,8 @@ impl Rig {
             for effect in effects {
                 match effect {
                     Effect::Disk(id, op) => self.disk_queue.push_back((id, op)),
-                    Effect::Execute(operations) => self.executing.push_back(operations),
+                    Effect::Execute(run) => self.executing.push_back(run.operations),
+                    Effect::TakeBack => self.taken_back = true,
                     Effect::Fatal(_) | Effect::GivenUp { .. } | Effect::Stopped => return false,
                     _ => {}
                 }
@@ -157,6 +183,9 @@ impl Rig {
             if let Some((id, op)) = self.disk_queue.pop_front() {
                 let result = self.disk.execute(&op);
                 self.core.handle(Event::Disk(id, result));
+            } else if std::mem::take(&mut self.taken_back) {
+                self.executing.clear();
+                self.core.handle(Event::TakenBack);
             } else if let Some(last) = self.executing.pop_front().and_then(|run| run.last().cloned()) {
                 self.core.handle(Event::Executed { through: last.index });
             } else if nothing {

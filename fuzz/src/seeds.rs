@@ -42,6 +42,7 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("wal", "segments", wal_segments()),
         ("replicator", "story", replicator_story()),
         ("replicator", "restored", replicator_restored()),
+        ("replicator", "on-leader", replicator_on_leader()),
         ("node", "follower", node_follower()),
         ("node", "leader", node_leader()),
         ("node", "alone", node_alone()),
@@ -219,6 +220,7 @@ fn node_hello() -> Vec<u8> {
         cluster_id: 9,
         member_id: 101,
         node: 1,
+        protocol_version: 1,
         parent: Some(v1::Parent {
             cluster_id: 8,
             index: 1,
@@ -262,6 +264,36 @@ fn replicator_story() -> Vec<u8> {
         Chunk::new(kind::OPENED, node_hello()),
         Chunk::new(kind::SAID, start(v1::start::Action::CutTo(2), 2)),
         Chunk::new(kind::CLOSED, ""),
+    ])
+}
+
+/// Its node leads, marks what is executed, leads no more, and leads again.
+fn replicator_on_leader() -> Vec<u8> {
+    use replicator::kind;
+    let leading = |leads, term, execute_after| {
+        replicator_says(Said::Leading(v1::Leading {
+            leads,
+            term,
+            execute_after,
+        }))
+    };
+    input(&[
+        Chunk::new(kind::REOPEN_ON_LEADER, ""),
+        Chunk::new(kind::OPENED, node_hello()),
+        Chunk::new(kind::SAID, start(v1::start::Action::ResumeFrom(1), 0)),
+        Chunk::new(kind::FOLLOWS, "operation-1"),
+        Chunk::new(kind::FOLLOWS, "operation-2"),
+        Chunk::new(kind::SAID, leading(true, 3, 0)),
+        Chunk::new(kind::FOLLOWS, "operation-3"),
+        Chunk::new(kind::WAKE, ""),
+        Chunk::new(kind::SAID, leading(true, 3, 2)),
+        Chunk::new(kind::FOLLOWS | 0x40, "operation-4"),
+        Chunk::new(kind::SAID, leading(false, 0, 2)),
+        Chunk::new(kind::SAID, leading(true, 5, 2)),
+        Chunk::new(kind::WAKE, ""),
+        Chunk::new(kind::REOPEN_ON_LEADER, ""),
+        Chunk::new(kind::OPENED, node_hello()),
+        Chunk::new(kind::SAID, leading(true, 7, 3)),
     ])
 }
 
@@ -537,6 +569,7 @@ fn node_alone() -> Vec<u8> {
         commit_index: 2,
         executed_index: 1,
         durable_executed_index: 1,
+        leading_term: 0,
     }));
     let read = response(Said::ReadIndex(v1::ReadIndexRequest { id: 3 }));
     let mut data = vec![0];

@@ -75,6 +75,8 @@ pub mod reason {
     /// The operations asked for are not held any more: then `first_index` in the metadata is the first one that is. Or they
     /// are not committed, or executed, yet.
     pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
+    /// The operations here are others than those that a resume token speaks of.
+    pub const OTHER_PAST: &str = "OTHER_PAST";
     /// There is no snapshot, or will not be: of a replicator that is not there, or that has executed nothing, or in the time given.
     pub const NO_SNAPSHOT: &str = "NO_SNAPSHOT";
     /// The snapshot that is read is no more, as newer ones were taken. A new one can be.

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, ops::Deref, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use raftlog_client::Endpoint;
 use raftlog_proto::OPERATION_BYTES_MAX;
@@ -150,9 +150,26 @@ pub(crate) struct SubmitArgs {
     /// Each line of the standard input is an operation, without its newline; empty lines are skipped and counted
     #[arg(long)]
     pub(crate) stdin: bool,
+    /// Answer once it is committed, or once it is executed, with what came of it
+    #[arg(
+        long,
+        value_name = "STATE",
+        default_value = "committed",
+        conflicts_with = "stdin"
+    )]
+    pub(crate) wait_for: WaitFor,
     /// How long one operation may take with all attempts; with --stdin, how long without any progress
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
+}
+
+/// What `submit` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// A majority holds it on disk
+    Committed,
+    /// The leader's replicator has executed it
+    Executed,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -193,6 +210,13 @@ pub(crate) struct WatchArgs {
     /// First operation index [default: 1, or else the first one that is still held]
     #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: Option<u64>,
+    /// Go on behind an operation that was printed before, by the `resume_token` that -o json gave with it
+    #[arg(long, value_name = "TOKEN", conflicts_with = "from", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) resume: Option<String>,
+    /// Go on where FILE says that an earlier watch ended, if there is one (--from counts only where there is none), and note there how far
+    /// the output is
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub(crate) resume_file: Option<PathBuf>,
     /// Go on with what is committed later
     #[arg(long)]
     pub(crate) follow: bool,

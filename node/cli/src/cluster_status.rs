@@ -6,6 +6,7 @@ use raftlog_client::{Client, Endpoint, Error};
 use raftlog_proto::v1::{NodeStatus, Role};
 use serde::Serialize;
 
+use crate::executor_status::ExecutorView;
 use crate::text;
 
 /// What one endpoint answered.
@@ -35,6 +36,9 @@ pub(crate) struct View {
     pub(crate) persisted_index: u64,
     /// Its replicator's, as the node knows it; none while that is not connected.
     pub(crate) executed_index: Option<u64>,
+    /// Likewise: how that executes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) executor: Option<ExecutorView>,
     /// Voters in its configuration.
     pub(crate) voters: usize,
     pub(crate) ready: bool,
@@ -100,10 +104,9 @@ fn view(status: NodeStatus) -> View {
     let voters = status.configuration.map_or(0, |configuration| {
         configuration.members.iter().filter(|m| m.voter).count()
     });
-    let executed_index = status
-        .replicator
-        .filter(|replicator| replicator.connected)
-        .map(|replicator| replicator.executed_index);
+    let replicator = status.replicator.filter(|replicator| replicator.connected);
+    let executed_index = replicator.as_ref().map(|replicator| replicator.executed_index);
+    let executor = replicator.and_then(|replicator| replicator.executor);
     View {
         node: status.node,
         cluster_id: text::id(status.cluster_id),
@@ -115,6 +118,7 @@ fn view(status: NodeStatus) -> View {
         last_index: status.last_index,
         persisted_index: status.persisted_index,
         executed_index,
+        executor: executor.map(ExecutorView::from),
         voters,
         ready: status.ready,
         reason: status.reason,
@@ -161,6 +165,7 @@ pub(crate) mod tests {
             last_index: 10,
             persisted_index: 10,
             executed_index: Some(9),
+            executor: None,
             voters: 5,
             ready: true,
             reason: "follows node 1".to_owned(),

@@ -68,7 +68,7 @@ impl From<Error> for Failure {
         let code = match error {
             Error::Invalid(_) | Error::Refused { .. } | Error::NoLeader(_) => REFUSED,
             Error::Unknown { .. } => UNKNOWN,
-            Error::NoLongerHeld { .. } | Error::Failed(_) => FAILED,
+            Error::NoLongerHeld { .. } | Error::OtherPast(_) | Error::Failed(_) => FAILED,
         };
         Self::Exit {
             code,
@@ -102,6 +102,7 @@ mod tests {
             (unknown, UNKNOWN),
             (Error::Failed("m".to_owned()), FAILED),
             (gone, FAILED),
+            (Error::OtherPast("m".to_owned()), FAILED),
         ] {
             assert_eq!(
                 Failure::from(error),

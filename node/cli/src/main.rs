@@ -10,6 +10,7 @@ mod bench;
 mod cluster_status;
 mod completions;
 mod demo;
+mod executor_status;
 mod failure;
 mod health;
 mod leader;

@@ -1,6 +1,8 @@
 //! Results on stdout, in the format that was asked for.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
+use std::os::fd::AsFd as _;
 
 use clap::ValueEnum;
 use comfy_table::Table;
@@ -48,6 +50,19 @@ impl Output {
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(|error| Failure::output(&error))
+    }
+
+    /// Flushes; and where that is a file, what was written survives a power failure.
+    pub(crate) fn sync(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        let synced = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let synced = synced.and_then(|file| {
+            if file.metadata()?.is_file() {
+                file.sync_data()?;
+            }
+            Ok(())
+        });
+        synced.map_err(|error| Failure::output(&error))
     }
 
     /// One whole result. `table` and `raw` give what those formats print.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     args::{Common, StatusArgs},
     cluster_status::{self, NodeView, View},
+    executor_status::ExecutorView,
     failure::Failure,
     output::{Output, table},
     text,
@@ -64,6 +65,11 @@ fn render(nodes: &[NodeView]) -> String {
 }
 
 fn row(node: &NodeView, view: &View) -> Vec<String> {
+    let remark = view
+        .executor
+        .as_ref()
+        .map(ExecutorView::remark)
+        .unwrap_or_default();
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     vec![
         view.node.to_string(),
@@ -78,7 +84,7 @@ fn row(node: &NodeView, view: &View) -> Vec<String> {
         number(Some(view.feature_level.into()).filter(|&level| level > 0)),
         text::levels(view.feature_level_min, view.feature_level_max),
         if view.ready { "yes" } else { "no" }.to_owned(),
-        view.reason.clone(),
+        format!("{}{}", view.reason, remark),
     ]
 }
 

@@ -46,6 +46,10 @@ pub enum Error {
         /// One line.
         message: String,
     },
+    /// The replicator that answers has other operations than those that were read before: it is of another cluster, or of one that was
+    /// recovered with another past. What was made of them is of no use there.
+    #[error("{0}")]
+    OtherPast(String),
     /// A call that appends nothing failed: a read, a status, a transfer of leadership.
     #[error("{0}")]
     Failed(String),

@@ -45,6 +45,9 @@ pub struct Batch {
     pub operations: Vec<LoggedOperation>,
     /// The replicator's commit index when it sent them.
     pub commit_index: u64,
+    /// To go on behind them, later and at any replicator of the cluster: [`OperationLog::resume`]. `None` in a read, and of
+    /// replicators of earlier versions.
+    pub resume_token: Option<String>,
 }
 
 impl OperationLog {
@@ -77,6 +80,18 @@ impl OperationLog {
                 allow_stale,
             },
         )
+    }
+
+    /// As [`OperationLog::watch`], behind the batch that this token came with, also in another process. Where the cluster has other
+    /// operations than those that were read up to there, that is [`Error::OtherPast`].
+    ///
+    /// Each watch goes on like this by itself where a connection breaks, so it never goes over to another past in silence.
+    pub fn resume(&self, resume_token: String, until_current: bool, allow_stale: bool) -> Watch {
+        Watch {
+            next_index: None,
+            resume_token: Some(resume_token),
+            ..self.watch(0, until_current, allow_stale)
+        }
     }
 
     /// What is committed from `from_index` (0 means 1) to `to_index` (inclusive; 0 means all). Linearizable unless
@@ -138,7 +153,8 @@ impl OperationLog {
         Watch {
             shared,
             mode,
-            next_index: from_index.max(1),
+            next_index: Some(from_index.max(1)),
+            resume_token: None,
             source,
             attempts,
             failing_since,
@@ -187,7 +203,10 @@ enum Mode {
 pub struct Watch {
     shared: Arc<Shared>,
     mode: Mode,
-    next_index: u64,
+    /// `None` behind a token that nothing has followed yet.
+    next_index: Option<u64>,
+    /// To go on behind the last batch, where that brought one.
+    resume_token: Option<String>,
     source: Option<Connection>,
     attempts: Attempts,
     /// Since when nothing could be had; `None` while all is well.
@@ -211,6 +230,8 @@ struct Dropped {
 struct Connection {
     endpoint: Endpoint,
     source: Source,
+    /// It goes on behind a token.
+    resumes: bool,
     since: Instant,
 }
 
@@ -223,32 +244,30 @@ enum Source {
 impl Source {
     async fn message(&mut self) -> Result<Option<Batch>, Status> {
         Ok(match self {
-            Self::Watch(stream) => stream.message().await?.map(
-                |WatchResponse {
-                     operations,
-                     commit_index,
-                 }| Batch {
-                    operations,
-                    commit_index,
-                },
-            ),
-            Self::Read(stream) => stream.message().await?.map(
-                |ReadResponse {
-                     operations,
-                     commit_index,
-                 }| Batch {
-                    operations,
-                    commit_index,
-                },
-            ),
+            Self::Watch(stream) => stream.message().await?.map(|message: WatchResponse| Batch {
+                operations: message.operations,
+                commit_index: message.commit_index,
+                resume_token: Some(message.resume_token).filter(|token| !token.is_empty()),
+            }),
+            Self::Read(stream) => stream.message().await?.map(|message: ReadResponse| Batch {
+                operations: message.operations,
+                commit_index: message.commit_index,
+                resume_token: None,
+            }),
         })
     }
 }
 
 impl Watch {
-    /// The index of the next operation.
-    pub fn next_index(&self) -> u64 {
+    /// The index of the next operation; `None` until something has followed the token that it was resumed with.
+    pub fn next_index(&self) -> Option<u64> {
         self.next_index
+    }
+
+    /// To go on behind what was read so far: [`OperationLog::resume`]. `None` until something was, and where
+    /// [`Batch::resume_token`] is.
+    pub fn resume_token(&self) -> Option<&str> {
+        self.resume_token.as_deref()
     }
 
     /// The replicator that is being read from; `None` while there is no connection.
@@ -267,6 +286,9 @@ impl Watch {
                 continue;
             };
             match self.message(&mut connection.source).await {
+                Ok(Some(batch)) if connection.resumes && batch.resume_token.is_none() => {
+                    self.not_resumed(&connection).await?;
+                }
                 Ok(Some(batch)) => {
                     self.source = Some(connection);
                     self.progressed();
@@ -287,6 +309,17 @@ impl Watch {
             }
         }
         Ok(None)
+    }
+
+    /// A replicator of an earlier version took no notice of the token and began with index 1. It can be asked by index, if that is
+    /// known.
+    async fn not_resumed(&mut self, connection: &Connection) -> Result<(), Error> {
+        if self.next_index.is_some() {
+            self.resume_token = None;
+            return Ok(());
+        }
+        let status = Status::unimplemented("it does not know resume tokens: upgrade it, or give an index");
+        self.broken(connection, &status).await
     }
 
     /// The next message; on a stream that ends by itself, within the options' timeout.
@@ -346,6 +379,7 @@ impl Watch {
                 self.source = Some(Connection {
                     endpoint: target,
                     source,
+                    resumes: matches!(self.mode, Mode::Watch { .. }) && self.resume_token.is_some(),
                     since: Instant::now(),
                 });
                 Ok(())
@@ -356,7 +390,7 @@ impl Watch {
 
     async fn open(&self, channel: Channel) -> Result<Source, Status> {
         let mut client = OperationLogClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let from_index = self.next_index;
+        let next_index = self.next_index.unwrap_or_default();
         Ok(match self.mode {
             Mode::Watch {
                 until_current,
@@ -364,9 +398,14 @@ impl Watch {
             } => Source::Watch(
                 client
                     .watch(WatchRequest {
-                        from_index,
+                        from_index: if self.resume_token.is_some() {
+                            0
+                        } else {
+                            next_index
+                        },
                         until_current,
                         allow_stale,
+                        resume_token: self.resume_token.clone().unwrap_or_default(),
                     })
                     .await?
                     .into_inner(),
@@ -377,7 +416,7 @@ impl Watch {
             } => Source::Read(
                 client
                     .read(ReadRequest {
-                        from_index,
+                        from_index: next_index,
                         to_index,
                         allow_stale,
                     })
@@ -389,10 +428,14 @@ impl Watch {
 
     /// Checks that a batch goes on where the last one ended.
     fn accept(&mut self, batch: Batch) -> Result<Batch, Error> {
-        let expected = self.next_index;
+        let first = batch.operations.first().map(|first| first.index);
+        let Some(expected) = self.next_index.or(first) else {
+            return Ok(batch);
+        };
         match next_after(expected, &batch) {
             Ok(next) => {
-                self.next_index = next;
+                self.next_index = Some(next);
+                self.resume_token.clone_from(&batch.resume_token);
                 if let Mode::Read { to_index, .. } = self.mode
                     && to_index != 0
                     && next > to_index
@@ -412,20 +455,35 @@ impl Watch {
         }
     }
 
+    /// For people.
+    fn what_is_next(&self) -> String {
+        self.next_index.map_or_else(
+            || "what follows the resume token".to_owned(),
+            |index| format!("operation {index}"),
+        )
+    }
+
     /// Waits before another attempt, or gives up.
     async fn failed(&mut self, target: &Endpoint, status: &Status) -> Result<(), Error> {
         self.shared.channels.forget(target);
         self.shared.targets().failed(target);
         self.failing_since.get_or_insert_with(Instant::now);
         let message = describe(status);
+        let what = self.what_is_next();
         let give_up = |advice: &str| {
             Err(Error::Failed(format!(
-                "cannot read operation {} from {target}: {message}; {advice}",
-                self.next_index
+                "cannot read {what} from {target}: {message}; {advice}"
             )))
         };
+        let reason = reason_of(status);
+        if [reason::OTHER_PAST, reason::WRONG_CLUSTER].contains(&reason.as_str()) {
+            return Err(Error::OtherPast(format!("cannot go on at {target}: {message}")));
+        }
+        if reason == reason::INVALID_REQUEST {
+            return give_up("correct what is asked for");
+        }
         let held_from = first_index_of(status);
-        if reason_of(status) == reason::OUT_OF_RANGE && held_from.is_none() {
+        if reason == reason::OUT_OF_RANGE && held_from.is_none() {
             return give_up("ask for what is committed");
         }
         if let Some(first_index) = held_from.or(self.dropped.map(|dropped| dropped.first_index)) {
@@ -436,7 +494,7 @@ impl Watch {
             let first_index = so_far.first_index.min(first_index);
             let attempts = so_far.attempts + 1;
             if attempts >= self.shared.targets().count() {
-                return Err(no_longer_held(self.next_index, first_index));
+                return Err(no_longer_held(&what, first_index));
             }
             self.dropped = Some(Dropped {
                 first_index,
@@ -456,9 +514,9 @@ impl Watch {
     }
 }
 
-fn no_longer_held(next_index: u64, first_index: u64) -> Error {
+fn no_longer_held(what: &str, first_index: u64) -> Error {
     let message = format!(
-        "operation {next_index} is not held any more by any replicator that answers, as snapshots hold what it did: the first \
+        "{what} is not held any more by any replicator that answers, as snapshots hold what it did: the first \
          one held is {first_index}; start there (--from {first_index})"
     );
     Error::NoLongerHeld { first_index, message }
@@ -503,7 +561,8 @@ mod tests {
                     expected,
                     &Batch {
                         operations,
-                        commit_index: 0
+                        commit_index: 0,
+                        resume_token: None,
                     }
                 ),
                 next,

@@ -41,7 +41,8 @@ pub enum Payload {
     Configuration(Configuration),
     /// Opens the session named by [`crate::session::opened_id`] of this entry's term and log index.
     SessionOpened,
-    /// The leader's replicator has executed up to here (`executeOn: leader`).
+    /// The replicator of the leader, whose term the entry has, has executed up to here (`executeOn: leader`). Every version that knows
+    /// feature levels knows this kind and its place in the fold, so that it waits for no level.
     ExecutionProgress {
         /// Operation index.
         executed_through: OperationIndex,

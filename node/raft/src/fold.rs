@@ -95,6 +95,11 @@ impl Undo {
         self.configuration.as_ref()
     }
 
+    /// The execution progress mark before the entry.
+    pub fn executed_through(&self) -> OperationIndex {
+        self.executed_through
+    }
+
     /// The feature level before the entry.
     pub fn feature_level(&self) -> FeatureLevel {
         self.feature_level
@@ -157,6 +162,16 @@ pub enum Mismatch {
         /// What it says.
         to: FeatureLevel,
     },
+    /// Only what is in the log before it can have been executed.
+    #[error("entry {at} says that operations through {found} are executed, and the log has {last}")]
+    ExecutionProgress {
+        /// Log index of the entry.
+        at: LogIndex,
+        /// What it says.
+        found: OperationIndex,
+        /// The last operation before it.
+        last: OperationIndex,
+    },
 }
 
 impl Fold {
@@ -205,6 +220,12 @@ impl Fold {
             &Payload::FeatureLevel(to) if to <= self.feature_level => {
                 let from = self.feature_level;
                 Err(Mismatch::FeatureLevel { at, from, to })
+            }
+            &Payload::ExecutionProgress {
+                executed_through: found,
+            } if found > operation_index => {
+                let last = operation_index;
+                Err(Mismatch::ExecutionProgress { at, found, last })
             }
             _ => Ok(()),
         }
@@ -337,6 +358,9 @@ impl Fold {
         if operation_index > at {
             return Err(DecodeError::Field("operation index"));
         }
+        if executed_through > operation_index {
+            return Err(DecodeError::Field("execution progress"));
+        }
         let configuration = if get_flag(from, "joint flag")? {
             decode_joint_configuration(from)?
         } else {
@@ -431,9 +455,12 @@ mod tests {
         ]
     }
 
-    /// A configuration's version is where it lies.
-    fn placed(payload: Payload, at: LogIndex) -> Payload {
+    /// A configuration's version is where it lies, and no more is executed than there is.
+    fn placed(payload: Payload, fold: &Fold, at: LogIndex) -> Payload {
         match payload {
+            Payload::ExecutionProgress { executed_through } => Payload::ExecutionProgress {
+                executed_through: executed_through.min(fold.operation_index),
+            },
             Payload::Recovered { parent, .. } => Payload::Recovered {
                 parent,
                 configuration: Configuration::new(at, configuration().members().to_vec()),
@@ -451,7 +478,7 @@ mod tests {
         let mut at = 0;
         for payload in payloads {
             at += 1;
-            let entry = fold.next_entry(at, 1, placed(payload, at));
+            let entry = fold.next_entry(at, 1, placed(payload, &fold, at));
             fold.apply(&entry);
         }
         (fold, at)
@@ -515,7 +542,7 @@ mod tests {
             prop_assert_eq!(&restored, &fold);
             for payload in more {
                 at += 1;
-                let entry = fold.next_entry(at, 2, placed(payload, at));
+                let entry = fold.next_entry(at, 2, placed(payload, &fold, at));
                 prop_assert_eq!(restored.check(&entry), Ok(()));
                 fold.apply(&entry);
                 restored.apply(&entry);
@@ -554,7 +581,7 @@ mod tests {
             let mut folds = vec![fold.clone()];
             let mut undos = Vec::new();
             for (at, payload) in (1..).zip(payloads) {
-                let entry = fold.next_entry(at, 1, placed(payload, at));
+                let entry = fold.next_entry(at, 1, placed(payload, &fold, at));
                 prop_assert_eq!(fold.check(&entry), Ok(()));
                 undos.push(fold.apply(&entry));
                 folds.push(fold.clone());
@@ -616,6 +643,7 @@ mod tests {
             (0, &[0][..], "bad feature level"),
             (0, &[9], "of feature level 9, which this version does not know"),
             (1, &[9], "bad operation index"),
+            (17, &[1], "bad execution progress"),
             (sessions, &[0, 0, 0, 0], "bad limit of sessions"),
             (sessions, &[255; 4], "bad limit of sessions"),
             (sessions + 4, &[255; 4], "bad number of sessions"),
@@ -644,7 +672,7 @@ mod tests {
             parent,
             configuration: configuration(),
         };
-        let entry = fold.next_entry(at + 1, 2, placed(recovered, at + 1));
+        let entry = fold.next_entry(at + 1, 2, placed(recovered, &fold, at + 1));
         assert_eq!(fold.check(&entry), Ok(()));
         let undo = fold.apply(&entry);
         assert_eq!(
@@ -689,6 +717,37 @@ mod tests {
     }
 
     #[test]
+    fn an_execution_progress_mark_never_goes_back_but_with_the_tail_that_it_is_in() {
+        let operation = || {
+            Payload::Operation(Operation {
+                data: Bytes::from_static(b"x"),
+                session: None,
+            })
+        };
+        let mark = |executed_through| Payload::ExecutionProgress { executed_through };
+        let mut fold = Fold::default();
+        let mut undos = Vec::new();
+        for (at, (payload, marked)) in (1..).zip([
+            (operation(), 0),
+            (operation(), 0),
+            (mark(1), 1),
+            (mark(2), 2),
+            (mark(1), 2),
+            (operation(), 2),
+        ]) {
+            let entry = fold.next_entry(at, 1, payload);
+            assert_eq!(fold.check(&entry), Ok(()));
+            undos.push((fold.executed_through, fold.apply(&entry)));
+            assert_eq!(fold.executed_through, marked, "entry {at}");
+        }
+        while let Some((before, undo)) = undos.pop() {
+            assert_eq!(undo.executed_through(), before);
+            fold.revert(undo);
+            assert_eq!(fold.executed_through, before);
+        }
+    }
+
+    #[test]
     fn what_does_not_continue_the_log_is_named() {
         let fold = Fold::default();
         let entry = fold.next_entry(
@@ -716,5 +775,14 @@ mod tests {
             ..entry
         };
         assert!(matches!(fold.check(&other), Err(Mismatch::RunningHash { .. })));
+        let ahead = fold.next_entry(1, 1, Payload::ExecutionProgress { executed_through: 1 });
+        assert!(matches!(
+            fold.check(&ahead),
+            Err(Mismatch::ExecutionProgress {
+                found: 1,
+                last: 0,
+                ..
+            })
+        ));
     }
 }

@@ -125,6 +125,12 @@ impl Log {
         first.map_or(self.fold.feature_level, Undo::feature_level)
     }
 
+    /// The execution progress mark of the committed prefix.
+    pub fn settled_executed_through(&self) -> OperationIndex {
+        let first = self.undo.front();
+        first.map_or(self.fold.executed_through, Undo::executed_through)
+    }
+
     /// Follows the rules of that level from here on, whatever the log says: a bug.
     pub(crate) fn adopt(&mut self, level: FeatureLevel) {
         self.fold.feature_level = self.fold.feature_level.max(level);

@@ -115,6 +115,16 @@ bugs! {
         "a replicator drops what it has committed and its node does not hold",
     ExecutedRecordedEarly "executed-recorded-early"
         "a replicator records operations as executed before they are",
+    AppliedIndexIgnored "applied-index-ignored"
+        "a state machine goes on where its replicator remembers, not where it says that its state is",
+    CopyPlacedLate "copy-placed-late"
+        "the copy of a state goes with what is executed when it is complete, not when it was begun",
+    ExecutedWithoutLeading "executed-without-leading"
+        "a replicator that executes on the leader goes on when its node says that it leads no more",
+    MarkIgnored "mark-ignored"
+        "a replicator whose node begins to lead goes on behind what it has executed itself",
+    MarkedBeforeExecuted "marked-before-executed"
+        "a leader marks as executed what its replicator has not executed yet",
 }
 
 /// The bug that is planted in a part of the system, if there is one.

@@ -2,6 +2,7 @@
 
 mod doubt;
 mod election;
+mod execution_mark;
 mod feature_level;
 mod follower;
 mod leader;

@@ -83,6 +83,8 @@ pub(crate) struct Core {
     /// The unary call that waits for this node's running hash, by who compares.
     comparisons: BTreeMap<MemberId, oneshot::Sender<v1::CompareHashResponse>>,
     replicator: Option<mpsc::Sender<ToReplicator>>,
+    /// Waits until the node has taken a piece of the replicator's state.
+    piece_taken: Option<oneshot::Sender<()>>,
     stop_reason: Option<String>,
 }
 
@@ -103,6 +105,7 @@ impl Core {
             votes: BTreeMap::new(),
             comparisons: BTreeMap::new(),
             replicator: None,
+            piece_taken: None,
             stop_reason: None,
         }
     }
@@ -294,6 +297,11 @@ impl Core {
                 self.replicator = Some(sender);
                 self.node.handle(now, Input::Replicator(FromReplicator::Opened));
             }
+            Command::ReplicatorSnapshot { piece, taken } => {
+                self.piece_taken = Some(taken);
+                let said = FromReplicator::Snapshot(piece);
+                self.node.handle(now, Input::Replicator(said));
+            }
             Command::Status(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(Arc::new(self.node.status(now)));
@@ -331,6 +339,10 @@ impl Core {
         self.status = status;
         for output in outputs {
             self.carry_out_one(output);
+        }
+        if let Some(taken) = self.piece_taken.take_if(|_| self.node.takes_snapshot()) {
+            // The stream may have ended.
+            let _ = taken.send(());
         }
         self.publish(now, urgent);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use raftlog_telemetry::logging::LogFormat;
+use raftlog_telemetry::quantity;
 
 /// One Raft server: replicates operations to its peers and feeds those that are committed to its replicator.
 #[derive(Debug, Clone, Parser)]
@@ -76,7 +77,7 @@ pub(crate) struct Flags {
 
     /// Time between two heartbeats of a leader; at least 10ms, shorter than MIN
     #[arg(long, env = "RAFT_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "1s",
-          value_parser = duration)]
+          value_parser = quantity::duration)]
     pub(crate) heartbeat_interval: Duration,
 
     /// Take a snapshot after so many committed entries, and keep the log back to the one before the last; 0: never
@@ -154,29 +155,11 @@ pub(crate) struct RecoverFlags {
 /// Shortest log between two snapshots, in bytes: the longest operation fits, and some more.
 const SNAPSHOT_EVERY_BYTES_MIN: u64 = 4 << 20;
 
-/// A number of bytes, with or without a binary unit.
+/// A number of bytes that snapshots may be apart.
 fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text.get(digits.len()..).unwrap_or_default() {
-        "" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        _ => return Err("a number of bytes is for example 268435456, 256MiB or 1GiB".into()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|error| format!("{error}; a number of bytes is for example 268435456, 256MiB or 1GiB"))?;
-    let bytes = number
-        .checked_mul(1 << shift)
-        .ok_or("so many bytes there are not")?;
+    let bytes = quantity::bytes(text)?;
     if bytes < SNAPSHOT_EVERY_BYTES_MIN {
         return Err("give at least 4MiB".into());
     }
     Ok(bytes)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a duration is for example 1500ms or 2s"))
 }

@@ -1,12 +1,14 @@
-//! For fuzz targets outside of this crate: what arrives over sockets, decoded as the services do it, on its way to the
-//! [`crate::node`]. `None` where the services refuse it.
+//! For fuzz targets and benchmarks outside of this crate: what arrives over sockets, decoded as the services do it, on its way
+//! to the [`crate::node`]. `None` where the services refuse it.
 
 use bytes::Bytes;
 use prost::Message as _;
 use raftlog_proto::v1;
 use raftlog_raft::entry::Operation;
-use raftlog_raft::ids::{ClusterId, MemberId};
+use raftlog_raft::feature::FeatureLevel;
+use raftlog_raft::ids::{ClusterId, MemberId, Term};
 use raftlog_raft::membership::Member;
+use raftlog_raft::message::AppendEntries;
 
 use crate::handle::Answered;
 use crate::node::{Committed, FromReplicator, Input, MembershipChange, PeerReport, RequestId, SnapshotId};
@@ -80,6 +82,24 @@ pub fn peer_message(kind: PeerMessage, from: MemberId, to: MemberId, bytes: Byte
         }
     };
     Some(Input::Message(message))
+}
+
+/// An `AppendEntriesRequest` as it goes from one of the two to the other.
+pub fn append_entries_bytes(
+    cluster: ClusterId,
+    (from, to): (MemberId, MemberId),
+    term: Term,
+    level: FeatureLevel,
+    append: AppendEntries,
+) -> Vec<u8> {
+    let envelope = wire::Envelope {
+        cluster,
+        from,
+        to,
+        term,
+        level,
+    };
+    wire::append_entries_to_wire(envelope, append).encode_to_vec()
 }
 
 /// An `AppendEntriesRequest` to the member `own`, which belongs to no cluster yet.

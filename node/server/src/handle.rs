@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::node::{
     BootstrapRefusal, Committed, Input, MembershipChange, MembershipRefusal, Proposed, Query, QueryRefusal,
-    QueryResult, Refusal, SnapshotId, SnapshotRefusal, Status, StreamId, TakenSnapshot, ToReplicator,
-    TransferRefusal, Transferred,
+    QueryResult, Refusal, SnapshotChunk, SnapshotId, SnapshotRefusal, Status, StreamId, TakenSnapshot,
+    ToReplicator, TransferRefusal, Transferred,
 };
 use crate::responses::Listener;
 
@@ -93,6 +93,11 @@ pub(crate) enum Command {
     },
     /// A stream to the replicator is open, the hello is sent.
     ReplicatorOpened(mpsc::Sender<ToReplicator>),
+    /// A piece of the replicator's state came; who carries it waits until the next may come.
+    ReplicatorSnapshot {
+        piece: SnapshotChunk,
+        taken: oneshot::Sender<()>,
+    },
     Status(oneshot::Sender<Arc<Status>>),
 }
 

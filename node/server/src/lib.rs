@@ -35,6 +35,7 @@ mod recover;
 mod refusal;
 mod replicator_link;
 mod responses;
+mod results;
 mod runs;
 mod runtime;
 mod serve;

@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     has_live_leader: Level,
     replicator_connected: Level,
     commit_index: Level,
+    progress_mark_index: Level,
     last_index: Level,
     persisted_index: Level,
     replicator_executed_index: Level,
@@ -93,6 +94,8 @@ pub(crate) struct Metrics {
     pub(crate) peer_connects: Family<Peer, Counter>,
     pub(crate) peer_breaks: Family<Peer, Counter>,
     pub(crate) replicator_connects: Counter,
+    /// Clients that wait for what comes of their operations.
+    pub(crate) results_waiting: Level,
     pub(crate) batch_inputs: Histogram,
     pub(crate) queued_inputs: Level,
     pub(crate) queued_disk_ops: Level,
@@ -111,6 +114,7 @@ impl Metrics {
             has_live_leader: Level::default(),
             replicator_connected: Level::default(),
             commit_index: Level::default(),
+            progress_mark_index: Level::default(),
             last_index: Level::default(),
             persisted_index: Level::default(),
             replicator_executed_index: Level::default(),
@@ -148,6 +152,7 @@ impl Metrics {
             peer_connects: Family::default(),
             peer_breaks: Family::default(),
             replicator_connects: Counter::default(),
+            results_waiting: Gauge::default(),
             batch_inputs: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             queued_inputs: Level::default(),
             queued_disk_ops: Level::default(),
@@ -185,6 +190,11 @@ impl Metrics {
                 &self.replicator_connected,
             ),
             ("commit_index", "Operation index committed", &self.commit_index),
+            (
+                "progress_mark_index",
+                "Operation index that leaders' replicators have executed, as the log says; 0 where every replicator executes",
+                &self.progress_mark_index,
+            ),
             ("last_index", "Last operation index in the log", &self.last_index),
             (
                 "persisted_index",
@@ -361,6 +371,11 @@ impl Metrics {
             self.replicator_connects.clone(),
         );
         registry.register(
+            "results_waiting",
+            "Clients that wait for what comes of their operations",
+            self.results_waiting.clone(),
+        );
+        registry.register(
             "batch_inputs",
             "Inputs the core took at once",
             self.batch_inputs.clone(),
@@ -392,6 +407,7 @@ impl Metrics {
         self.has_live_leader.set(u64::from(now.leader_is_live));
         self.replicator_connected.set(u64::from(now.replicator.connected));
         self.commit_index.set(now.commit_index);
+        self.progress_mark_index.set(now.execution_mark);
         self.last_index.set(now.last_index);
         self.persisted_index.set(now.persisted_index);
         self.replicator_executed_index

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::node::{Committed, Leader, Proposed, Refusal, Role};
 use crate::operation;
 use crate::refusal;
+use crate::results::{self, Results};
 use crate::wire;
 
 /// Operations up to this length are copied out of the buffer they came in.
@@ -39,6 +40,7 @@ pub(crate) struct OperationsService {
     pub(crate) metrics: Metrics,
     pub(crate) stories: Stories,
     pub(crate) executed: watch::Receiver<OperationIndex>,
+    pub(crate) results: Results,
     pub(crate) lifecycle: Lifecycle,
 }
 
@@ -98,14 +100,18 @@ impl OperationsService {
         let operation = operation::checked(data, client_id, request.sequence, request.acknowledged_through)?;
         let wait_for = v1::WaitFor::try_from(request.wait_for)
             .map_err(|_| operation::invalid(format!("wait_for {} is unknown", request.wait_for)))?;
-        let _taken = self
+        let taken = self
             .limits
             .try_take(operation.data.len())
             .ok_or_else(refusal::backpressure)?;
         let leader = match self.decider(forwarded)? {
             Decider::Leader(leader) => leader,
             Decider::ThisNode => match self.core.submit(Proposed::Operation(operation)).await {
-                Ok(committed) => return self.committed(&committed, wait_for).await,
+                Ok(committed) => {
+                    // Who waits for its result holds up nobody else: an executor may take long.
+                    drop(taken);
+                    return self.committed(&committed, wait_for).await;
+                }
                 Err(refused) => {
                     Self::other_leader(&refused, forwarded).ok_or_else(|| refusal::proposal(refused))?
                 }
@@ -135,18 +141,30 @@ impl OperationsService {
         committed: &Committed,
         wait_for: v1::WaitFor,
     ) -> Result<v1::SubmitClientRequestResponse, Status> {
-        if wait_for == v1::WaitFor::Executed {
-            self.executed(committed.operation_index).await?;
-        }
+        let result = match wait_for {
+            v1::WaitFor::Committed => None,
+            v1::WaitFor::Executed => self.result(committed.operation_index).await?,
+        };
+        let result_available = result.is_some();
         Ok(v1::SubmitClientRequestResponse {
             index: committed.operation_index,
             term: committed.term,
             leader_node: self.config.node,
             leader_address: self.config.client_address.clone(),
-            result: Bytes::new(),
-            // The log executor has no results.
-            result_available: false,
+            result: result.unwrap_or_default(),
+            result_available,
         })
+    }
+
+    /// What came of a committed operation, once this node's replicator has executed it.
+    async fn result(&self, index: OperationIndex) -> Result<Option<Bytes>, Status> {
+        let Some(answered) = self.results.of(index) else {
+            let many = results::WAITING_MAX;
+            return Err(not_executed(&format!(
+                "{many} clients wait for what comes of theirs already"
+            )));
+        };
+        answered.await.map_err(|_| not_executed("the node is stopping"))
     }
 
     /// Waits until this node's replicator has executed up to there.

@@ -111,6 +111,7 @@ pub(crate) mod tests {
             }),
             leader_is_live: true,
             commit_index: 5,
+            execution_mark: 0,
             last_index: 6,
             persisted_index: 6,
             commit_log_index: 7,
@@ -130,6 +131,7 @@ pub(crate) mod tests {
                     executed_index: 5,
                     ..Progress::default()
                 },
+                executor: None,
             },
             elected_by: None,
             disks: crate::node::Disks::default(),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use raftlog_proto::MESSAGE_BYTES_MAX;
 use raftlog_proto::v1::replicate_log_request::Message;
+use raftlog_proto::v1::replicate_log_response::Message as Answer;
 use raftlog_proto::v1::{self, replicator_client::ReplicatorClient};
 use raftlog_raft::ids::{ClusterId, OperationIndex};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -18,6 +19,7 @@ use crate::handle::{Command, Handle};
 use crate::lines::{Replicate, Stories};
 use crate::metrics::Metrics;
 use crate::node::{FromReplicator, Input, ToReplicator};
+use crate::results::Results;
 use crate::wire;
 
 /// Messages that wait for the replicator at most; the node bounds the bytes in them.
@@ -35,6 +37,8 @@ pub(crate) struct ReplicatorLink {
     pub(crate) stories: Stories,
     /// What the replicator has executed, for who waits for it.
     pub(crate) executed: watch::Sender<OperationIndex>,
+    /// What came of it, likewise.
+    pub(crate) results: Results,
 }
 
 /// How a stream ended.
@@ -97,6 +101,7 @@ impl ReplicatorLink {
             Err(_) => return End::Broken(format!("no stream within {PATIENCE:?}")),
         };
         self.metrics.replicator_connects.inc();
+        self.results.begin();
         let (sender, messages) = mpsc::channel(QUEUED_MESSAGES_MAX);
         self.core.command(Command::ReplicatorOpened(sender)).await;
         self.pump(messages, requests, responses, backoff).await
@@ -110,6 +115,8 @@ impl ReplicatorLink {
         backoff: &mut Backoff,
     ) -> End {
         let mut waiting: Option<v1::ReplicateLogRequest> = None;
+        // While the disk has no time for a piece of a snapshot, the stream's flow control holds the replicator back.
+        let mut piece: Option<oneshot::Receiver<()>> = None;
         loop {
             tokio::select! {
                 permit = requests.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
@@ -122,6 +129,10 @@ impl ReplicatorLink {
                     }
                     _ => return End::Broken("the stream ended".into()),
                 },
+                () = self.results.asks(), if waiting.is_none() => {
+                    let indexes = self.results.take_unasked();
+                    waiting = (!indexes.is_empty()).then(|| wire::results_wanted(indexes));
+                }
                 message = messages.recv(), if waiting.is_none() => match message {
                     Some(message) => match self.request(message) {
                         Ok(request) => waiting = Some(request),
@@ -131,12 +142,17 @@ impl ReplicatorLink {
                     // The core let go: it could not keep what this stream did not take.
                     None => return End::Broken("the replicator took too little, starting over".into()),
                 },
-                response = responses.message() => match response {
+                () = taken(&mut piece), if piece.is_some() => piece = None,
+                response = responses.message(), if piece.is_none() => match response {
                     Ok(Some(response)) => {
-                        if let Err(why) = self.received(response).await {
-                            return End::Broken(why);
+                        // What it says first says nothing of whether it takes what it is told.
+                        if !matches!(response.message, Some(Answer::Position(_))) {
+                            backoff.reset();
                         }
-                        backoff.reset();
+                        match self.received(response).await {
+                            Ok(untaken) => piece = untaken,
+                            Err(why) => return End::Broken(why),
+                        }
                     }
                     Ok(None) => return End::Broken("the stream ended".into()),
                     Err(status) => return End::Broken(status.message().to_owned()),
@@ -156,20 +172,47 @@ impl ReplicatorLink {
         wire::to_replicator(message)
     }
 
-    async fn received(&self, response: v1::ReplicateLogResponse) -> Result<(), String> {
+    /// Hands on what the replicator said: of a piece of a snapshot, what tells when the next may be.
+    async fn received(
+        &self,
+        response: v1::ReplicateLogResponse,
+    ) -> Result<Option<oneshot::Receiver<()>>, String> {
+        if let Some(Answer::Results(results)) = &response.message {
+            for result in &results.results {
+                let (index, result) = wire::result(result);
+                self.results.answer(index, result);
+            }
+            return Ok(None);
+        }
         let said = wire::from_replicator(response).map_err(|error| error.to_string())?;
         match said {
             FromReplicator::Progress(progress) => {
                 self.executed.send_if_modified(|executed| {
                     std::mem::replace(executed, progress.executed_index) != progress.executed_index
                 });
+                self.results.executed(progress.executed_index);
             }
+            FromReplicator::Executor(_) => self.results.has_results(),
             FromReplicator::Position(position) => {
                 self.executed.send_replace(position.executed.index);
+            }
+            FromReplicator::Snapshot(piece) => {
+                let (taken, until_taken) = oneshot::channel();
+                self.core
+                    .command(Command::ReplicatorSnapshot { piece, taken })
+                    .await;
+                return Ok(Some(until_taken));
             }
             _ => {}
         }
         self.core.input(Input::Replicator(said)).await;
-        Ok(())
+        Ok(None)
+    }
+}
+
+/// Until the node has taken the piece, or has ended.
+async fn taken(piece: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(piece) = piece {
+        let _ = piece.await;
     }
 }

@@ -40,6 +40,7 @@ use crate::peers::Peers;
 use crate::probe::NodeProbe;
 use crate::raft_service::RaftService;
 use crate::replicator_link::ReplicatorLink;
+use crate::results::Results;
 use crate::serve::{self, Services};
 
 /// A stopping node still forwards for so long: clients and load balancers take a while to notice.
@@ -220,11 +221,12 @@ fn start(
     };
     let (executed, executed_watch) = watch::channel(0);
     let health = HealthReporter::new();
-    let services = services(&shared, executed_watch, health.clone());
+    let results = Results::new(shared.metrics.results_waiting.clone());
+    let services = services(&shared, executed_watch, results.clone(), health.clone());
     let drain = shared.lifecycle.drain.clone();
     let serving = tokio::spawn(serve::serve(services, listeners.clients, listeners.peers, drain));
     let others = vec![
-        tokio::spawn(replicator_link(&shared, executed).run()),
+        tokio::spawn(replicator_link(&shared, executed, results).run()),
         tokio::spawn(serve::report_health(
             health,
             shared.core.clone(),
@@ -272,7 +274,12 @@ fn start_engine(
     ))
 }
 
-fn services(shared: &Shared, executed: watch::Receiver<OperationIndex>, health: HealthReporter) -> Services {
+fn services(
+    shared: &Shared,
+    executed: watch::Receiver<OperationIndex>,
+    results: Results,
+    health: HealthReporter,
+) -> Services {
     let Shared {
         config,
         core,
@@ -288,6 +295,7 @@ fn services(shared: &Shared, executed: watch::Receiver<OperationIndex>, health: 
         metrics: metrics.clone(),
         stories,
         executed,
+        results,
         lifecycle: lifecycle.clone(),
     };
     let cluster = ClusterService {
@@ -310,7 +318,11 @@ fn services(shared: &Shared, executed: watch::Receiver<OperationIndex>, health: 
     }
 }
 
-fn replicator_link(shared: &Shared, executed: watch::Sender<OperationIndex>) -> ReplicatorLink {
+fn replicator_link(
+    shared: &Shared,
+    executed: watch::Sender<OperationIndex>,
+    results: Results,
+) -> ReplicatorLink {
     let Shared {
         config,
         core,
@@ -324,6 +336,7 @@ fn replicator_link(shared: &Shared, executed: watch::Sender<OperationIndex>) -> 
         metrics,
         stories,
         executed,
+        results,
     }
 }
 

@@ -84,10 +84,22 @@ fn is_urgent(before: &v1::NodeStatus, now: &v1::NodeStatus) -> bool {
             .as_ref()
             .is_some_and(|replicator| replicator.connected)
     };
+    // Attempts and bytes can wait.
+    let executor = |status: &v1::NodeStatus| {
+        let mut executor = status.replicator.as_ref()?.executor.clone()?;
+        if let Some(failure) = &mut executor.failure {
+            failure.attempts = 0;
+        }
+        if let Some(restore) = &mut executor.restore {
+            restore.received_bytes = 0;
+        }
+        Some(executor)
+    };
     key(before) != key(now)
         || before.leader != now.leader
         || before.configuration != now.configuration
         || connected(before) != connected(now)
+        || executor(before) != executor(now)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(crate) use raft::{
     compared_to_wire, level_from_wire, request_vote_from_wire, request_vote_to_wire, timeout_now_from_wire,
     timeout_now_to_wire, vote_from_wire, vote_to_wire,
 };
-pub(crate) use replicator::{End, from_replicator, hello, to_replicator};
+pub(crate) use replicator::{End, from_replicator, hello, result, results_wanted, to_replicator};
 pub(crate) use snapshot::{
     download_from_wire, install_snapshot_from_wire, install_snapshot_to_wire, manifest_to_wire,
     snapshot_response_from_wire, snapshot_response_to_wire,

@@ -72,7 +72,10 @@ impl MemoryDisk {
     /// the operating system takes what it could not write for written, so that a later sync does nothing about it.
     pub fn fail(&mut self, op: &Op, random: &mut dyn Rng) {
         self.begin(op, random);
-        if let Op::Write { file, .. } | Op::Fill { file, .. } | Op::Create { file, .. } = op
+        if let Op::Write { file, .. }
+        | Op::Fill { file, .. }
+        | Op::Create { file, .. }
+        | Op::Rename { file, .. } = op
             && let Some(file) = self.files.get_mut(file)
         {
             file.given_up = file.unsynced.keys().copied().collect();

@@ -1,7 +1,7 @@
 //! Snapshots on a simulated disk that crashes, tears and fills up at any moment, by seed.
 //!
 //! Whatever happens, a store that is opened again has every snapshot that was reported as saved and not replaced by newer
-//! ones, with all its data, no half one, and goes on with the one that was coming in no earlier than it was synced.
+//! ones, with all its data, no half one, and goes on with the one that was coming in at most a chunk before what was synced.
 //!
 //! `STORAGE_SEED=<seed> cargo test -p raftlog-storage --test snapshots` replays one run; `STORAGE_RUNS=<n>` makes it that many.
 
@@ -39,10 +39,11 @@ fn die_opening(disk: &mut MemoryDisk, random: &mut ChaCha8Rng) {
     let opened = open(&mut dying);
     match dying.died_at {
         None => drop(opened.expect("it opens")),
-        Some(op) if random.random_bool(0.5) => {
-            disk.power_failure(&[op], random);
-        }
-        Some(op) => disk.kill(&[op], random),
+        Some(op) => match random.random_range(0..3) {
+            0 => drop(disk.power_failure(&[op], random)),
+            1 => disk.fail(&op, random),
+            _ => disk.kill(&[op], random),
+        },
     }
 }
 
@@ -89,6 +90,15 @@ fn data_of(snapshots: &Snapshots, disk: &mut MemoryDisk, index: u64) -> Bytes {
         assert!(more.len() <= CHUNK_BYTES);
         data.extend_from_slice(&more);
     }
+}
+
+/// How a process ends.
+#[derive(Clone, Copy)]
+enum End {
+    Kill,
+    Power,
+    /// It stops because the device reported an error.
+    Failure,
 }
 
 struct Run {
@@ -141,8 +151,9 @@ impl Run {
             40..92 => self.work(),
             92 => self.abandon(),
             93..95 => self.fill_up(),
-            95..97 => self.restart(false),
-            _ => self.restart(true),
+            95 => self.restart(End::Kill),
+            96 => self.restart(End::Failure),
+            _ => self.restart(End::Power),
         }
     }
 
@@ -301,16 +312,16 @@ impl Run {
         assert!(names <= SNAPSHOTS_MAX + 1, "{:?}", self.disk.names());
     }
 
-    fn restart(&mut self, power: bool) {
+    fn restart(&mut self, end: End) {
         let mut under_way: Vec<Op> = self.under_way.drain(..).map(|(_, op)| op).collect();
         if !under_way.is_empty() {
             let first = self.random.random_range(0..under_way.len());
             under_way.swap(0, first);
         }
-        if power {
-            self.disk.power_failure(&under_way, &mut self.random);
-        } else {
-            self.disk.kill(&under_way, &mut self.random);
+        match (end, under_way.first()) {
+            (End::Power, _) => drop(self.disk.power_failure(&under_way, &mut self.random)),
+            (End::Failure, Some(op)) => self.disk.fail(op, &mut self.random),
+            (End::Failure | End::Kill, _) => self.disk.kill(&under_way, &mut self.random),
         }
         while self.random.random_bool(0.4) {
             die_opening(&mut self.disk, &mut self.random);
@@ -355,12 +366,15 @@ impl Run {
         match incoming.filter(|(index, _)| *index == made.manifest.index) {
             Some((_, received)) => {
                 let chunk = CHUNK_BYTES as u64;
-                let whole = received == made.manifest.whole.bytes;
-                assert!(received >= self.synced && (received % chunk == 0 || whole));
+                assert!(received > 0 && received % chunk == 0 && received + chunk >= self.synced);
                 assert!(made.announced || self.finished, "only what is announced goes on");
-                self.resumed += usize::from(received > 0);
+                self.resumed += 1;
             }
-            None => assert!(!made.announced || self.synced == 0, "{} of {made:?}", self.synced),
+            None => assert!(
+                !made.announced || self.synced <= CHUNK_BYTES as u64,
+                "{} of {made:?}",
+                self.synced
+            ),
         }
         // A sender offers it again.
         let announced = true;
@@ -385,7 +399,7 @@ fn what_was_saved_survives_whatever_happens() {
             run.step();
         }
         run.settle();
-        run.restart(true);
+        run.restart(End::Power);
         resumed += run.resumed;
         saved += run.saved;
     }
@@ -457,7 +471,8 @@ fn the_process_dies_at_each_operation_of_a_snapshot() {
             outcomes[usize::from(is_new)] += 1;
             if !is_new {
                 let start = snapshots.begin(new.manifest.clone(), true).unwrap();
-                assert!(start >= (at.clamp(1, 4) - 1) * CHUNK_BYTES as u64 || at == 5);
+                // Whether the last chunk, at 5 a short one, was synced is not known.
+                assert!(start >= (at.clamp(2, 5) - 2) * CHUNK_BYTES as u64);
                 let rest = usize::try_from(start).unwrap();
                 snapshots.receive(start, &new.data[rest..]).unwrap();
                 snapshots.finish().unwrap();
@@ -639,7 +654,8 @@ fn a_length_beyond_the_file_is_not_believed() {
     huge.manifest.whole.bytes = DATA_BYTES_MAX;
     assert_eq!(snapshots.begin(huge.manifest.clone(), true), Ok(0));
     drive(&mut snapshots, &mut disk);
-    // It goes on, though nothing of it is there yet; under a name it is damaged.
+    let head = disk.content(INCOMING).unwrap().to_vec();
+    // It is begun again, as nothing of it is there yet; under a name it is damaged.
     let (mut snapshots, _) = open(&mut disk).unwrap();
     assert_eq!(snapshots.begin(huge.manifest.clone(), true), Ok(0));
     let over = Manifest {
@@ -650,7 +666,6 @@ fn a_length_beyond_the_file_is_not_believed() {
         ..huge.manifest.clone()
     };
     assert_eq!(snapshots.begin(over, true), Err(Refused::Long));
-    let head = disk.content(INCOMING).unwrap().to_vec();
     snapshots.abandon();
     save(&mut snapshots, &mut disk, &made(9, 10, false, &mut random));
     disk.overwrite(disk.names()[0], 0, &head);
@@ -675,6 +690,39 @@ fn a_damaged_one_is_received_again() {
     save(&mut snapshots, &mut disk, &made);
     let (snapshots, damages) = open(&mut disk).unwrap();
     assert_eq!((damages.len(), data_of(&snapshots, &mut disk, 9)), (0, made.data));
+}
+
+/// Of what failed to be written, a later process is shown all, and none may be on disk, whatever is synced behind it.
+#[test]
+fn what_failed_to_be_written_is_written_again_before_it_counts() {
+    let mut random = ChaCha8Rng::seed_from_u64(13);
+    let new = made(9, 2 * CHUNK_BYTES + 7, true, &mut random);
+    for failing in 0..5 {
+        for _ in 0..40 {
+            let mut disk = MemoryDisk::new(ROOMY);
+            let (mut snapshots, _) = open(&mut disk).unwrap();
+            snapshots.begin(new.manifest.clone(), true).unwrap();
+            snapshots.receive(0, &new.data).unwrap();
+            snapshots.finish().unwrap();
+            for _ in 0..failing {
+                let (id, op) = snapshots.next_op().unwrap();
+                snapshots.complete(id, disk.execute(&op)).unwrap();
+            }
+            let (_, op) = snapshots.next_op().unwrap();
+            disk.fail(&op, &mut random);
+            let (mut snapshots, _) = open(&mut disk).unwrap();
+            if let Ok(start) = snapshots.begin(new.manifest.clone(), true) {
+                let rest = usize::try_from(start).unwrap();
+                snapshots.receive(start, &new.data[rest..]).unwrap();
+                snapshots.finish().unwrap();
+                drive(&mut snapshots, &mut disk);
+            }
+            disk.power_failure(&[], &mut random);
+            let (snapshots, damages) = open(&mut disk).unwrap();
+            assert_eq!(damages, Vec::new(), "after operation {failing} failed");
+            assert_eq!(data_of(&snapshots, &mut disk, 9), new.data);
+        }
+    }
 }
 
 #[test]
@@ -714,17 +762,15 @@ fn what_cannot_go_on_is_left_over_and_removed() {
 fn real_files_hold_them_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(8);
-    let made = made(0xabc, 2 * CHUNK_BYTES + 5, true, &mut random);
-    let half = CHUNK_BYTES + 3;
+    let made = made(0xabc, 3 * CHUNK_BYTES + 5, true, &mut random);
+    let part = 2 * CHUNK_BYTES + 3;
     {
         let mut disk = FileDisk::open(folder.path()).unwrap();
         let (mut snapshots, _) = open(&mut disk).unwrap();
         snapshots.begin(made.manifest.clone(), true).unwrap();
-        snapshots.receive(0, &made.data[..half]).unwrap();
-        assert_eq!(
-            drive(&mut snapshots, &mut disk),
-            [SnapshotEvent::Synced(CHUNK_BYTES as u64)]
-        );
+        snapshots.receive(0, &made.data[..part]).unwrap();
+        let synced = [1, 2].map(|chunks| SnapshotEvent::Synced(chunks * CHUNK_BYTES as u64));
+        assert_eq!(drive(&mut snapshots, &mut disk), synced);
     }
     let mut disk = FileDisk::open(folder.path()).unwrap();
     let (mut snapshots, _) = open(&mut disk).unwrap();

@@ -17,6 +17,7 @@ pub mod lines;
 pub mod listener;
 pub mod logging;
 pub mod process;
+pub mod quantity;
 pub mod signals;
 pub mod story;
 pub mod workers;

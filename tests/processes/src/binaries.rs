@@ -26,14 +26,14 @@ fn build() -> BTreeMap<String, PathBuf> {
             "--bins",
             "--message-format=json-render-diagnostics",
         ])
-        .args(profile_flags())
+        .args(flags_of_profile())
         .current_dir(workspace())
         .stderr(Stdio::inherit())
         .output()
         .expect("cannot run cargo");
     assert!(
         output.status.success(),
-        "cargo build --workspace --bins failed: {}",
+        "cargo build --workspace --bins failed, see above: {}",
         output.status
     );
     let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
@@ -42,7 +42,9 @@ fn build() -> BTreeMap<String, PathBuf> {
 
 fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    let path = PathBuf::from(message.get("executable")?.as_str()?);
+    let is_program =
+        message.get("target")?.get("kind")?.get(0)? == "bin" && message.get("profile")?.get("test")? == false;
+    let path = PathBuf::from(message.get("executable").filter(|_| is_program)?.as_str()?);
     let name = path.file_name()?.to_str()?.to_owned();
     Some((name, path))
 }
@@ -54,8 +56,8 @@ pub fn workspace() -> PathBuf {
         .expect("the workspace is where it was compiled")
 }
 
-/// The running test's own profile, read off its place: `target/[TRIPLE/]PROFILE/deps/main-HASH`.
-fn profile_flags() -> Vec<String> {
+/// For the running test's own profile, read off its place: `target/[TRIPLE/]PROFILE/deps/main-HASH`.
+fn flags_of_profile() -> Vec<String> {
     let test = std::env::current_exe().expect("the test's own path");
     let profile = test
         .parent()
@@ -63,7 +65,9 @@ fn profile_flags() -> Vec<String> {
         .and_then(Path::file_name)
         .and_then(|name| name.to_str());
     match profile.unwrap_or("debug") {
-        "debug" => vec![],
+        // With tests, dependencies have just the features that `cargo test --workspace` has compiled them with: else most of
+        // them would be compiled once more.
+        "debug" => vec!["--tests".into()],
         other => vec!["--profile".into(), other.into()],
     }
 }

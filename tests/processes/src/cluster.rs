@@ -16,6 +16,7 @@ use raftlog_proto::v1::{NodeStatus, Role, SubmitClientRequestResponse};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -33,7 +34,7 @@ pub struct Options {
     pub nodes: u32,
     /// More flags for every node.
     pub node_flags: Vec<String>,
-    /// More flags for every replicator.
+    /// More flags for every replicator; `{node}` in them is its node's number.
     pub replicator_flags: Vec<String>,
     /// Node numbers whose data, the replicator's included, live elsewhere.
     pub volumes: BTreeMap<u32, PathBuf>,
@@ -94,7 +95,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Program {
     name: String,
-    binary: &'static Path,
+    binary: PathBuf,
     launcher: Vec<String>,
     arguments: Vec<String>,
     folder: PathBuf,
@@ -121,7 +122,7 @@ impl Program {
         arguments.extend(["--data-dir".into(), folder.display().to_string()]);
         Self {
             name,
-            binary: binaries::path(binary),
+            binary: binaries::path(binary).to_owned(),
             launcher: vec![],
             arguments,
             folder,
@@ -130,9 +131,22 @@ impl Program {
         }
     }
 
+    /// The same of any program: `binary` by `launcher`, which tells it where its data folder is.
+    pub fn launched(name: String, launcher: Vec<String>, binary: PathBuf, folder: PathBuf) -> Self {
+        Self {
+            name,
+            binary,
+            launcher,
+            arguments: vec![],
+            folder,
+            runs: vec![],
+            first_run: 0,
+        }
+    }
+
     /// From its next start on it is that program, which takes the same flags.
     pub fn install(&mut self, binary: &'static str) {
-        self.binary = binaries::path(binary);
+        binaries::path(binary).clone_into(&mut self.binary);
     }
 
     /// Has it run on a machine of its own.
@@ -233,7 +247,11 @@ impl Program {
     /// While it runs.
     pub fn delete_folder_at(&mut self, folder: &Path) {
         assert!(!self.is_running(), "{} still writes into its folder", self.name);
-        fs::remove_dir_all(folder).expect("a data folder can be removed");
+        match fs::remove_dir_all(folder) {
+            // It was killed before it made one.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.expect("a data folder can be removed"),
+        }
         self.first_run = self.runs.len();
     }
 }
@@ -745,7 +763,8 @@ fn replicator_program(
         "--http-listen".into(),
         listen(host, replicator_http_port(ports, node)),
     ]);
-    flags.extend(more.iter().cloned());
+    let number = node.to_string();
+    flags.extend(more.iter().map(|flag| flag.replace("{node}", &number)));
     let (name, folder) = (format!("q4node{node}"), place.join(format!("q4node{node}")));
     Program::new(name, "raft-replicator", folder, flags).on(host)
 }

@@ -19,6 +19,8 @@ pub struct Acknowledged {
     pub submitted_micros: u64,
     /// When the answer came, likewise.
     pub acknowledged_micros: u64,
+    /// What came of it, where that was waited for and is known.
+    pub result: Option<Bytes>,
 }
 
 /// One operation whose client gave up before it was told anything: it may be in the log or not.
@@ -226,6 +228,7 @@ mod tests {
             index,
             submitted_micros: times.0,
             acknowledged_micros: times.1,
+            result: None,
         }
     }
 

@@ -7,6 +7,8 @@
 //! - [`network`] gives every pod a machine of its own on a network that can be cut ([`links`]) and slowed down ([`relay`]).
 //! - [`containers`] builds the images and runs them; [`volume`] mounts disks that can fill up.
 //! - [`streams`] submits as fast as it can, for the measurements in `benches/`.
+//! - [`machines`] are programs beside replicators that are handed every operation: [`key_value`] stores and [`ledger`]s, each with
+//!   clients and a checker of its own.
 //! - [`load`] submits with sessions and records every acknowledgement, [`readers`] read; [`history`], [`linearizability`] and
 //!   [`story`] are the checkers: pure functions with their own tests, since a checker that cannot fail proves nothing.
 //! - Nothing sleeps and hopes: [`wait`] polls a condition until a deadline, or sees to it that one holds for a while.
@@ -18,9 +20,12 @@ pub mod cluster;
 pub mod containers;
 pub mod history;
 pub mod http;
+pub mod key_value;
+pub mod ledger;
 pub mod linearizability;
 pub mod links;
 pub mod load;
+pub mod machines;
 pub mod namespace;
 pub mod network;
 pub mod ports;

@@ -262,6 +262,7 @@ mod tests {
             index,
             submitted_micros: times.0,
             acknowledged_micros: times.1,
+            result: None,
         }
     }
 

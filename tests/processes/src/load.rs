@@ -7,8 +7,8 @@ use crate::wait::eventually;
 use bytes::Bytes;
 use raftlog_proto::error::reason_of;
 use raftlog_proto::reason;
-use raftlog_proto::v1::SubmitClientRequestRequest;
 use raftlog_proto::v1::operations_client::OperationsClient;
+use raftlog_proto::v1::{SubmitClientRequestRequest, SubmitClientRequestResponse, WaitFor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::error::Error;
@@ -43,9 +43,18 @@ struct Shared {
     acknowledged: AtomicU64,
 }
 
+/// What one client submits to a state machine, whose results it waits for.
+pub trait Commands: Send {
+    /// The next operation, which nobody else may ever submit.
+    fn next(&mut self, client: &str, sequence: u64, random: &mut ChaCha8Rng) -> Bytes;
+    /// What came of it.
+    fn told(&mut self, result: &Bytes);
+}
+
 /// One client: one session, one operation at a time, retried with the same sequence until it is acknowledged.
 struct Client {
     id: String,
+    commands: Option<Box<dyn Commands>>,
     endpoints: Vec<OperationsClient<Channel>>,
     random: ChaCha8Rng,
     shared: Arc<Shared>,
@@ -66,6 +75,31 @@ impl Load {
         seed: u64,
         pause_max: Duration,
     ) -> Self {
+        Self::start_clients(name, nodes, clients, seed, pause_max, || None)
+    }
+
+    /// The same, where each client submits commands of its own to a state machine.
+    pub fn start_commanding<C: Commands + 'static>(
+        name: &str,
+        nodes: &[Address],
+        clients: u64,
+        seed: u64,
+        pause_max: Duration,
+        commands: impl Fn() -> C,
+    ) -> Self {
+        Self::start_clients(name, nodes, clients, seed, pause_max, || {
+            Some(Box::new(commands()))
+        })
+    }
+
+    fn start_clients(
+        name: &str,
+        nodes: &[Address],
+        clients: u64,
+        seed: u64,
+        pause_max: Duration,
+        commands: impl Fn() -> Option<Box<dyn Commands>>,
+    ) -> Self {
         let began = Instant::now();
         let shared = Arc::new(Shared {
             pause_max,
@@ -78,6 +112,7 @@ impl Load {
         for number in 1..=clients {
             let client = Client {
                 id: format!("{name}-{number}"),
+                commands: commands(),
                 endpoints: endpoints.clone(),
                 random: ChaCha8Rng::seed_from_u64(seed.wrapping_add(number)),
                 shared: Arc::clone(&shared),
@@ -162,20 +197,28 @@ impl Client {
     }
 
     async fn submit(&mut self, sequence: u64) -> Result<Acknowledged, Unanswered> {
-        let data = Bytes::from(format!("{}/{sequence}", self.id));
+        let data = match &mut self.commands {
+            Some(commands) => commands.next(&self.id, sequence, &mut self.random),
+            None => Bytes::from(format!("{}/{sequence}", self.id)),
+        };
         let submitted_micros = self.now_micros();
         while !self.shared.stop.load(Ordering::Relaxed) {
             match self.attempt(sequence, data.clone()).await {
-                Ok(index) => {
+                Ok(answer) => {
                     let acknowledged_micros = self.now_micros();
                     let client = self.id.clone();
+                    let result = answer.result_available.then_some(answer.result);
+                    if let (Some(commands), Some(result)) = (&mut self.commands, &result) {
+                        commands.told(result);
+                    }
                     return Ok(Acknowledged {
                         client,
                         sequence,
                         data,
-                        index,
+                        index: answer.index,
                         submitted_micros,
                         acknowledged_micros,
+                        result,
                     });
                 }
                 Err(status) => assert_worth_a_retry(&self.id, sequence, &status),
@@ -189,18 +232,25 @@ impl Client {
         })
     }
 
-    async fn attempt(&mut self, sequence: u64, operation: Bytes) -> Result<u64, Status> {
+    async fn attempt(
+        &mut self,
+        sequence: u64,
+        operation: Bytes,
+    ) -> Result<SubmitClientRequestResponse, Status> {
+        let wait_for = match self.commands {
+            Some(_) => WaitFor::Executed,
+            None => WaitFor::Committed,
+        };
         let request = SubmitClientRequestRequest {
             operation,
             client_id: self.id.clone(),
             sequence,
             acknowledged_through: sequence - 1,
-            ..Default::default()
+            wait_for: wait_for.into(),
         };
         let endpoint = self.random.random_range(0..self.endpoints.len());
         let endpoint = self.endpoints.get_mut(endpoint).expect("the index is in range");
-        let answer = api::call(endpoint.submit_client_request(Request::new(request))).await?;
-        Ok(answer.index)
+        api::call(endpoint.submit_client_request(Request::new(request))).await
     }
 
     fn now_micros(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raftlog_raft::entry::{Operation, SessionStamp};
 use raftlog_raft::ids::OperationIndex;
+use raftlog_raft::time::Time;
 use raftlog_server::node::{Proposed, RequestId};
 
 /// 0, 1, 2, ...
@@ -55,6 +56,8 @@ pub(crate) enum Request {
     OpenSession { client: ClientNumber },
     /// To read; what was known when it was asked.
     Read { floor: OperationIndex },
+    /// To append an operation without a session, only to see how long that takes.
+    Measured { data: Bytes, asked: Time },
 }
 
 impl Client {
@@ -128,6 +131,10 @@ impl Request {
                     sequence: *sequence,
                     acknowledged_through: *acknowledged_through,
                 }),
+            })),
+            Self::Measured { data, .. } => Some(Proposed::Operation(Operation {
+                data: data.clone(),
+                session: None,
             })),
             Self::OpenSession { .. } => Some(Proposed::OpenSession),
             Self::Read { .. } => None,

@@ -3,6 +3,8 @@
 mod ambush;
 mod clients;
 mod forgery;
+mod machine;
+mod measuring;
 mod members;
 mod nemesis;
 mod node;
@@ -22,11 +24,12 @@ use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::membership::Member;
 use raftlog_raft::planted::Bug;
 use raftlog_raft::time::Time;
-use raftlog_server::node::RequestId;
+use raftlog_server::node::{Refusal, RequestId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use ambush::Ambush;
+pub use measuring::Commits;
 
 use crate::client::{Client, Request};
 use crate::clock::{Clock, TRUE_RATE};
@@ -69,6 +72,8 @@ pub struct Cluster {
     requests: BTreeMap<RequestId, Request>,
     last_request: RequestId,
     last_stream: u64,
+    /// What became of [`Request::Measured`].
+    measured: Vec<Result<Duration, Refusal>>,
     /// What some client knows to be committed.
     known: OperationIndex,
     invariants: Invariants,
@@ -124,6 +129,7 @@ impl Cluster {
             requests: BTreeMap::new(),
             last_request: 0,
             last_stream: 0,
+            measured: Vec::new(),
             known: 0,
             invariants: Invariants::default(),
             coverage: Coverage::default(),

@@ -50,6 +50,10 @@ pub enum Fault {
     Upgrade,
     /// The leader is made to lose its followers step by step, and hears of it late.
     Ambush,
+    /// A program that executes operations and keeps a state is killed.
+    MachineKill,
+    /// And loses its state.
+    MachineWipe,
 }
 
 impl Fault {
@@ -78,6 +82,8 @@ impl Fault {
         Self::Forgery,
         Self::Upgrade,
         Self::Ambush,
+        Self::MachineKill,
+        Self::MachineWipe,
     ];
 
     /// As options name it.
@@ -106,6 +112,8 @@ impl Fault {
             Self::Forgery => "forgery",
             Self::Upgrade => "upgrade",
             Self::Ambush => "ambush",
+            Self::MachineKill => "machine-kill",
+            Self::MachineWipe => "machine-wipe",
         }
     }
 

@@ -50,6 +50,10 @@ pub(crate) enum Happening {
     Said,
     /// The executor is done up to there.
     Executed(OperationIndex),
+    /// Something between a driver and the program beside it, on that connection of theirs.
+    Machine(u64, MachineStep),
+    /// The executor lets go of what was taken back.
+    TakenBack,
     /// The time that the replicator asked for has passed.
     Wake,
     /// The node opens a stream to its replicator.
@@ -92,6 +96,23 @@ pub(crate) enum Happening {
     MendLeader(Vec<(NodeNumber, NodeNumber)>),
     /// Faults end; from now on there has to be progress.
     Heal,
+}
+
+/// What happens between a driver and a program that keeps a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum MachineStep {
+    /// They are connected.
+    Attach,
+    /// What was sent up to there is applied.
+    Apply(OperationIndex),
+    /// A copy may begin, if all that was sent before is applied.
+    BeginCopy,
+    /// The copy is complete.
+    EndCopy,
+    /// The next piece of a snapshot is there.
+    TakePiece,
+    /// All of a snapshot is stored.
+    EndRestore,
 }
 
 /// How far an ambush on a leader has come.
@@ -214,12 +235,14 @@ impl Entry {
                     .hash(trace);
             }
             Happening::Ambush(stage) => stage.hash(trace),
+            Happening::Machine(epoch, step) => (epoch, step).hash(trace),
             Happening::Fault(fault) => fault.name().hash(trace),
             Happening::Mend(directions) | Happening::MendLeader(directions) => directions.hash(trace),
             Happening::Wish(client) => client.hash(trace),
             Happening::Tick
             | Happening::Disk
             | Happening::Said
+            | Happening::TakenBack
             | Happening::Wake
             | Happening::Connect
             | Happening::Start

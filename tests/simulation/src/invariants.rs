@@ -14,6 +14,9 @@ use raftlog_raft::ids::{LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::message::LogPosition;
 
+use crate::for_all::ForAll;
+use crate::machine::{State, register_of};
+
 /// Something that must never happen, and has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -32,7 +35,7 @@ impl fmt::Display for Violation {
 /// Whether a step was right.
 pub type Verdict = Result<(), Violation>;
 
-fn demand(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Verdict {
+pub(crate) fn demand(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Verdict {
     if holds {
         Ok(())
     } else {
@@ -56,6 +59,8 @@ pub struct SeenEntry {
     pub running_hash: u64,
     /// What it says, where it is an operation.
     pub operation: Option<SeenOperation>,
+    /// The mark of execution that it is, if it is one.
+    pub executed_through: Option<OperationIndex>,
 }
 
 /// An operation as it is seen in a log.
@@ -135,6 +140,8 @@ pub struct SeenFold {
     pub configuration: LogIndex,
     /// Sessions that are remembered.
     pub sessions: usize,
+    /// Marked as executed.
+    pub executed_through: OperationIndex,
 }
 
 /// Where a log begins, as it says itself: the last entry that a snapshot holds in its place.
@@ -180,6 +187,10 @@ pub struct Invariants {
     by_data: BTreeMap<Bytes, OperationIndex>,
     by_session: BTreeMap<(Arc<str>, u64), OperationIndex>,
     executions: BTreeMap<NodeNumber, SeenExecutions>,
+    /// Where only the leader's replicator executes.
+    for_all: ForAll,
+    /// What state machines are to hold after each operation, in its order; the first is of none.
+    states: Vec<State>,
 }
 
 impl Invariants {
@@ -600,6 +611,9 @@ impl Invariants {
                 )
             },
         )?;
+        if let Some(through) = entry.executed_through {
+            self.for_all.committed(entry.term, through);
+        }
         match &entry.operation {
             Some(operation) => {
                 self.operations.push(operation.clone());
@@ -635,13 +649,7 @@ impl Invariants {
     /// Nothing is executed that is not committed and on the own node's disk; and it is executed in order: within a life of
     /// the replicator one after the other, after a crash again from an earlier one on.
     pub fn executed(&mut self, node: NodeNumber, life: u64, index: OperationIndex, data: &[u8]) -> Verdict {
-        let committed = self
-            .operation(index)
-            .is_some_and(|operation| operation.data == data);
-        demand(committed, "nothing executed that is not committed", || {
-            let data = String::from_utf8_lossy(data);
-            format!("replicator {node} executes {data} at index {index}, which is not committed there")
-        })?;
+        self.may_execute(node, index, data)?;
         let seen = self.executions.entry(node).or_default();
         let again = life > seen.life && index >= 1 && index <= seen.last;
         let restored = index.checked_sub(1).is_some_and(|at| seen.offered.contains(&at));
@@ -651,17 +659,90 @@ impl Invariants {
         seen.life = life;
         demand(follows, "executed in order", || {
             format!("replicator {node} executes index {index} after {last}")
+        })
+    }
+
+    fn may_execute(&self, node: NodeNumber, index: OperationIndex, data: &[u8]) -> Verdict {
+        let committed = self
+            .operation(index)
+            .is_some_and(|operation| operation.data == data);
+        demand(committed, "nothing executed that is not committed", || {
+            let data = String::from_utf8_lossy(data);
+            format!("replicator {node} executes {data} at index {index}, which is not committed there")
         })?;
+        let persisted = self.executions.get(&node).map_or(0, |seen| seen.persisted);
         demand(
-            index <= seen.persisted,
+            index <= persisted,
             "nothing executed that is not persisted",
-            || {
-                format!(
-                    "replicator {node} executes index {index}, its node has {} on disk",
-                    seen.persisted
-                )
-            },
+            || format!("replicator {node} executes index {index}, its node has {persisted} on disk"),
         )
+    }
+
+    /// Exactly once: into a state that had everything up to `before` comes the next operation, whatever crashed.
+    pub fn applied(
+        &self,
+        node: NodeNumber,
+        before: OperationIndex,
+        index: OperationIndex,
+        data: &[u8],
+    ) -> Verdict {
+        self.may_execute(node, index, data)?;
+        demand(index == before + 1, "applied exactly once", || {
+            format!("machine {node} applies index {index} to a state that has {before}")
+        })
+    }
+
+    /// Equal states: a state machine holds what the committed operations up to its index add up to.
+    pub(crate) fn has_state(&mut self, node: NodeNumber, state: &State) -> Verdict {
+        let committed = self.operations();
+        demand(state.applied <= committed, "equal states", || {
+            format!(
+                "machine {node} has index {} in its state; {committed} are committed",
+                state.applied
+            )
+        })?;
+        while self.states.len() as u64 <= state.applied {
+            let mut next = self.states.last().cloned().unwrap_or_default();
+            if let Some(operation) = (!self.states.is_empty())
+                .then(|| self.operation(next.applied + 1))
+                .flatten()
+            {
+                next.apply(next.applied + 1, &operation.data);
+            }
+            self.states.push(next);
+        }
+        let expected = usize::try_from(state.applied)
+            .ok()
+            .and_then(|at| self.states.get(at));
+        demand(expected == Some(state), "equal states", || {
+            format!("machine {node} has {state:?}, where the operations add up to {expected:?}")
+        })
+    }
+
+    /// Linearizable reads of a state machine: what is read is of a state with all that was executed when it was asked, and is what
+    /// was written last there.
+    pub fn queried_machine(
+        &self,
+        node: NodeNumber,
+        executed: OperationIndex,
+        applied: OperationIndex,
+        (register, value): (u8, OperationIndex),
+    ) -> Verdict {
+        demand(executed <= applied, "queries see what is executed", || {
+            format!("machine {node} answers a query at index {executed}; its state has {applied}")
+        })?;
+        let written = (1..=applied)
+            .rev()
+            .find(|&index| {
+                self.operation(index)
+                    .is_some_and(|operation| register_of(&operation.data) == register)
+            })
+            .unwrap_or(0);
+        demand(written == value, "linearizable reads", || {
+            format!(
+                "machine {node} reads {value} of register {register} at index {applied}; {written} was written last"
+            )
+        })
     }
 
     /// What that replicator has executed.
@@ -669,11 +750,92 @@ impl Invariants {
         self.executions.get(&node).map_or(0, |seen| seen.last)
     }
 
+    /// The same where only the leader's replicator executes, in that term of its node: what it was given is judged when it is given.
+    pub fn executed_for_all(
+        &mut self,
+        node: NodeNumber,
+        term: Term,
+        index: OperationIndex,
+        data: &[u8],
+    ) -> Verdict {
+        let committed = self
+            .operation(index)
+            .is_some_and(|operation| operation.data == data);
+        demand(committed, "nothing executed that is not committed", || {
+            format!(
+                "replicator {node} executes index {index}, where something else is committed, if anything"
+            )
+        })?;
+        let seen = self.executions.entry(node).or_default();
+        seen.last = index.max(seen.last);
+        let persisted = seen.persisted;
+        self.for_all.executed(node, term, index)?;
+        demand(
+            index <= persisted,
+            "nothing executed that is not persisted",
+            || format!("replicator {node} executes index {index}, its node has {persisted} on disk"),
+        )
+    }
+
+    /// A replicator hears whether its node leads, and how far leaders' replicators have executed.
+    pub fn hears_leading(
+        &mut self,
+        node: NodeNumber,
+        life: u64,
+        leads: Option<Term>,
+        execute_after: OperationIndex,
+    ) -> Verdict {
+        self.for_all.hears(node, life, leads, execute_after)
+    }
+
+    /// A replicator has no node any more that says that it leads.
+    pub fn leads_no_more(&mut self, node: NodeNumber) {
+        self.for_all.leads_no_more(node);
+    }
+
+    /// A replicator gives those operations to its executor, in that term of its node.
+    pub fn given(
+        &mut self,
+        node: NodeNumber,
+        term: Option<Term>,
+        first: OperationIndex,
+        last: OperationIndex,
+    ) -> Verdict {
+        self.for_all.given(node, term, first, last)
+    }
+
+    /// A replicator says how far it is, where only the leader's executes.
+    pub fn progressed(
+        &mut self,
+        node: NodeNumber,
+        executed: OperationIndex,
+        durable: (Option<Term>, OperationIndex),
+    ) -> Verdict {
+        let own = self.executed_through(node);
+        let offered = self
+            .executions
+            .get(&node)
+            .and_then(|seen| seen.offered.last().copied());
+        let through = own.max(offered.unwrap_or(0));
+        self.for_all.progressed(node, (executed, through), durable)
+    }
+
+    /// A leader's log says what is executed.
+    pub fn marks(&self, leader: MemberId, term: Term, through: OperationIndex) -> Verdict {
+        self.for_all.marks(leader, term, through)
+    }
+
+    /// Marked as executed, as is committed.
+    pub fn mark(&self) -> OperationIndex {
+        self.for_all.mark()
+    }
+
     /// Queries see what is executed: the state that one is answered from, at `index`, is what that replicator has executed, or
     /// took from a snapshot.
     pub fn queried(&self, node: NodeNumber, index: OperationIndex) -> Verdict {
         let seen = self.executions.get(&node);
         let through = seen.map_or(0, |seen| seen.last.max(seen.offered.last().copied().unwrap_or(0)));
+        let through = through.max(self.for_all.mark());
         demand(index <= through, "queries see what is executed", || {
             format!("replicator {node} answers a query at index {index}; {through} is executed")
         })
@@ -737,6 +899,7 @@ mod tests {
             operation_index: index - 1,
             running_hash: terms[..=at].iter().fold(7, |hash, term| hash * 31 + term),
             operation: (at > 0).then(|| operation(data, Some(index))),
+            executed_through: None,
         }
     }
 
@@ -1139,6 +1302,7 @@ mod tests {
                 running_hash: 2,
                 configuration: 0,
                 sessions: 0,
+                executed_through: 0,
             }
         };
         let (first, later) = (FeatureLevel::FIRST, FeatureLevel::REHEARSED);

@@ -12,6 +12,7 @@ use raftlog_server::node::Bounds;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::distances::Distances;
 use crate::fault::Fault;
 
 /// A clock runs wrong by at most so much: of two of them, one is then slower than the other by just what leases allow.
@@ -51,6 +52,8 @@ pub struct Options {
     pub late_of: u32,
     /// An operation of a disk takes up to so long.
     pub disk_max: Duration,
+    /// Messages between nodes and operations of disks take just so long, instead.
+    pub distances: Option<Distances>,
     /// Size of each volume.
     pub volume_bytes: u64,
     /// A snapshot is taken after so many entries; 0: none.
@@ -69,6 +72,10 @@ pub struct Options {
     pub bounds: Bounds,
     /// Bytes that a replicator takes in before any of them is on its disk.
     pub replicator_bytes_max: usize,
+    /// Operations are executed by programs with a state of their own.
+    pub state_machine: bool,
+    /// Only the replicator of the node that leads executes.
+    pub execute_on_leader: bool,
     /// The mean time between two faults of each kind.
     pub faults: BTreeMap<Fault, Duration>,
     /// A bug that the simulator is to find.
@@ -103,6 +110,8 @@ impl Options {
         "forgery",
         "upgrade",
         "ambush",
+        "machine-kill",
+        "machine-wipe",
         "lost",
         "duplicated",
         "late",
@@ -130,6 +139,7 @@ impl Options {
             duplicated_of: u32::try_from(one_of(&[0, 10, 100])).expect("it is small"),
             late_of: u32::try_from(one_of(&[0, 5, 20, 200])).expect("it is small"),
             disk_max: Duration::from_millis(one_of(&[1, 5, 50])),
+            distances: None,
             volume_bytes: one_of(&[48 << 20, 96 << 20]),
             snapshot_every: one_of(&[0, 20, 20, 200]),
             snapshot_bytes: one_of(&[0, 0, 0, 30]),
@@ -145,6 +155,9 @@ impl Options {
                 sessions_max: [SESSIONS_MAX, SESSIONS_MAX, SESSIONS_MAX, 2][bytes(one_of(&[0, 1, 2, 3]))],
             },
             replicator_bytes_max: bytes(one_of(&[16 << 20, 16 << 20, 2_000])),
+            state_machine: false,
+            // By chance of its own: what else a seed draws stays as it was.
+            execute_on_leader: ChaCha8Rng::seed_from_u64(seed ^ 0x006c_6561_6465_7200).random_bool(0.3),
             faults: BTreeMap::new(),
             planted: Planted::default(),
             tells_messages: false,
@@ -173,16 +186,26 @@ impl Options {
         if options.rest_max < Duration::from_millis(500) {
             options.safety = options.safety.min(Duration::from_mins(2));
         }
-        for &fault in Fault::ALL {
-            if random.random_bool(0.4) {
+        let draw = |fault: Fault, random: &mut ChaCha8Rng| {
+            random.random_bool(0.4).then(|| {
                 let often = [5, 20, 60][random.random_range(0..3)];
-                options
-                    .faults
-                    .insert(fault, Duration::from_secs(often) * fault.rarity());
-            }
+                (fault, Duration::from_secs(often) * fault.rarity())
+            })
+        };
+        let of_machines = |fault: &Fault| matches!(fault, Fault::MachineKill | Fault::MachineWipe);
+        for &fault in Fault::ALL.iter().filter(|fault| !of_machines(fault)) {
+            options.faults.extend(draw(fault, &mut random));
         }
         if options.faults.contains_key(&Fault::Membership) {
             options.spares = random.random_range(0..=2);
+        }
+        // By chance of its own, as above. Each state machine has to have everything.
+        let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x006d_6163_6869_6e65);
+        options.state_machine = random.random_bool(0.4) && !options.execute_on_leader;
+        if options.state_machine {
+            for &fault in Fault::ALL.iter().filter(|fault| of_machines(fault)) {
+                options.faults.extend(draw(fault, &mut random));
+            }
         }
         options
     }
@@ -237,6 +260,27 @@ impl Options {
             ..Self::draw(seed)
         }
     }
+
+    /// A run without faults and clients, of so many nodes that are so far from each other, as programs are configured unless told
+    /// otherwise.
+    pub fn far_apart(seed: u64, nodes: NodeNumber, distances: Distances) -> Self {
+        Self {
+            nodes,
+            clients: 0,
+            // Beyond it some nodes are left for good.
+            safety: Duration::from_hours(24),
+            distances: Some(distances),
+            volume_bytes: 1 << 30,
+            snapshot_every: 0,
+            snapshot_bytes: 0,
+            lease_reads: true,
+            narrow_timeouts: false,
+            bounds: Bounds::default(),
+            replicator_bytes_max: 16 << 20,
+            state_machine: false,
+            ..Self::calm(seed)
+        }
+    }
 }
 
 impl fmt::Display for Options {
@@ -257,6 +301,7 @@ impl fmt::Display for Options {
             duplicated_of,
             late_of,
             disk_max,
+            distances: _,
             volume_bytes,
             snapshot_every,
             snapshot_bytes,
@@ -273,6 +318,8 @@ impl fmt::Display for Options {
                     sessions_max: sessions,
                 },
             replicator_bytes_max,
+            state_machine,
+            execute_on_leader,
             faults,
             planted: _,
             tells_messages: _,
@@ -284,7 +331,7 @@ impl fmt::Display for Options {
              delay={delay_max:?} lost-of={lost_of} duplicated-of={duplicated_of} late-of={late_of} disk={disk_max:?} \
              volume={volume_bytes} snapshot-every={snapshot_every} snapshot-bytes={snapshot_bytes} drift={drift_millionths} lease-reads={lease_reads} uneven-timeouts={uneven_timeouts} \
              narrow-timeouts={narrow_timeouts} \
-             recent={recent} append={append} in-flight={in_flight} uncommitted={uncommitted} sessions={sessions} replicator={replicator_bytes_max} faults="
+             recent={recent} append={append} in-flight={in_flight} uncommitted={uncommitted} sessions={sessions} replicator={replicator_bytes_max} state-machine={state_machine} execute-on-leader={execute_on_leader} faults="
         )?;
         for (at, (fault, mean)) in faults.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };

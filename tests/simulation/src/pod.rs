@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use raftlog_raft::feature::Supports;
-use raftlog_raft::ids::{LogIndex, MemberId};
+use raftlog_raft::ids::{LogIndex, MemberId, Term};
 use raftlog_raft::time::Time;
 use raftlog_replicator::core::{Operation, Replicator, StreamId};
 use raftlog_server::node::{FromReplicator, Node, ReadCounts, ToReplicator};
@@ -11,6 +11,7 @@ use raftlog_server::node::{FromReplicator, Node, ReadCounts, ToReplicator};
 use crate::clock::Clock;
 use crate::disk::QueuedDisk;
 use crate::happening::Entry;
+use crate::machine::Machine;
 
 /// A pod.
 #[derive(Debug)]
@@ -24,8 +25,10 @@ pub(crate) struct Pod {
     pub(crate) node_disk: QueuedDisk,
     pub(crate) replicator_disk: QueuedDisk,
     pub(crate) stream: Stream,
-    /// What the executor was given and has not done.
-    pub(crate) executing: VecDeque<Operation>,
+    /// What the executor was given and has not done, and in which term of a leader, where only its replicator executes.
+    pub(crate) executing: VecDeque<(Operation, Option<Term>)>,
+    /// The program that executes them, in runs with such programs.
+    pub(crate) machine: Machine,
     /// What happened while the pod was suspended, in its order; absent while it is not.
     pub(crate) suspended: Option<VecDeque<Entry>>,
     /// Until then it fails soon after each start.
@@ -80,6 +83,7 @@ impl Pod {
             replicator_disk: QueuedDisk::new(volume_bytes),
             stream: Stream::default(),
             executing: VecDeque::new(),
+            machine: Machine::default(),
             suspended: None,
             crash_loops_until: Time(0),
             executor_slow_until: Time(0),

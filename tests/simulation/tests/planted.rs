@@ -9,7 +9,7 @@ use raftlog_raft::planted::Bug;
 use simulation::{Variation, run_seed};
 
 /// A bug has to be found by one of so many seeds.
-const SEEDS_MAX: u64 = 600;
+const SEEDS_MAX: u64 = 1_500;
 
 /// What seeds do not bring about often enough yet: known holes of the simulator. A bug that comes to be found leaves the list.
 const HOLES: &[Bug] = &[];

@@ -1,13 +1,14 @@
 //! Operations from the command line, one after the other.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 
 use bytes::Bytes;
-use raftlog_client::{Client, Committed};
+use raftlog_client::{Client, Committed, WaitFor};
 use serde::Serialize;
 
 use super::failed_after;
 use crate::{
+    args::{self, SubmitArgs},
     failure::Failure,
     output::{Format, Output, Records},
     text::printable,
@@ -21,16 +22,24 @@ struct Submitted<'a> {
     leader_address: &'a str,
     /// As far as it can be printed.
     operation: String,
+    /// As far as it can be printed; of what is executed and has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<String>,
 }
 
-/// Submits each operation and prints its index.
-pub(super) async fn run(client: &Client, format: Format, operations: &[OsString]) -> Result<(), Failure> {
+/// Submits each operation and prints its index; of one that has a result, `-o raw` prints that.
+pub(super) async fn run(client: &Client, format: Format, arguments: &SubmitArgs) -> Result<(), Failure> {
+    let wait_for = match arguments.wait_for {
+        args::WaitFor::Committed => WaitFor::Committed,
+        args::WaitFor::Executed => WaitFor::Executed,
+    };
     // An ID of its own is enough for so short a session, and saves the wait for one to be opened.
     let session = client.session(format!("raftctl-{:032x}", rand::random::<u128>()), 1)?;
     let (mut output, mut records) = (Output::stdout(), Records::new(format));
-    for (appended, operation) in (0..).zip(operations) {
+    for (appended, operation) in (0..).zip(&arguments.operations) {
         let operation = operation.as_bytes();
-        match session.submit(Bytes::copy_from_slice(operation)).await {
+        let submitting = session.submit_and_wait(Bytes::copy_from_slice(operation), wait_for);
+        match submitting.await {
             Ok(committed) => print(&mut output, &mut records, &committed, operation)?,
             Err(error) => return Err(failed_after(&error, appended, &format!("argument {appended}"))),
         }
@@ -49,7 +58,7 @@ fn print(
         term,
         leader_node,
         leader_address,
-        ..
+        result,
     } = committed;
     let submitted = Submitted {
         index: *index,
@@ -57,13 +66,19 @@ fn print(
         leader_node: *leader_node,
         leader_address,
         operation: printable(operation),
+        result: result.as_deref().map(printable),
     };
-    let cells = [
+    let mut cells = vec![
         ("INDEX", 8, index.to_string()),
         ("TERM", 6, term.to_string()),
         ("LEADER", 6, leader_node.to_string()),
         ("OPERATION", 0, printable(operation)),
     ];
-    records.record(output, &submitted, &cells, index.to_string().as_bytes())?;
+    if let Some(result) = &submitted.result {
+        cells.push(("RESULT", 0, result.clone()));
+    }
+    let index = index.to_string();
+    let raw = result.as_deref().unwrap_or(index.as_bytes());
+    records.record(output, &submitted, &cells, raw)?;
     output.flush()
 }

@@ -22,7 +22,7 @@ pub(crate) async fn run(common: &Common, arguments: &SubmitArgs) -> Result<(), F
     if arguments.stdin {
         piped::run(&client, common.output).await
     } else {
-        each::run(&client, common.output, &arguments.operations).await
+        each::run(&client, common.output, arguments).await
     }
 }
 

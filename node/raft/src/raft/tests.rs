@@ -1,6 +1,7 @@
 //! The core by the sections of the paper: a few members in one thread, whose messages and disks the test holds in its hand.
 
 mod doubt;
+mod execution_mark;
 mod feature_level;
 mod leases;
 mod membership;

@@ -4,11 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_storage::{Op, OpId};
 use thiserror::Error;
 
 use super::event::{FetchId, ReadIndexId, StreamId};
+use super::execution::Run;
+use super::executor_state::STATE_HEADER_BYTES;
 use super::operation::{Operation, Place};
 
 /// Something to do. The order of effects matters: they are carried out one after the other.
@@ -27,7 +29,35 @@ pub enum Effect {
     /// End the stream.
     Close(StreamId, Refusal),
     /// Execute these, in order, one at a time; answer with [`Event::Executed`](super::Event::Executed).
-    Execute(Vec<Operation>),
+    Execute(Run),
+    /// Whatever was given by [`Effect::Execute`] and is not executed is not to be: what can be cancelled is, nothing of it is begun any
+    /// more. Answer with [`Event::TakenBack`](super::Event::TakenBack) once the executor has let go of all.
+    TakeBack,
+    /// The executor is to go and come again: [`Event::ExecutorDetached`](super::Event::ExecutorDetached), and then
+    /// [`Event::ExecutorAttached`](super::Event::ExecutorAttached).
+    Reattach,
+    /// What the executor says of its state does not fit: it is to go, and may come again.
+    RefuseExecutor(String),
+    /// The executor is to copy its state, before it is given more: [`Event::CopyBegun`](super::Event::CopyBegun), then
+    /// [`Event::Copied`](super::Event::Copied).
+    CopyState,
+    /// The executor is to take a snapshot's state in the place of its own. It counts as gone until it attaches again, which it does not
+    /// before it has answered.
+    RestoreBegin {
+        /// Names it in what follows; never used twice.
+        restore: u64,
+        /// The last operation that is in it.
+        place: Place,
+        /// The cluster.
+        cluster: Option<ClusterId>,
+        /// Of all pieces together.
+        bytes: u64,
+    },
+    /// The next piece of it, never empty; answered by [`Event::RestoreTaken`](super::Event::RestoreTaken), and after the last one by
+    /// [`Event::Restored`](super::Event::Restored).
+    RestorePiece(Bytes),
+    /// No more of it will come.
+    RestoreAbort(u64),
     /// Ask the executor, and give its answer to the node, with the place.
     Query {
         /// The stream it came on.
@@ -86,6 +116,10 @@ pub struct Position {
     pub commit: Place,
     /// Last operation executed.
     pub executed: Place,
+    /// The log here begins after what the executor needs: only a snapshot helps.
+    pub needs_state: bool,
+    /// Executes only while its node leads.
+    pub on_leader: bool,
 }
 
 /// How far things are.
@@ -99,6 +133,8 @@ pub struct Progress {
     pub executed: OperationIndex,
     /// Executed index that would survive a crash.
     pub durable_executed: OperationIndex,
+    /// The term that its node leads and in which it executes, where it does so on the leader only.
+    pub leading_term: Option<Term>,
 }
 
 /// Lines that tell each operation's way (design 4.4).
@@ -173,6 +209,22 @@ pub enum Refusal {
         /// The node's number.
         node: NodeNumber,
     },
+    /// The executor has lost its state.
+    #[error(
+        "the executor has operations up to {applied} in its state, and the log here begins with {first}: it needs a snapshot"
+    )]
+    NeedsState {
+        /// The last operation that is in its state.
+        applied: OperationIndex,
+        /// The first one that is held, or will be.
+        first: OperationIndex,
+    },
+    /// The executor did not take a snapshot.
+    #[error("the executor did not take the snapshot: {why}")]
+    NotRestored {
+        /// Why not.
+        why: String,
+    },
     /// The replicator stops.
     #[error("the replicator is stopping")]
     Stopping,
@@ -185,8 +237,22 @@ pub struct Snapshot {
     pub id: u64,
     /// The last operation that is in it.
     pub place: Place,
-    /// The executor's state there, at most [`STATE_BYTES_MAX`](super::STATE_BYTES_MAX).
-    pub state: Bytes,
+    /// The executor's state there.
+    pub state: SnapshotState,
+}
+
+/// The state in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotState {
+    /// All of it.
+    Whole(Bytes),
+    /// What the executor copied last, which the driver has, behind this header.
+    Copied {
+        /// Comes first.
+        header: [u8; STATE_HEADER_BYTES],
+        /// Of header and copy.
+        bytes: u64,
+    },
 }
 
 /// Why there are no operations.
@@ -272,6 +338,24 @@ pub enum Notice {
         /// The first operation that is held, or will be.
         first: OperationIndex,
     },
+    /// The executor has another operation as the last in its state than was written here.
+    ExecutorGoesOn {
+        /// The replicator's node.
+        node: NodeNumber,
+        /// What it has.
+        after: OperationIndex,
+        /// What was written here.
+        before: OperationIndex,
+    },
+    /// Its node leads, and so it executes on behalf of all.
+    ExecutesForAll {
+        /// The replicator's node.
+        node: NodeNumber,
+        /// The term that it leads.
+        term: Term,
+        /// Up to here everything is executed.
+        after: OperationIndex,
+    },
     /// A node's stream was refused.
     Refused(Refusal),
     /// The disk is full, or has room again.
@@ -332,6 +416,14 @@ impl fmt::Display for Notice {
             Self::Compacted { node, first } => write!(
                 f,
                 "Node {node}: its replicator holds operations from index {first} on, earlier ones are in snapshots"
+            ),
+            Self::ExecutorGoesOn { node, after, before } => write!(
+                f,
+                "Node {node}: its executor goes on after index {after}, which was at {before} as far as its replicator knew"
+            ),
+            Self::ExecutesForAll { node, term, after } => write!(
+                f,
+                "Node {node} leads term {term}: its replicator executes for all, after index {after}"
             ),
             Self::Refused(refusal) => write!(f, "Refused a ReplicateLog stream: {refusal}"),
             Self::DiskFull { node, full: true } => {

@@ -1,7 +1,7 @@
 //! What goes into the core.
 
 use bytes::Bytes;
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_storage::{DiskError, OpId, Outcome};
 
 use super::operation::{Operation, Place};
@@ -86,6 +86,15 @@ pub enum Event {
         /// The node needs nothing at or below this index from here.
         index: OperationIndex,
     },
+    /// Whether the node leads, to a replicator that executes on the leader only.
+    Leading {
+        /// The stream it came on.
+        stream: StreamId,
+        /// The term that it leads.
+        leads: Option<Term>,
+        /// Leaders' replicators have executed up to here.
+        execute_after: OperationIndex,
+    },
     /// Somebody asks the executor: [`Effect::Query`](super::Effect::Query).
     Query {
         /// The stream it came on.
@@ -116,6 +125,39 @@ pub enum Event {
         /// Operation index.
         through: OperationIndex,
     },
+    /// The executor has nothing any more of what [`Effect::TakeBack`](super::Effect::TakeBack) took back. Whatever it has done of that was
+    /// reported before.
+    TakenBack,
+    /// An executor with a state of its own is there.
+    ExecutorAttached {
+        /// The last operation that is in its state.
+        applied: OperationIndex,
+        /// The cluster that its state is of; absent with an empty one.
+        cluster: Option<ClusterId>,
+    },
+    /// It is gone, and with it what it was given and has not reported as executed.
+    ExecutorDetached,
+    /// The executor copies its state, as of the last operation that it has reported as executed.
+    CopyBegun,
+    /// The driver has the copy, or there will be none: then not before some time has passed.
+    Copied {
+        /// Of the copy.
+        bytes: Option<u64>,
+    },
+    /// The executor has taken some of a snapshot's state.
+    RestoreTaken {
+        /// Of [`Effect::RestoreBegin`](super::Effect::RestoreBegin).
+        restore: u64,
+        /// How much more.
+        bytes: usize,
+    },
+    /// It holds all of the snapshot's state for good, or why it does not.
+    Restored {
+        /// Of [`Effect::RestoreBegin`](super::Effect::RestoreBegin).
+        restore: u64,
+        /// One line, for people.
+        result: Result<(), String>,
+    },
     /// Somebody wants committed operations.
     Fetch {
         /// Comes back with the answer.
@@ -136,6 +178,12 @@ pub enum Event {
     ReadIndexAbandoned {
         /// Which.
         id: ReadIndexId,
+    },
+    /// It is that time: [`Retention::tick_interval`](super::Retention::tick_interval) says how often that is to be told. A clock that
+    /// is set back or forth does no harm but to ages.
+    Tick {
+        /// Milliseconds since 1970.
+        unix_millis: u64,
     },
     /// The time that [`Effect::WakeIn`](super::Effect::WakeIn) asked for has passed.
     Wake,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use raftlog_raft::ids::OperationIndex;
+use raftlog_raft::ids::{OperationIndex, Term};
 use raftlog_raft::planted::Bug;
 
 use super::effect::Effect;
@@ -11,6 +11,16 @@ use super::replicator::{Phase, Replicator, fitting};
 
 /// The id under which the log is read back for execution.
 pub(super) const EXECUTION_READ: u64 = 0;
+
+/// What the executor is to do, in order, one at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// At least one.
+    pub operations: Vec<Operation>,
+    /// The term that the node leads, where only the leader's replicator executes: it goes with every call, so that an endpoint can tell
+    /// a leader from one that only thinks it still leads.
+    pub leader_term: Option<Term>,
+}
 
 /// What the executor has, and what it has done.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub(super) struct Execution {
     handed_out_bytes: usize,
     /// The log is being read back for the next run.
     reading: bool,
+    /// What is read back is not what comes next any more.
+    read_in_vain: bool,
 }
 
 impl Execution {
@@ -30,6 +42,7 @@ impl Execution {
             handed_out: VecDeque::new(),
             handed_out_bytes: 0,
             reading: false,
+            read_in_vain: false,
         }
     }
 
@@ -69,6 +82,19 @@ impl Execution {
         }
     }
 
+    /// What was handed out and is not known to be done is not at the executor any more.
+    pub(super) fn take_back(&mut self) {
+        self.handed_out.clear();
+        self.handed_out_bytes = 0;
+        self.read_in_vain = self.reading;
+    }
+
+    /// Goes on behind that operation: forth, or back to what an executor still knows.
+    pub(super) fn go_on_after(&mut self, place: Place) {
+        self.take_back();
+        self.executed = place;
+    }
+
     fn next(&self) -> OperationIndex {
         self.given().index + 1
     }
@@ -85,7 +111,9 @@ impl Replicator {
     /// The log would grow without bound where the node is faster than the executor. What is not committed does not count:
     /// that it is, the node can only say if it is listened to. Neither does it matter before the node has said how to start.
     pub(super) fn waits_for_executor(&self) -> bool {
-        if self.stream.as_ref().is_none_or(|stream| stream.agreed.is_none()) {
+        let is_heard = self.stream.as_ref().is_some_and(|stream| stream.agreed.is_some());
+        // An executor that is ahead waits for the very operations that are not taken.
+        if !is_heard || self.is_bounded_by_marks() || self.attachment.is_ahead_of(self.commit.index) {
             return false;
         }
         let executed = self.execution.executed().index;
@@ -96,7 +124,7 @@ impl Replicator {
 
     /// Hands out what is committed, as far as the executor has room.
     pub(super) fn execute_more(&mut self) {
-        while self.phase == Phase::Running && !self.execution.reading && !self.is_restoring() {
+        while self.is_its_turn() {
             let last = if self.config.planted.has(Bug::ExecutedUncommitted) {
                 self.held.last().index
             } else {
@@ -111,10 +139,9 @@ impl Replicator {
                 return;
             }
             let last = last.min(first.saturating_add(count as u64));
-            if let Some(operations) = self.held.range(first, last) {
-                let run = fitting(operations, bytes);
-                self.execution.hand_out(&run);
-                self.effects.push(Effect::Execute(run));
+            let in_memory = self.held.range(first, last);
+            if let Some(run) = in_memory.map(|operations| fitting(operations, bytes)) {
+                self.hand_out(run);
             } else {
                 self.execution.reading = true;
                 let last = last.min(self.held.recent_from() - 1);
@@ -125,16 +152,31 @@ impl Replicator {
         }
     }
 
+    /// Whether the executor is to be given anything now.
+    fn is_its_turn(&self) -> bool {
+        let waits = self.phase != Phase::Running || self.execution.reading || self.is_restoring();
+        !waits && self.attachment.may_execute() && self.is_the_one_that_executes()
+    }
+
+    fn hand_out(&mut self, operations: Vec<Operation>) {
+        self.execution.hand_out(&operations);
+        let leader_term = self.leadership.term();
+        self.effects.push(Effect::Execute(Run {
+            operations,
+            leader_term,
+        }));
+    }
+
     /// The log was read back for execution.
     pub(super) fn execute_read_back(&mut self, run: Vec<Operation>) {
         self.execution.reading = false;
-        if self.phase != Phase::Running {
+        let in_vain = std::mem::take(&mut self.execution.read_in_vain);
+        if in_vain || !self.is_its_turn() {
             return;
         }
         let expected = self.execution.next();
         let found = run.first().map_or(0, |first| first.index);
         assert_eq!(found, expected, "the log answers with what was asked for");
-        self.execution.hand_out(&run);
-        self.effects.push(Effect::Execute(run));
+        self.hand_out(run);
     }
 }

@@ -30,34 +30,43 @@
 //! the place before its first one is on disk, and at or below a durable executed index: what lies before is in the node's
 //! snapshots, or came as one.
 
+mod ages;
+mod attachment;
 mod belonging;
 mod compaction;
 mod config;
+mod copying;
 mod durable;
 mod effect;
 mod event;
 mod execution;
 mod executor_state;
 mod held;
+mod incoming;
+mod leadership;
 mod node_stream;
 mod open;
 mod operation;
 mod replicator;
 mod requests;
 mod restoring;
+mod retention;
 mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
-//mod tests;
 mod writing;
 
 pub use config::Config;
 pub use effect::{
-    Busy, Effect, FetchError, Notice, Position, Progress, ReadIndexError, Refusal, Snapshot, Story,
+    Busy, Effect, FetchError, Notice, Position, Progress, ReadIndexError, Refusal, Snapshot, SnapshotState,
+    Story,
 };
 pub use event::{Event, FetchId, Parent, ReadIndexId, StartAction, StreamId};
-pub use executor_state::STATE_BYTES_MAX;
+pub use execution::Run;
+pub use executor_state::{ExecutorKind, STATE_HEADER_BYTES};
+pub use leadership::ExecuteOn;
 pub use operation::{Operation, Place};
 pub use replicator::Replicator;
+pub use retention::Retention;
 pub use status::{Readiness, Status};

@@ -6,9 +6,9 @@ use raftlog_raft::planted::Bug;
 
 use super::effect::{Effect, Notice, Refusal, Story};
 use super::event::{Parent, StartAction, StreamId};
+use super::incoming::{Incoming, check_place};
 use super::operation::{Operation, Place};
 use super::replicator::{NodeStream, Phase, Replicator};
-use super::restoring::Incoming;
 
 /// Why an operation was not taken.
 enum Untaken {
@@ -40,13 +40,13 @@ impl Replicator {
             self.effects.push(Effect::Close(id, refusal));
             return;
         }
-        if let Some(old) = self.stream.take() {
+        if let Some(old) = self.take_stream() {
             // The node was restarted, and its old connection lingers.
-            self.refuse_read_indexes(old.id);
             self.effects
                 .push(Effect::Close(old.id, Refusal::Replaced { node }));
         }
         self.refused = None;
+        self.parent = parent;
         self.stream = Some(NodeStream {
             id,
             cluster,
@@ -57,6 +57,7 @@ impl Replicator {
             order: None,
             told: None,
         });
+        self.check_claim();
         // What is here is about to be another thing, and is told then.
         if self.installing.is_none() {
             self.effects.push(Effect::Position(id, self.position()));
@@ -142,6 +143,10 @@ impl Replicator {
                     cluster,
                     index: self.commit.index,
                 });
+                // It is to know the cluster that its state is of from now on.
+                if self.config.executor.has_state() {
+                    self.effects.push(Effect::Reattach);
+                }
             }
             let before = self.member.filter(|before| *before != member);
             self.notice(Notice::Paired {
@@ -159,6 +164,7 @@ impl Replicator {
         if let Some(stream) = &mut self.stream {
             (stream.agreed, stream.incoming) = (agreed, incoming);
         }
+        self.check_claim();
         self.ready_at.get_or_insert(commit);
         self.commit_to(commit.min(agreed.unwrap_or(0)));
     }
@@ -173,9 +179,13 @@ impl Replicator {
         match action {
             // What is committed is on all that can lead: a node that has caught up agrees up to there.
             StartAction::WaitUntil(_) => Ok((Some(commit), None)),
-            StartAction::Restore { place, size } => Incoming::new(place, size, commit)
-                .map(|incoming| (None, Some(incoming)))
-                .map_err(Untaken::Protocol),
+            StartAction::Restore { place, size } => {
+                let lacks_from = self.attachment.needs_state().then_some(self.base.index);
+                check_place(place, commit, lacks_from)
+                    .and_then(|()| Incoming::new(place, size, self.config.executor))
+                    .map(|incoming| (None, Some(incoming)))
+                    .map_err(Untaken::Protocol)
+            }
             StartAction::ResumeFrom(from) if from > commit && from <= last + 1 => Ok((Some(from - 1), None)),
             StartAction::ResumeFrom(from) => Err(Untaken::Protocol(format!(
                 "it resumes from index {from}, but this replicator has committed {commit} and holds {last}"
@@ -306,8 +316,7 @@ impl Replicator {
     }
 
     pub(super) fn refuse_stream(&mut self, refusal: Refusal) {
-        let Some(stream) = self.stream.take() else { return };
-        self.refuse_read_indexes(stream.id);
+        let Some(stream) = self.take_stream() else { return };
         self.notice(Notice::Refused(refusal.clone()));
         self.effects.push(Effect::Close(stream.id, refusal.clone()));
         self.refused = Some(refusal);
@@ -315,8 +324,7 @@ impl Replicator {
 
     pub(super) fn node_closed(&mut self, id: StreamId) {
         if self.stream.as_ref().is_some_and(|stream| stream.id == id) {
-            self.stream = None;
-            self.refuse_read_indexes(id);
+            self.take_stream();
         }
     }
 }

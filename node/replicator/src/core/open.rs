@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use raftlog_raft::ids::{MemberId, NodeNumber, OperationIndex};
 use raftlog_storage::identity::{Identity, Program};
-use raftlog_storage::{Disk, OpenError, Visit, Wal, WalOptions};
+use raftlog_storage::{Disk, Op, OpenError, Outcome, Visit, Wal, WalOptions};
 
 use super::config::Config;
 use super::durable::Durable;
@@ -46,6 +46,10 @@ impl Replicator {
             planted: config.planted,
             ..WalOptions::new(owner.get())
         };
+        let volume_bytes = match disk.execute(&Op::Volume)? {
+            Outcome::Volume(bytes) => bytes,
+            other => unreachable!("the size of the volume was asked for, not {other:?}"),
+        };
         let mut recovering = Recovering::default();
         let (mut wal, recovery) = Wal::open(disk, options, &mut |visit| recovering.visit(visit))?;
         Identity::check_log(found.as_ref(), &recovery, &folder)?;
@@ -55,7 +59,7 @@ impl Replicator {
         }
         // A final batch that is lost does no harm: the node sends it again.
         wal.repaired();
-        let state = recovering.state;
+        let state = recovering.state.clone();
         let held = recovering
             .held(recovery.compacted_through)
             .map_err(|problem| OpenError::Corrupt {
@@ -63,7 +67,13 @@ impl Replicator {
                 offset: 0,
                 problem,
             })?;
-        Ok(Self::recovered(config, identity, wal, held, state))
+        Ok(Self::recovered(
+            config,
+            (identity, volume_bytes),
+            wal,
+            held,
+            state,
+        ))
     }
 }
 
@@ -130,14 +140,17 @@ impl Recovering {
             base,
             commit,
             executed,
+            mark,
             ..
         } = state;
+        let mark = mark.unwrap_or(executed);
         let before = std::mem::replace(&mut self.state, state);
-        let in_order = base.index <= executed.index && executed.index <= commit.index;
+        let is_between = |place: Place| base.index <= place.index && place.index <= commit.index;
+        let in_order = is_between(executed) && is_between(mark);
         if !in_order || before.base.index > base.index || before.commit.index > commit.index {
             return Err(format!(
-                "the state says base {}, executed index {} and commit index {} after base {} and commit index {}",
-                base.index, executed.index, commit.index, before.base.index, before.commit.index
+                "the state says base {}, executed index {}, mark {} and commit index {} after base {} and commit index {}",
+                base.index, executed.index, mark.index, commit.index, before.base.index, before.commit.index
             ));
         }
         let last = self.places.back().map_or(0, |last| last.index);
@@ -157,7 +170,12 @@ impl Recovering {
             }
             self.unfounded = None;
         }
-        for (what, place) in [("base", base), ("executed", executed), ("commit", commit)] {
+        for (what, place) in [
+            ("base", base),
+            ("executed", executed),
+            ("mark", mark),
+            ("commit", commit),
+        ] {
             self.check(what, place)?;
         }
         while self.places.len() > 1

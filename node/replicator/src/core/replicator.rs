@@ -1,21 +1,26 @@
 //! The state machine itself: what it knows, and where each event goes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 use raftlog_storage::identity::Identity;
 use raftlog_storage::{DiskError, OpId, Outcome, Wal, WalEvent};
 
+use super::attachment::{Attachment, Claim};
 use super::belonging::{Belonging, STORE_IDENTITY};
 use super::compaction::Compaction;
 use super::config::Config;
+use super::copying::Copying;
 use super::durable::Durable;
 use super::effect::{Effect, Notice, Position, Progress, Refusal, Story};
-use super::event::{Event, FetchId, ReadIndexId, StreamId};
+use super::event::{Event, FetchId, Parent, ReadIndexId, StreamId};
 use super::execution::Execution;
 use super::held::Held;
+use super::incoming::Incoming;
+use super::leadership::Leadership;
 use super::operation::{Operation, Place};
-use super::restoring::{Incoming, Installing};
+use super::restoring::Installing;
 use super::writing::Writing;
 
 /// The replicator: log, commit index, executed index, and the stream of its node.
@@ -31,11 +36,19 @@ pub struct Replicator {
     pub(super) base: Place,
     pub(super) commit: Place,
     pub(super) execution: Execution,
+    pub(super) leadership: Leadership,
+    pub(super) attachment: Attachment,
+    /// The place that the executor goes on after is being read back.
+    pub(super) adopting: bool,
+    pub(super) copying: Copying,
+    pub(super) next_restore: u64,
     pub(super) writing: Writing,
     pub(super) compaction: Compaction,
     /// A snapshot that is on its way to the disk.
     pub(super) installing: Option<Installing>,
     pub(super) stream: Option<NodeStream>,
+    /// What the cluster of the last node was recovered from, if it was.
+    pub(super) parent: Option<Parent>,
     /// Why the last node was refused, until one is accepted.
     pub(super) refused: Option<Refusal>,
     /// What was committed when this process met its node; to be reached once.
@@ -83,13 +96,21 @@ pub(super) enum Phase {
 impl Replicator {
     pub(super) fn recovered(
         config: Config,
-        identity: Identity,
+        (identity, volume_bytes): (Identity, u64),
         mut wal: Wal<Operation>,
         held: Held,
         state: Durable,
     ) -> Self {
         // Where the process died between the two.
         wal.compact(state.base.index);
+        let attachment = if config.executor.has_state() {
+            Attachment::Away
+        } else {
+            Attachment::Agreed
+        };
+        // Nobody asks for ages any more, or did before.
+        let ages = Some(Arc::clone(&state.ages)).filter(|_| config.retention.age.is_some());
+        let compaction = Compaction::new(ages.unwrap_or_default(), volume_bytes);
         let mut replicator = Self {
             config,
             wal,
@@ -100,11 +121,18 @@ impl Replicator {
             base: state.base,
             commit: state.commit,
             execution: Execution::new(state.executed),
+            // What was executed before there were marks was executed beside every node.
+            leadership: Leadership::new(state.mark.unwrap_or(state.executed)),
+            attachment,
+            adopting: false,
+            copying: Copying::default(),
+            next_restore: 1,
             writing: Writing::new(held.last().index, state),
             held,
-            compaction: Compaction::default(),
+            compaction,
             installing: None,
             stream: None,
+            parent: None,
             refused: None,
             ready_at: None,
             read_indexes: BTreeMap::new(),
@@ -113,7 +141,7 @@ impl Replicator {
             phase: Phase::Running,
             effects: Vec::new(),
         };
-        if state.commit.index > 0 {
+        if replicator.commit.index > 0 {
             replicator.tell_commit();
         }
         replicator
@@ -144,15 +172,29 @@ impl Replicator {
                 operations,
                 commit,
             } => self.feed(stream, operations, commit),
-            Event::RestorePiece { stream, offset, data } => self.restore_piece(stream, offset, &data),
+            Event::RestorePiece { stream, offset, data } => self.restore_piece(stream, offset, data),
             Event::TakeSnapshot { stream, id } => self.take_snapshot(stream, id),
             Event::SnapshotKept { stream, index } => self.snapshot_kept(stream, index),
+            Event::Leading {
+                stream,
+                leads,
+                execute_after,
+            } => self.leading(stream, leads, execute_after),
             Event::Query { stream, id, query } => self.query(stream, id, query),
             Event::ReadIndexAnswer { stream, id, index } => self.read_index_answered(stream, id, index),
             Event::NodeClosed { stream } => self.node_closed(stream),
             Event::Disk(STORE_IDENTITY, outcome) => self.identity_stored(outcome),
             Event::Disk(id, outcome) => self.disk_done(id, outcome),
             Event::Executed { through } => self.execution.done(through),
+            Event::TakenBack => self.taken_back(),
+            Event::ExecutorAttached { applied, cluster } => {
+                self.executor_attached(Claim { applied, cluster });
+            }
+            Event::ExecutorDetached => self.executor_detached(),
+            Event::CopyBegun => self.copy_begun(),
+            Event::Copied { bytes } => self.copied(bytes),
+            Event::RestoreTaken { restore, bytes } => self.restore_taken(restore, bytes),
+            Event::Restored { restore, result } => self.restored(restore, result),
             Event::Fetch {
                 id,
                 from,
@@ -163,6 +205,7 @@ impl Replicator {
             Event::ReadIndexAbandoned { id } => {
                 self.read_indexes.remove(&id);
             }
+            Event::Tick { unix_millis } => self.tick(unix_millis),
             Event::Wake => self.woken(),
             Event::Stop => self.stop(),
         }
@@ -171,6 +214,8 @@ impl Replicator {
     /// What to do now, in this order. Call it after every [`Replicator::handle`], or after a batch of them.
     pub fn effects(&mut self) -> Vec<Effect> {
         if self.phase != Phase::Ended {
+            self.adopt_when_known();
+            self.follow_marks();
             self.execute_more();
             self.install_when_quiet();
             self.compact_when_due();
@@ -190,7 +235,7 @@ impl Replicator {
     /// What the node sends meanwhile is to wait in its stream, whose flow control then stops the node.
     pub fn takes_feed(&self) -> bool {
         let unpersisted = self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max;
-        unpersisted && !self.is_restoring() && !self.waits_for_executor()
+        unpersisted && self.installing.is_none() && self.takes_restore() && !self.waits_for_executor()
     }
 
     /// What it holds, as a node is told.
@@ -207,6 +252,8 @@ impl Replicator {
             last,
             commit: self.commit,
             executed: self.execution.executed(),
+            needs_state: self.attachment.needs_state(),
+            on_leader: self.mark().is_some(),
         }
     }
 
@@ -216,7 +263,18 @@ impl Replicator {
             last: self.held.last().index,
             commit: self.commit.index,
             executed: self.execution.executed().index,
-            durable_executed: self.writing.durable_executed.index,
+            durable_executed: self.durable_executed().index,
+            leading_term: self.leadership.term(),
+        }
+    }
+
+    /// The executed place that would survive a crash. What is on disk may be beyond what an executor with a state still has.
+    pub(super) fn durable_executed(&self) -> Place {
+        let (on_disk, executed) = (self.writing.durable_executed, self.execution.executed());
+        if on_disk.index <= executed.index {
+            on_disk
+        } else {
+            executed
         }
     }
 
@@ -226,6 +284,8 @@ impl Replicator {
             return;
         }
         self.commit = self.held.place(index).expect("what the logs agree on is held");
+        // Before places are forgotten.
+        self.adopt_when_known();
         self.held.forget_places_below(index);
         self.tell_commit();
         self.execute_more();
@@ -284,10 +344,18 @@ impl Replicator {
 
     fn stop(&mut self) {
         self.phase = Phase::Stopping;
-        if let Some(stream) = self.stream.take() {
-            self.refuse_read_indexes(stream.id);
+        if let Some(stream) = self.take_stream() {
             self.effects.push(Effect::Close(stream.id, Refusal::Stopping));
         }
+    }
+
+    /// Lets go of the node's stream, and of all that hangs on it.
+    pub(super) fn take_stream(&mut self) -> Option<NodeStream> {
+        let stream = self.stream.take()?;
+        self.refuse_read_indexes(stream.id);
+        self.abort_restore(stream.incoming.as_ref());
+        self.leads_no_more();
+        Some(stream)
     }
 
     fn end_when_stopped(&mut self) {

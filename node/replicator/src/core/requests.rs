@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use raftlog_raft::ids::OperationIndex;
 
+use super::attachment::ADOPTION_READ;
 use super::compaction::COMPACTION_READ;
 use super::effect::{Busy, Effect, FetchError, ReadIndexError, Refusal};
 use super::event::{FetchId, ReadIndexId, StreamId};
 use super::execution::EXECUTION_READ;
+use super::leadership::MARK_READ;
 use super::operation::Operation;
 use super::replicator::{ReadIndexState, Replicator, fitting};
 
@@ -45,6 +47,8 @@ impl Replicator {
     pub(super) fn read_back(&mut self, read: u64, records: Vec<Operation>) {
         match read {
             EXECUTION_READ => self.execute_read_back(records),
+            ADOPTION_READ => self.adoption_read_back(&records),
+            MARK_READ => self.mark_read_back(&records),
             COMPACTION_READ => self.base_read_back(&records),
             _ => {
                 let Some(id) = self.fetches.remove(&read) else {

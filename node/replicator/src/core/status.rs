@@ -1,9 +1,11 @@
 //! How the replicator is doing, for readiness, `/status` and metrics.
 
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex, Term};
 
+use super::event::Parent;
 use super::operation::Place;
 use super::replicator::Replicator;
+use super::retention::room_bytes;
 
 /// A view of the replicator. All indexes are operation indexes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,12 +14,20 @@ pub struct Status {
     pub node: NodeNumber,
     /// Absent until a node was met.
     pub cluster: Option<ClusterId>,
+    /// What it was recovered from, if it was, as its node said since this process started.
+    pub parent: Option<Parent>,
     /// Member ID of the node it was last paired with.
     pub member: Option<MemberId>,
     /// The node whose stream is open.
     pub connected: Option<NodeNumber>,
     /// Everything up to here was dropped from the log; 0 if nothing was.
     pub compacted_through: OperationIndex,
+    /// The last operation that was dropped.
+    pub before_first: Place,
+    /// The log is to take no more of the disk for the sake of history, in bytes.
+    pub history_room_bytes: u64,
+    /// Less history is held than the limits leave, as the disk has no room for more.
+    pub history_cut_short: bool,
     /// First index held; 0 if none is.
     pub first_index: OperationIndex,
     /// Last operation held.
@@ -28,6 +38,10 @@ pub struct Status {
     pub executed: Place,
     /// Executed index that would survive a crash.
     pub durable_executed: OperationIndex,
+    /// Where only the leader's replicator executes: what leaders' replicators are known to have executed.
+    pub mark: Option<OperationIndex>,
+    /// The term that its node leads, while it executes for all.
+    pub executes_in: Option<Term>,
     /// The node holds snapshots durably, so that it needs nothing at or below this index; 0 until it said so.
     pub snapshot_kept: OperationIndex,
     /// Last operation on this replicator's disk.
@@ -66,14 +80,20 @@ impl Replicator {
         Status {
             node: self.config.node,
             cluster: position.cluster,
+            parent: self.parent,
             member: position.member,
             connected: self.stream.as_ref().map(|stream| stream.node),
             compacted_through: self.wal.compacted_through(),
+            before_first: self.writing.durable_base,
+            history_room_bytes: room_bytes(self.compaction.volume_bytes),
+            history_cut_short: self.compaction.cut_short,
             first_index: position.first_index,
             last: position.last,
             commit: position.commit,
             executed: position.executed,
-            durable_executed: self.writing.durable_executed.index,
+            durable_executed: self.durable_executed().index,
+            mark: self.mark().map(|mark| mark.index),
+            executes_in: self.leadership.term(),
             snapshot_kept: self.compaction.kept,
             persisted: self.writing.persisted,
             executing_operations: self.execution.operations(),

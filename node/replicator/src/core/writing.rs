@@ -51,11 +51,11 @@ impl Writing {
         Self {
             appended: last,
             truncate_from: None,
-            state_written: state,
             under_way: VecDeque::new(),
             persisted: last,
             durable_executed: state.executed,
             durable_base: state.base,
+            state_written: state,
             unwritten_bytes: 0,
             unpersisted_bytes: 0,
             full: false,
@@ -113,7 +113,9 @@ impl Writing {
     fn handed_to_log(&mut self, ticket: Ticket, through: OperationIndex, state: Option<Durable>) {
         self.appended = through;
         self.unwritten_bytes = 0;
-        self.state_written = state.unwrap_or(self.state_written);
+        if let Some(state) = &state {
+            self.state_written.clone_from(state);
+        }
         self.under_way.push_back(Written {
             ticket,
             through,
@@ -129,7 +131,7 @@ impl Writing {
                 self.unpersisted_bytes -= operations.map(Operation::weight).sum::<usize>();
                 self.persisted = written.through;
             }
-            if let Some(state) = written.state {
+            if let Some(state) = &written.state {
                 (self.durable_executed, self.durable_base) = (state.executed, state.base);
             }
             self.under_way.pop_front();
@@ -144,11 +146,13 @@ impl Replicator {
             member: self.member,
             base: self.base,
             commit: self.commit,
+            ages: self.compaction.ages.ladder(),
             executed: if self.config.planted.has(Bug::ExecutedRecordedEarly) {
                 self.execution.given()
             } else {
                 self.execution.executed()
             },
+            mark: self.mark(),
         }
     }
 

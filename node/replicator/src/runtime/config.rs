@@ -7,8 +7,11 @@ use raftlog_raft::ids::NodeNumber;
 use raftlog_telemetry::hostname;
 use raftlog_telemetry::logging::LogFormat;
 
-use super::flags::{Executor, Flags};
+use super::executor_config::ExecutorConfig;
+use super::executor_flags::Executor;
+use super::flags::{ExecuteOn, Flags};
 use super::listen::ListenAddress;
+use crate::core::Retention;
 
 /// How this replicator runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +22,9 @@ pub(super) struct Config {
     /// Absent where one port serves both node and clients.
     pub(super) replicate_listen: Option<ListenAddress>,
     pub(super) data_dir: PathBuf,
-    pub(super) executor: Executor,
+    pub(super) executor: ExecutorConfig,
+    pub(super) execute_on: ExecuteOn,
+    pub(super) retention: Retention,
     pub(super) http_listen: SocketAddr,
     pub(super) log_format: LogFormat,
 }
@@ -32,6 +37,13 @@ impl Config {
             (None, true) => hostname::node_number(hostname)?,
             (None, false) => return Err("whose replicator am I? give --id N, or --id-from-hostname".into()),
         };
+        if (flags.executor.executor, flags.execute_on) == (Executor::StateMachine, ExecuteOn::Leader) {
+            return Err(
+                "--execute-on leader does not go with --executor state-machine, as each node's state machine has to execute everything \
+                 to have the same state: leave out --execute-on, or give --execute-on every-node"
+                    .into(),
+            );
+        }
         let own_port = ListenAddress::Tcp(flags.listen);
         Ok(Self {
             node,
@@ -41,7 +53,13 @@ impl Config {
             data_dir: flags
                 .data_dir
                 .unwrap_or_else(|| PathBuf::from(format!("./data/q4node{node}"))),
-            executor: flags.executor,
+            executor: ExecutorConfig::from_flags(flags.executor)?,
+            execute_on: flags.execute_on,
+            retention: Retention {
+                operations: flags.retain_operations,
+                age: flags.retain_age,
+                bytes: flags.retain_bytes,
+            },
             http_listen: flags.http_listen,
             log_format: flags.log_format,
         })
@@ -71,6 +89,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_for_watchers() {
+        let none = config(&["--id", "1"]).unwrap();
+        assert_eq!(none.retention, Retention::default());
+        let args = "--id 1 --retain-operations 5 --retain-age 36h --retain-bytes 3MiB";
+        let args: Vec<_> = args.split(' ').collect();
+        let expected = Retention {
+            operations: Some(5),
+            age: Some(std::time::Duration::from_hours(36)),
+            bytes: Some(3 << 20),
+        };
+        assert_eq!(config(&args).unwrap().retention, expected);
+    }
+
+    #[test]
     fn one_port_for_both_is_one_server() {
         let same = config(&[
             "--id",
@@ -95,9 +127,26 @@ mod tests {
             &["--id", "0"],
             &["--id", "x"],
             &["--id", "1", "--id-from-hostname"],
-            &["--id", "1", "--executor", "http"],
+            &["--id", "1", "--executor", "frob"],
+            &["--id", "1", "--execute-on", "followers"],
+            &[
+                "--id",
+                "1",
+                "--execute-on",
+                "leader",
+                "--executor",
+                "state-machine",
+            ],
+            &["--id", "1", "--state-machine", "127.0.0.1:7001"],
+            &["--id", "1", "--state-machine", "http:///path"],
+            &["--id", "1", "--state-machine", "unix://relative"],
+            &["--id", "1", "--state-machine", "unix:///"],
             &["--id", "1", "--listen", "nowhere"],
             &["--id", "1", "--replicate-listen", "unix:relative"],
+            &["--id", "1", "--retain-operations", "many"],
+            &["--id", "1", "--retain-operations", "-1"],
+            &["--id", "1", "--retain-age", "7"],
+            &["--id", "1", "--retain-bytes", "1MB"],
             &["--id", "1", "--frobnicate"],
         ] {
             assert!(config(args).is_err(), "{args:?}");

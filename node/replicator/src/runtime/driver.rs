@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use raftlog_proto::v1::ReplicateLogResponse;
@@ -12,19 +12,21 @@ use raftlog_raft::ids::{ClusterId, OperationIndex};
 use raftlog_storage::aside;
 use raftlog_telemetry::story::Story;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::disk_thread::{Completion, DiskThread};
+use super::executor::{Executor, FromMachine, Machine, Restore, Spool, ToMachine};
 use super::handle::{Fetched, FromNode, Inbox, Request, ToNode};
 use super::metrics::Metrics;
 use super::query::{Answer, Asker, Query, Refused};
 use super::story::{CommitLine, ReplicateLogLine};
-use super::wire;
+use super::{snapshot_pieces, wire};
 use crate::core::{
-    self, Effect, Event, FetchId, Notice, Operation, Place, ReadIndexError, ReadIndexId, Replicator, StreamId,
+    self, Effect, Event, FetchId, Notice, Place, ReadIndexError, ReadIndexId, Replicator, StreamId,
 };
 
 /// Events taken before effects are carried out, at most.
@@ -44,9 +46,11 @@ pub(super) struct Driver {
     inbox: Inbox,
     disk: DiskThread,
     completions: mpsc::Receiver<Completion>,
-    runs: mpsc::Sender<Vec<Operation>>,
-    executed: watch::Receiver<OperationIndex>,
-    queries: mpsc::Sender<Query>,
+    executor: Executor,
+    /// What the state machine copied last.
+    spool: Option<Spool>,
+    /// The snapshot on its way to the node.
+    sending: Option<AbortHandle>,
     stories: Stories,
     metrics: Metrics,
     node: u32,
@@ -57,16 +61,9 @@ pub(super) struct Driver {
     last_id: u64,
     wake: Pin<Box<Sleep>>,
     wake_set: bool,
+    /// For ages of operations, where somebody asks.
+    ticks: Option<Interval>,
     end: Option<Result<(), String>>,
-}
-
-/// The ways to the executor.
-pub(super) struct Executor {
-    /// As long as what the core hands out at most, so that it never has to wait.
-    pub(super) runs: mpsc::Sender<Vec<Operation>>,
-    pub(super) executed: watch::Receiver<OperationIndex>,
-    /// What does not fit is refused.
-    pub(super) queries: mpsc::Sender<Query>,
 }
 
 impl Driver {
@@ -84,9 +81,9 @@ impl Driver {
             inbox,
             disk: disk.0,
             completions: disk.1,
-            runs: executor.runs,
-            executed: executor.executed,
-            queries: executor.queries,
+            executor,
+            spool: None,
+            sending: None,
             stories,
             metrics,
             node,
@@ -97,15 +94,23 @@ impl Driver {
             last_id: 0,
             wake: Box::pin(sleep_until(Instant::now())),
             wake_set: false,
+            ticks: None,
             end: None,
         }
+    }
+
+    /// Tells the core the time so often, or never.
+    pub(super) fn ticking(self, every: Option<Duration>) -> Self {
+        let ticks = every.map(ticks);
+        Self { ticks, ..self }
     }
 
     /// Runs until `stop` is cancelled and everything is written, or something fatal, which is the error.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
         let give_up = sleep_until(Instant::now());
         tokio::pin!(give_up);
-        let mut stopping = false;
+        let (mut stopping, mut executor_ended) = (false, false);
+        let ended = self.executor.ended.clone();
         loop {
             self.carry_out();
             if let Some(end) = self.end.take() {
@@ -118,20 +123,29 @@ impl Driver {
                     Some((id, outcome)) => self.core.handle(Event::Disk(id, outcome)),
                     None => return Err("the disk's thread ended".to_owned()),
                 },
-                Ok(()) = self.executed.changed() => self.take_executed(),
+                Ok(()) = self.executor.executed.changed() => self.take_executed(),
+                () = self.executor.given.let_go(), if self.executor.given.is_taken_back() => self.taken_back(),
+                Ok(()) = self.executor.status.changed() => self.tell_executor_status(),
+                Some(said) = from(&mut self.executor.machine) => self.take_from_machine(said),
                 Some(request) = self.inbox.requests.recv() => self.take_request(request),
                 Some(message) = self.inbox.feed.recv(), if self.core.takes_feed() => self.take_from_node(message),
                 () = &mut self.wake, if self.wake_set => {
                     self.wake_set = false;
                     self.core.handle(Event::Wake);
                 }
+                unix_millis = next_tick(&mut self.ticks) => self.core.handle(Event::Tick { unix_millis }),
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     give_up.as_mut().reset(Instant::now() + STOP_MAX);
                     self.core.handle(Event::Stop);
                 }
+                () = ended.cancelled(), if stopping && !executor_ended => {
+                    executor_ended = true;
+                    self.take_executed();
+                    self.core.handle(Event::ExecutorDetached);
+                }
                 () = &mut give_up, if stopping => {
-                    warn!("Node {}: stopping without waiting any longer for stdout's reader or the disk", self.node);
+                    warn!("Node {}: stopping without waiting any longer for the executor or the disk", self.node);
                     self.end = Some(Ok(()));
                 }
             }
@@ -164,10 +178,89 @@ impl Driver {
     }
 
     fn take_executed(&mut self) {
-        let through = *self.executed.borrow_and_update();
+        let through = *self.executor.executed.borrow_and_update();
+        self.has_executed(through);
+    }
+
+    /// The executor has let go of what was taken back. What it has done of that it has said before.
+    fn taken_back(&mut self) {
+        self.take_executed();
+        self.core.handle(Event::TakenBack);
+    }
+
+    fn has_executed(&mut self, through: OperationIndex) {
         let before = self.core.progress().executed;
         self.core.handle(Event::Executed { through });
         self.metrics.executed(self.core.progress().executed - before);
+    }
+
+    fn take_from_machine(&mut self, said: FromMachine) {
+        let event = match said {
+            FromMachine::Executed(through) => return self.has_executed(through),
+            FromMachine::Attached {
+                applied,
+                cluster,
+                runs,
+            } => {
+                self.executor.runs = runs;
+                Event::ExecutorAttached { applied, cluster }
+            }
+            FromMachine::Detached => Event::ExecutorDetached,
+            FromMachine::CopyBegun => Event::CopyBegun,
+            FromMachine::Copied(spool) => {
+                self.spool = spool;
+                let bytes = self.spool.as_ref().map(|spool| spool.bytes);
+                Event::Copied { bytes }
+            }
+            FromMachine::RestoreTaken { restore, bytes } => Event::RestoreTaken { restore, bytes },
+            FromMachine::Restored { restore, result } => Event::Restored { restore, result },
+        };
+        self.core.handle(event);
+    }
+
+    fn tell_machine(&mut self, told: ToMachine) {
+        let machine = self
+            .executor
+            .machine
+            .as_ref()
+            .expect("the core knows its executor");
+        if let Err(error) = machine.to.try_send(told) {
+            self.end = Some(Err(format!(
+                "the state machine's task takes no messages: {error}"
+            )));
+        }
+    }
+
+    fn tell_executor_status(&mut self) {
+        let status = self.executor.status.borrow_and_update().clone();
+        for to_node in self.streams.values().filter(|stream| stream.knows_executors) {
+            to_node.executor.send_replace(Some(status.clone()));
+        }
+    }
+
+    /// Answers what nodes wait for, as far as it is executed.
+    fn answer_results(&mut self) {
+        let executed = self.core.progress().executed;
+        let mut failed = Vec::new();
+        let mut waiting = 0;
+        for (&stream, to_node) in &mut self.streams {
+            for message in self.executor.results.answers(&mut to_node.wanted, executed) {
+                if to_node.results.try_send(Ok(wire::results(message))).is_err() {
+                    failed.push(stream);
+                    break;
+                }
+            }
+            waiting += to_node.wanted.len();
+        }
+        self.metrics.results_waiting(waiting);
+        for stream in failed {
+            self.refuse(stream, "it lets results queue up");
+        }
+    }
+
+    fn refuse(&mut self, stream: StreamId, why: &str) {
+        self.core.handle(Event::NodeClosed { stream });
+        self.end_stream(stream, wire::invalid(why));
     }
 
     fn take_request(&mut self, request: Request) {
@@ -181,6 +274,12 @@ impl Driver {
                 parent,
                 to_node,
             } => {
+                if self.core.position().on_leader && !to_node.knows_leaders {
+                    warn!(
+                        "Node {node} does not say whether it leads, as it is of an older version: with --execute-on leader nothing is \
+                         executed here until it is upgraded"
+                    );
+                }
                 self.streams.insert(stream, to_node);
                 self.core.handle(Event::NodeOpened {
                     stream,
@@ -230,7 +329,15 @@ impl Driver {
     }
 
     fn take_from_node(&mut self, FromNode { stream, message }: FromNode) {
-        self.core.handle(message.on(stream));
+        match message.on(stream) {
+            Ok(event) => self.core.handle(event),
+            Err(indexes) => {
+                let to_node = self.streams.get_mut(&stream);
+                if to_node.is_some_and(|to_node| !to_node.wanted.add(indexes)) {
+                    self.refuse(stream, "it waits for too many results");
+                }
+            }
+        }
     }
 
     /// Carries out everything there is to do. What that brings about at once is handled, too.
@@ -244,6 +351,7 @@ impl Driver {
                 self.act(effect);
             }
         }
+        self.answer_results();
         self.publish();
     }
 
@@ -256,6 +364,7 @@ impl Driver {
             }
             Effect::Position(stream, position) => {
                 self.tell_node(stream, wire::position(&position));
+                self.tell_executor_status();
             }
             Effect::Progress(stream, progress) => {
                 if let Some(to_node) = self.streams.get(&stream) {
@@ -264,10 +373,28 @@ impl Driver {
             }
             Effect::Snapshot(stream, snapshot) => {
                 if let Some(to_node) = self.streams.get(&stream) {
-                    to_node.snapshot.send_replace(Some(snapshot));
+                    // Only the latest matters.
+                    self.sending.take().inspect(AbortHandle::abort);
+                    self.sending = snapshot_pieces::send(snapshot, self.spool.take(), to_node.pieces.clone());
                     self.metrics.snapshot_taken();
                 }
             }
+            Effect::Reattach => self.tell_machine(ToMachine::Reattach),
+            Effect::RefuseExecutor(why) => self.tell_machine(ToMachine::Refuse(why)),
+            Effect::CopyState => self.tell_machine(ToMachine::Copy),
+            Effect::RestoreBegin {
+                restore,
+                place,
+                cluster,
+                bytes,
+            } => self.tell_machine(ToMachine::RestoreBegin(Restore {
+                id: restore,
+                place,
+                cluster,
+                bytes,
+            })),
+            Effect::RestorePiece(data) => self.tell_machine(ToMachine::RestorePiece(data)),
+            Effect::RestoreAbort(restore) => self.tell_machine(ToMachine::RestoreAbort(restore)),
             Effect::AskReadIndex(stream, id) => {
                 if !self.tell_node(stream, wire::read_index(id)) {
                     self.core.handle(Event::ReadIndexAnswer {
@@ -285,6 +412,7 @@ impl Driver {
             } => self.ask_executor(stream, id, executed, query),
             Effect::Close(stream, refusal) => self.end_stream(stream, wire::refused(&refusal)),
             Effect::Execute(run) => self.execute(run),
+            Effect::TakeBack => self.executor.given.take_back(),
             Effect::Story(core::Story::Replicated { from }) => {
                 self.stories.replicate_log.say(ReplicateLogLine {
                     node: self.node,
@@ -320,9 +448,18 @@ impl Driver {
         }
     }
 
-    fn execute(&mut self, run: Vec<Operation>) {
-        if let Err(error) = self.runs.try_send(run) {
-            self.end = Some(Err(format!("the executor takes no operations: {error}")));
+    fn execute(&mut self, run: core::Run) {
+        let Some(run) = self.executor.given.give(run) else {
+            self.end = Some(Err(
+                "the executor was given operations before it had let go of others".to_owned(),
+            ));
+            return;
+        };
+        match self.executor.runs.try_send(run) {
+            Ok(()) => {}
+            // A state machine that has gone says so next.
+            Err(TrySendError::Closed(_)) if self.executor.machine.is_some() => {}
+            Err(error) => self.end = Some(Err(format!("the executor takes no operations: {error}"))),
         }
     }
 
@@ -343,8 +480,7 @@ impl Driver {
             return;
         };
         let Ok(place) = to_node.answers.clone().try_reserve_owned() else {
-            self.core.handle(Event::NodeClosed { stream });
-            return self.end_stream(stream, wire::invalid("too many queries are without an answer"));
+            return self.refuse(stream, "too many queries are without an answer");
         };
         let asker = Asker { id, place };
         let query = Query {
@@ -353,7 +489,9 @@ impl Driver {
             asker,
         };
         self.metrics.queried();
-        if let Err(TrySendError::Full(query) | TrySendError::Closed(query)) = self.queries.try_send(query) {
+        if let Err(TrySendError::Full(query) | TrySendError::Closed(query)) =
+            self.executor.queries.try_send(query)
+        {
             let busy = "the executor has too many queries: ask again later".to_owned();
             let result = Err(Refused::Busy(busy));
             query.asker.answer(Answer { executed, result });
@@ -388,13 +526,46 @@ impl Driver {
     /// Lets the others see how things are.
     fn publish(&mut self) {
         let status = self.core.status();
-        let (commit, ready) = (status.commit.index, status.readiness.ready);
+        let (commit, cluster, ready) = (status.commit.index, status.cluster, status.readiness.ready);
+        let dropped = status.before_first;
         *self.inbox.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
         self.inbox
             .commit
             .send_if_modified(|published| std::mem::replace(published, commit) != commit);
         self.inbox
+            .cluster
+            .send_if_modified(|published| std::mem::replace(published, cluster) != cluster);
+        self.inbox
+            .dropped
+            .send_if_modified(|published| std::mem::replace(published, dropped) != dropped);
+        self.inbox
             .ready
             .send_if_modified(|published| std::mem::replace(published, ready) != ready);
+    }
+}
+
+/// What a state machine says next; there may be none.
+async fn from(machine: &mut Option<Machine>) -> Option<FromMachine> {
+    match machine {
+        Some(machine) => machine.from.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// When the next one comes, in milliseconds since 1970; there may be none.
+async fn next_tick(ticks: &mut Option<Interval>) -> u64 {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+        }
+        None => std::future::pending().await,
     }
 }

@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use raftlog_telemetry::logging::LogFormat;
+use raftlog_telemetry::quantity;
 
+use super::executor_flags::ExecutorFlags;
 use super::listen::ListenAddress;
+use crate::core;
 
 /// The sidecar of one raft-node: holds the operations that the node feeds it, executes the committed ones in order, and
 /// serves them to clients.
@@ -48,14 +52,38 @@ pub(super) struct Flags {
     #[arg(long, env = "REPLICATOR_DATA_DIR", value_name = "FOLDER")]
     pub(super) data_dir: Option<PathBuf>,
 
-    /// What executes committed operations
+    /// What executes, and how
+    #[command(flatten)]
+    pub(super) executor: ExecutorFlags,
+
+    /// Beside which nodes operations are executed
     #[arg(
         long,
-        env = "REPLICATOR_EXECUTOR",
-        value_name = "EXECUTOR",
-        default_value = "log"
+        env = "REPLICATOR_EXECUTE_ON",
+        value_name = "WHERE",
+        default_value = "every-node"
     )]
-    pub(super) executor: Executor,
+    pub(super) execute_on: ExecuteOn,
+
+    /// Keep committed operations for clients that watch until there are more than so many
+    #[arg(
+        long,
+        env = "REPLICATOR_RETAIN_OPERATIONS",
+        value_name = "N",
+        long_help = "Keep committed operations for clients that watch until there are more than so many. Of several --retain flags the \
+                     one counts that lets go first. Operations go by segments of the log, of 64 MiB or a 16th of the volume, so up \
+                     to a segment more is kept; in all at most about a quarter of the volume [default: a segment, where no --retain \
+                     flag is given]"
+    )]
+    pub(super) retain_operations: Option<u64>,
+
+    /// Keep them until they were committed so long ago, such as 36h or 7days; see --retain-operations
+    #[arg(long, env = "REPLICATOR_RETAIN_AGE", value_name = "DURATION", value_parser = quantity::duration)]
+    pub(super) retain_age: Option<Duration>,
+
+    /// Keep them until the log on disk has more than so many bytes, such as 512MiB; see --retain-operations
+    #[arg(long, env = "REPLICATOR_RETAIN_BYTES", value_name = "BYTES", value_parser = quantity::bytes)]
+    pub(super) retain_bytes: Option<u64>,
 
     /// Address to serve /livez, /readyz, /metrics and /status on
     #[arg(
@@ -71,9 +99,21 @@ pub(super) struct Flags {
     pub(super) log_format: LogFormat,
 }
 
-/// What executes committed operations.
+/// Beside which nodes operations are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Executor {
-    /// Prints each operation as a line on stdout
-    Log,
+pub(super) enum ExecuteOn {
+    /// Each replicator executes all operations
+    EveryNode,
+    /// Only the replicator of the node that leads executes, and the next leader's goes on behind what the log says is executed
+    Leader,
+}
+
+impl ExecuteOn {
+    /// What it is to the core.
+    pub(super) fn rule(self) -> core::ExecuteOn {
+        match self {
+            Self::EveryNode => core::ExecuteOn::EveryNode,
+            Self::Leader => core::ExecuteOn::Leader,
+        }
+    }
 }

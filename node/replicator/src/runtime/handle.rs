@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use raftlog_proto::v1::ReplicateLogResponse;
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
+use raftlog_proto::v1::{ExecutorStatus, ReplicateLogResponse};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::executor::Wanted;
 use crate::core::{
-    Event, FetchError, Operation, Parent, Progress, ReadIndexError, ReadIndexId, Snapshot, StartAction,
-    Status, StreamId,
+    Event, FetchError, Operation, Parent, Place, Progress, ReadIndexError, ReadIndexId, StartAction, Status,
+    StreamId,
 };
 
 /// Requests that wait for the core at most.
@@ -79,16 +80,23 @@ pub(super) enum NodeMessage {
         id: u64,
         index: Option<OperationIndex>,
     },
+    Leading {
+        leads: Option<Term>,
+        execute_after: OperationIndex,
+    },
     Query {
         id: u64,
         query: Bytes,
     },
+    ResultsWanted {
+        indexes: Vec<OperationIndex>,
+    },
 }
 
 impl NodeMessage {
-    /// What it is to the core.
-    pub(super) fn on(self, stream: StreamId) -> Event {
-        match self {
+    /// What it is to the core, or else the results that are wanted, which are none of the core's business.
+    pub(super) fn on(self, stream: StreamId) -> Result<Event, Vec<OperationIndex>> {
+        Ok(match self {
             Self::Start { action, commit } => Event::Start {
                 stream,
                 action,
@@ -102,13 +110,19 @@ impl NodeMessage {
             Self::RestorePiece { offset, data } => Event::RestorePiece { stream, offset, data },
             Self::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
             Self::SnapshotKept { index } => Event::SnapshotKept { stream, index },
+            Self::Leading { leads, execute_after } => Event::Leading {
+                stream,
+                leads,
+                execute_after,
+            },
             Self::Query { id, query } => Event::Query { stream, id, query },
             Self::ReadIndexAnswer { id, index } => Event::ReadIndexAnswer {
                 stream,
                 id: ReadIndexId(id),
                 index,
             },
-        }
+            Self::ResultsWanted { indexes } => return Err(indexes),
+        })
     }
 }
 
@@ -119,8 +133,18 @@ pub(super) struct ToNode {
     pub(super) messages: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
     /// Only the latest matters.
     pub(super) progress: watch::Sender<Progress>,
-    /// Likewise: what the node ordered last.
-    pub(super) snapshot: watch::Sender<Option<Snapshot>>,
+    /// Likewise.
+    pub(super) executor: watch::Sender<Option<ExecutorStatus>>,
+    /// Pieces of snapshots.
+    pub(super) pieces: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
+    /// What came of operations. A node that lets them queue up is to ask again on another stream.
+    pub(super) results: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
+    /// What it waits for.
+    pub(super) wanted: Wanted,
+    /// It knows what [`ToNode::executor`] and [`ToNode::results`] carry.
+    pub(super) knows_executors: bool,
+    /// It says whether it leads.
+    pub(super) knows_leaders: bool,
     /// As long as what may be without an answer: each query reserves its place.
     pub(super) answers: mpsc::Sender<Result<ReplicateLogResponse, tonic::Status>>,
     /// Cancelled when the core is done with the stream.
@@ -133,6 +157,8 @@ pub(super) struct Handle {
     requests: mpsc::Sender<Request>,
     feed: mpsc::Sender<FromNode>,
     commit: watch::Receiver<OperationIndex>,
+    cluster: watch::Receiver<Option<ClusterId>>,
+    dropped: watch::Receiver<Place>,
     status: Arc<Mutex<Status>>,
     streams: Arc<AtomicU64>,
     /// Cancelled when the process stops: streams to clients end.
@@ -145,6 +171,8 @@ pub(super) struct Inbox {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) feed: mpsc::Receiver<FromNode>,
     pub(super) commit: watch::Sender<OperationIndex>,
+    pub(super) cluster: watch::Sender<Option<ClusterId>>,
+    pub(super) dropped: watch::Sender<Place>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) ready: watch::Sender<bool>,
 }
@@ -161,12 +189,16 @@ pub(super) fn channels(
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
     let (feed, feed_queue) = mpsc::channel(FEED_MESSAGES_MAX);
     let (commit_sender, commit) = watch::channel(status.commit.index);
+    let (cluster_sender, cluster) = watch::channel(status.cluster);
+    let (dropped_sender, dropped) = watch::channel(status.before_first);
     let (ready, ready_receiver) = watch::channel(status.readiness.ready);
     let status = Arc::new(Mutex::new(status));
     let handle = Handle {
         requests,
         feed,
         commit,
+        cluster,
+        dropped,
         status: Arc::clone(&status),
         streams: Arc::default(),
         stopping,
@@ -175,6 +207,8 @@ pub(super) fn channels(
         requests: request_queue,
         feed: feed_queue,
         commit: commit_sender,
+        cluster: cluster_sender,
+        dropped: dropped_sender,
         status,
         ready,
     };
@@ -225,6 +259,16 @@ impl Handle {
     /// The commit index, and its changes.
     pub(super) fn commit(&self) -> watch::Receiver<OperationIndex> {
         self.commit.clone()
+    }
+
+    /// The cluster, once a node was met, and its changes.
+    pub(super) fn cluster(&self) -> watch::Receiver<Option<ClusterId>> {
+        self.cluster.clone()
+    }
+
+    /// The last operation that is not held any more, and its changes.
+    pub(super) fn dropped(&self) -> watch::Receiver<Place> {
+        self.dropped.clone()
     }
 
     /// How the core is doing.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::core::Status;
 
@@ -17,7 +16,7 @@ pub(super) struct Metrics {
     queries: Counter,
     snapshots_taken: Counter,
     snapshots_restored: Counter,
-    watchers: Gauge,
+    results_waiting: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +27,8 @@ struct Gauges {
     commit: Gauge,
     executed: Gauge,
     durable_executed: Gauge,
+    progress_mark: Gauge,
+    executes_for_all: Gauge,
     persisted: Gauge,
     executing: Gauge,
     waits_for_executor: Gauge,
@@ -36,20 +37,10 @@ struct Gauges {
     wal_bytes: Gauge,
     wal_segments: Gauge,
     disk_full: Gauge,
+    history_room_bytes: Gauge,
+    history_cut_short: Gauge,
     node_connected: Gauge,
     ready: Gauge,
-}
-
-/// A client that watches or reads; counted until it is dropped.
-pub(super) struct Reader {
-    watchers: Gauge,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.watchers.dec();
-    }
 }
 
 impl Metrics {
@@ -81,6 +72,16 @@ impl Metrics {
                 "durable_executed_index",
                 "Executed index that would survive a crash",
                 &gauges.durable_executed,
+            ),
+            (
+                "progress_mark_index",
+                "Highest operation index that the log says is executed by leaders' replicators; 0 where every replicator executes",
+                &gauges.progress_mark,
+            ),
+            (
+                "executes_for_all",
+                "1 while its node leads and so it executes on behalf of all",
+                &gauges.executes_for_all,
             ),
             (
                 "persisted_index",
@@ -117,9 +118,19 @@ impl Metrics {
             ),
             ("ready", "1 while /readyz says so", &gauges.ready),
             (
-                "watchers",
-                "Clients that watch or read operations",
-                &self.watchers,
+                "history_room_bytes",
+                "The log is kept no longer than this for the sake of those who watch it, whatever the limits say",
+                &gauges.history_room_bytes,
+            ),
+            (
+                "history_cut_short",
+                "1 while less is held than the limits leave, as the disk has no room for more",
+                &gauges.history_cut_short,
+            ),
+            (
+                "results_waiting",
+                "Results that the node waits for, of operations that are not executed yet",
+                &self.results_waiting,
             ),
         ] {
             registry.register(format!("raft_replicator_{name}"), help, gauge.clone());
@@ -162,13 +173,10 @@ impl Metrics {
         self.snapshots_restored.inc();
     }
 
-    /// Counts a client until what this answers is dropped.
-    pub(super) fn reader(&self, permit: OwnedSemaphorePermit) -> Reader {
-        self.watchers.inc();
-        Reader {
-            watchers: self.watchers.clone(),
-            _permit: permit,
-        }
+    /// So many results are waited for.
+    pub(super) fn results_waiting(&self, results: usize) {
+        self.results_waiting
+            .set(i64::try_from(results).unwrap_or(i64::MAX));
     }
 
     /// Brings the gauges up to date.
@@ -182,6 +190,10 @@ impl Metrics {
         gauges.commit.set(number(status.commit.index));
         gauges.executed.set(number(status.executed.index));
         gauges.durable_executed.set(number(status.durable_executed));
+        gauges.progress_mark.set(number(status.mark.unwrap_or(0)));
+        gauges
+            .executes_for_all
+            .set(i64::from(status.executes_in.is_some()));
         gauges.persisted.set(number(status.persisted));
         gauges.executing.set(size(status.executing_operations));
         gauges
@@ -192,6 +204,8 @@ impl Metrics {
         gauges.wal_bytes.set(number(status.wal_bytes));
         gauges.wal_segments.set(size(status.wal_segments));
         gauges.disk_full.set(i64::from(status.disk_full));
+        gauges.history_room_bytes.set(number(status.history_room_bytes));
+        gauges.history_cut_short.set(i64::from(status.history_cut_short));
         gauges.node_connected.set(i64::from(status.connected.is_some()));
         gauges.ready.set(i64::from(status.readiness.ready));
     }

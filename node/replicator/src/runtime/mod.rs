@@ -4,21 +4,26 @@ mod config;
 mod disk_thread;
 mod driver;
 mod escape;
+mod executor;
+mod executor_config;
+mod executor_flags;
+mod executor_status;
 mod flags;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod handle;
 mod listen;
-mod log_executor;
-mod log_query;
 mod metrics;
 mod operation_log;
 mod probe;
 mod query;
 mod replicate_log;
+mod resume;
 mod run;
 mod serve;
+mod snapshot_pieces;
 mod story;
+mod watchers;
 mod wire;
 
 use std::ffi::OsString;
@@ -29,6 +34,7 @@ use clap::Parser as _;
 use raftlog_telemetry::{exit, hostname, logging, workers};
 
 use config::Config;
+use executor::guard;
 use flags::Flags;
 
 const PROGRAM: &str = "raft-replicator";
@@ -38,6 +44,10 @@ const WORKERS_MAX: usize = 2;
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 pub(super) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|word| word == guard::WORD) {
+        return guard::main(args.into_iter().skip(2));
+    }
     let flags = match Flags::try_parse_from(args) {
         Ok(flags) => flags,
         Err(error) => return exit::refused_flags(PROGRAM, &error),

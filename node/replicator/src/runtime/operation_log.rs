@@ -1,18 +1,18 @@
 //! The service `OperationLog`: committed operations for clients.
 //!
 //! `Watch` and `Read` answer in messages of about 256 KiB, at least one operation each. A client that reads slowly holds up nobody
-//! but itself: two messages wait for it at most.
+//! but itself: one message waits for it here and one in its connection, and the next is taken from the log, or read from the disk, only
+//! when there is room for it.
 //!
 //! * `Watch` starts at any index, also one that is not committed yet, and goes on live; with `until_current` it ends where a
-//!   `Read` would, and is as linearizable.
+//!   `Read` would, and is as linearizable. Or it starts behind a message that a watch gave before, here or elsewhere ([`super::resume`]).
 //! * `Read` is linearizable unless `allow_stale`: it first asks the node's leader how far the cluster is. A range that ends
 //!   beyond the commit index is answered as far as it exists; one that begins more than one beyond it is `OUT_OF_RANGE`.
 //!
 //! Operations that were dropped, since snapshots hold what they did, are `OUT_OF_RANGE` in both calls, with the first index
 //! that is held in the error's metadata: also index 1, and so index 0, which means it. Whoever asks for the beginning does
-//! not expect a later one; and a watch that is so slow that it is overtaken ends so, too.
+//! not expect a later one; and a watch that is so slow that it is overtaken ends so, too: nothing is held for its sake.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use raftlog_proto::error::{self, status};
@@ -22,19 +22,18 @@ use raftlog_proto::v1::{
     GetLogStatusRequest, GetLogStatusResponse, LoggedOperation, ReadRequest, ReadResponse, WatchRequest,
     WatchResponse,
 };
-use raftlog_raft::ids::OperationIndex;
-use tokio::sync::mpsc;
+use raftlog_raft::ids::{ClusterId, OperationIndex};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::handle::{Handle, Stopping};
-use super::metrics::{Metrics, Reader};
+use super::resume::Token;
+use super::watchers::{Reader, Watch, Watchers};
 use super::wire;
-use crate::core::{Busy, FetchError, Operation, ReadIndexError};
+use crate::core::{Busy, FetchError, Operation, Place, ReadIndexError};
 
-/// Streams to clients at once at most, of both calls together.
-pub(super) const READERS_MAX: usize = 128;
 /// Operations in a message, in bytes; a larger operation goes alone.
 const MESSAGE_BYTES: usize = 256 << 10;
 /// How long a read waits for its read index.
@@ -43,36 +42,54 @@ const READ_INDEX_MAX: Duration = Duration::from_secs(5);
 /// See [`OperationLog`].
 pub(super) struct OperationLogService {
     handle: Handle,
-    readers: Arc<tokio::sync::Semaphore>,
-    metrics: Metrics,
+    watchers: Watchers,
+}
+
+/// Where a watch or a read starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    At(OperationIndex),
+    /// Behind what the token speaks of, once that is known to be what is here.
+    Behind(Token),
+}
+
+impl Start {
+    fn index(&self) -> OperationIndex {
+        match self {
+            Self::At(index) => *index,
+            Self::Behind(token) => token.next(),
+        }
+    }
 }
 
 impl OperationLogService {
-    pub(super) fn new(handle: Handle, metrics: Metrics) -> Self {
-        Self {
-            handle,
-            readers: Arc::new(tokio::sync::Semaphore::new(READERS_MAX)),
-            metrics,
-        }
+    pub(super) fn new(handle: Handle, watchers: Watchers) -> Self {
+        Self { handle, watchers }
     }
 
     /// The first index of a request, unless it was dropped.
     fn first(&self, from_index: OperationIndex) -> Result<OperationIndex, Status> {
-        let first = self.handle.status().compacted_through.saturating_add(1);
+        let first = self.handle.dropped().borrow().index.saturating_add(1);
         match from_index.max(1) {
             from if from < first => Err(dropped_status(from, first)),
             from => Ok(from),
         }
     }
 
-    fn reader(&self) -> Result<Reader, Status> {
-        let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
-            let message = format!(
-                "{READERS_MAX} clients watch or read already: try again later, or another replicator"
-            );
-            status(Code::ResourceExhausted, reason::BACKPRESSURE, message)
-        })?;
-        Ok(self.metrics.reader(permit))
+    /// Where a watch starts. What can be told at once is told at once.
+    async fn start(&self, request: &WatchRequest) -> Result<Start, Status> {
+        if request.resume_token.is_empty() {
+            return self.first(request.from_index).map(Start::At);
+        }
+        if request.from_index != 0 {
+            return Err(wire::invalid("give from_index or resume_token, not both"));
+        }
+        let token = Token::parse(&request.resume_token)?;
+        if token.can_be_checked(&self.handle) {
+            token.check(&self.handle).await?;
+            return self.first(token.next()).map(Start::At);
+        }
+        Ok(Start::Behind(token))
     }
 
     /// The commit index, once it is as far as a read has to see. What is published may lag the core's answer by a moment.
@@ -97,27 +114,45 @@ impl OperationLog for OperationLogService {
     type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = request.remote_addr();
         let request = request.into_inner();
-        let from = self.first(request.from_index)?;
-        let reader = self.reader()?;
+        let reader = self.watchers.reader()?;
+        let start = self.start(&request).await?;
         let until = if request.until_current {
             Some(self.readable(request.allow_stale).await?)
         } else {
             None
         };
         let (messages, queue) = mpsc::channel(1);
-        tokio::spawn(serve(self.handle.clone(), from, until, messages, reader));
+        let watch = self.watchers.watch(peer, start.index());
+        let client = Client {
+            messages,
+            watch: Some(watch),
+            watchers: self.watchers.clone(),
+        };
+        tokio::spawn(serve(self.handle.clone(), start, until, client, reader));
         Ok(Response::new(ReceiverStream::new(queue)))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         let from = self.first(request.from_index)?;
-        let reader = self.reader()?;
+        let reader = self.watchers.reader()?;
         let commit = self.readable(request.allow_stale).await?;
         let (from, to) = range(from, request.to_index, commit)?;
         let (messages, queue) = mpsc::channel(1);
-        tokio::spawn(serve(self.handle.clone(), from, Some(to), messages, reader));
+        let client = Client {
+            messages,
+            watch: None,
+            watchers: self.watchers.clone(),
+        };
+        tokio::spawn(serve(
+            self.handle.clone(),
+            Start::At(from),
+            Some(to),
+            client,
+            reader,
+        ));
         Ok(Response::new(ReceiverStream::new(queue)))
     }
 
@@ -147,12 +182,27 @@ fn range(from: OperationIndex, to: OperationIndex, commit: OperationIndex) -> Re
 
 /// A message with operations.
 trait Message: Send + 'static {
-    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex) -> Self;
+    fn new(
+        operations: Vec<LoggedOperation>,
+        commit_index: OperationIndex,
+        cluster: Option<ClusterId>,
+    ) -> Self;
 }
 
 impl Message for WatchResponse {
-    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex) -> Self {
+    fn new(
+        operations: Vec<LoggedOperation>,
+        commit_index: OperationIndex,
+        cluster: Option<ClusterId>,
+    ) -> Self {
+        let token = |(cluster, last): (ClusterId, &LoggedOperation)| Token {
+            cluster,
+            index: last.index,
+            running_hash: last.running_hash,
+        };
+        let token = cluster.zip(operations.last()).map(token);
         Self {
+            resume_token: token.map_or_else(String::new, |token| token.to_string()),
             operations,
             commit_index,
         }
@@ -160,7 +210,7 @@ impl Message for WatchResponse {
 }
 
 impl Message for ReadResponse {
-    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex) -> Self {
+    fn new(operations: Vec<LoggedOperation>, commit_index: OperationIndex, _: Option<ClusterId>) -> Self {
         Self {
             operations,
             commit_index,
@@ -168,35 +218,65 @@ impl Message for ReadResponse {
     }
 }
 
-/// Sends operations from `next` on, up to `until` or for ever, until the client or the process goes.
+/// Who is served.
+struct Client<M> {
+    /// With room for one message.
+    messages: mpsc::Sender<Result<M, Status>>,
+    /// Absent for a read.
+    watch: Option<Watch>,
+    watchers: Watchers,
+}
+
+/// Sends operations from `start` on, up to `until` or for ever, until the client or the process goes.
+///
+/// Whoever does not even read how it ended keeps its place among the readers: what its connection holds for it counts.
 async fn serve<M: Message>(
     handle: Handle,
-    next: OperationIndex,
+    start: Start,
     until: Option<OperationIndex>,
-    messages: mpsc::Sender<Result<M, Status>>,
+    mut client: Client<M>,
     _reader: Reader,
 ) {
     let stopping = handle.stopping.clone();
     let end = tokio::select! {
-        end = send_all(&handle, next, until, &messages) => end,
-        () = messages.closed() => return,
+        end = send_all(&handle, start, until, &client) => end,
+        () = client.messages.closed() => return,
         () = stopping.cancelled() => Err(wire::stopping()),
     };
+    client.watch = None;
     if let Err(status) = end {
+        if status.code() == Code::OutOfRange {
+            client.watchers.overtaken();
+        }
         // Waits behind what the client has not read: a stream must not end as if it were complete.
-        let _ = messages.send(Err(status)).await;
+        let _ = client.messages.send(Err(status)).await;
     }
 }
 
 async fn send_all<M: Message>(
     handle: &Handle,
-    mut next: OperationIndex,
+    start: Start,
     until: Option<OperationIndex>,
-    messages: &mpsc::Sender<Result<M, Status>>,
+    client: &Client<M>,
 ) -> Result<(), Status> {
-    let mut commits = handle.commit();
+    let (mut commits, mut dropped) = (handle.commit(), handle.dropped());
+    let mut next = start.index();
     let to = until.unwrap_or(OperationIndex::MAX);
+    if let Start::Behind(token) = start {
+        match until {
+            // What the token speaks of is beyond all that is read: only of which cluster it is can be told.
+            Some(until) if next > until.saturating_add(1) => token.check_whose(handle).await?,
+            _ => token.check(handle).await?,
+        }
+    }
     while next <= to {
+        let place = tokio::select! {
+            biased;
+            place = client.messages.reserve() => place,
+            // Nothing is held for whoever does not read.
+            Ok(last) = overtaken(&mut dropped, next) => return Err(dropped_status(next, last.index.saturating_add(1))),
+        };
+        let Ok(place) = place else { return Ok(()) };
         commits
             .wait_for(|commit| *commit >= next)
             .await
@@ -210,15 +290,28 @@ async fn send_all<M: Message>(
             FetchError::Compacted { first } => dropped_status(next, first),
         })?;
         next = operations.last().map_or(next, |last: &Operation| last.index + 1);
-        let message = M::new(operations.into_iter().map(wire::logged).collect(), commit);
-        if messages.send(Ok(message)).await.is_err() {
-            return Ok(());
+        let operations = operations.into_iter().map(wire::logged).collect();
+        let cluster = *handle.cluster().borrow();
+        place.send(Ok(M::new(operations, commit, cluster)));
+        if let Some(watch) = &client.watch {
+            watch.goes_on_at(next);
         }
     }
     Ok(())
 }
 
-fn dropped_status(from: OperationIndex, first: OperationIndex) -> Status {
+/// Waits until an operation is not held any more, and answers the last that is not.
+async fn overtaken(
+    dropped: &mut watch::Receiver<Place>,
+    next: OperationIndex,
+) -> Result<Place, watch::error::RecvError> {
+    dropped
+        .wait_for(|dropped| dropped.index >= next)
+        .await
+        .map(|dropped| *dropped)
+}
+
+pub(super) fn dropped_status(from: OperationIndex, first: OperationIndex) -> Status {
     let message = format!(
         "index {from} is not held any more, as snapshots hold what it did: the first one held here is {first}, so start there \
          (--from {first}), or ask another replicator"
@@ -226,7 +319,7 @@ fn dropped_status(from: OperationIndex, first: OperationIndex) -> Status {
     error::no_longer_held(first, message)
 }
 
-fn busy_status(busy: Busy) -> Status {
+pub(super) fn busy_status(busy: Busy) -> Status {
     status(Code::ResourceExhausted, reason::BACKPRESSURE, busy.to_string())
 }
 

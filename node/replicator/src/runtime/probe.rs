@@ -1,13 +1,17 @@
 //! Health, status and metrics over HTTP.
 
 use prometheus_client::registry::Registry;
+use raftlog_proto::v1::ExecutorStatus;
 use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
 use raftlog_telemetry::http::{Answer, Probe};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::watch;
 
+use super::executor_status::{self, ExecutorBody};
 use super::handle::Handle;
 use super::metrics::Metrics;
+use super::watchers::{WatchStatus, Watchers};
 use crate::core::{Place, Status};
 
 /// What `/status` answers, as JSON. Identities are 16 hex digits, `null` until a node was met; indexes are operation
@@ -42,6 +46,10 @@ struct StatusBody {
     executed_index: u64,
     /// Executed index that would survive a crash.
     durable_executed_index: u64,
+    /// With --execute-on leader: what the log says is executed by leaders' replicators; otherwise `null`.
+    progress_mark_index: Option<u64>,
+    /// The term that its node leads and in which it so executes on behalf of all; otherwise `null`.
+    executes_in_term: Option<u64>,
     /// Last operation on this replicator's disk.
     persisted_index: u64,
     /// The node holds snapshots, so that it needs nothing up to here; 0 until it said so.
@@ -53,6 +61,21 @@ struct StatusBody {
     /// Bytes of the log on disk.
     wal_bytes: u64,
     disk_full: bool,
+    executor: ExecutorBody,
+    /// What is kept for the sake of those who watch.
+    history: HistoryBody,
+    /// Watches under way.
+    watches: usize,
+    /// Some of them: those that are farthest behind.
+    slowest_watches: Vec<WatchStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct HistoryBody {
+    /// The log is kept no longer than this for it.
+    room_bytes: u64,
+    /// Less is held than the limits leave, as the disk has no room for more.
+    cut_short: bool,
 }
 
 /// See [`Probe`].
@@ -60,7 +83,9 @@ pub(super) struct ReplicatorProbe {
     pub(super) node: NodeNumber,
     pub(super) name: String,
     pub(super) handle: Handle,
+    pub(super) executor: watch::Receiver<ExecutorStatus>,
     pub(super) metrics: Metrics,
+    pub(super) watchers: Watchers,
     pub(super) registry: Registry,
 }
 
@@ -69,12 +94,15 @@ impl Probe for ReplicatorProbe {
         let readiness = self.handle.status().readiness;
         Answer {
             yes: readiness.ready,
-            why: readiness.reason,
+            why: readiness.reason + &executor_status::remark(&self.executor.borrow()),
         }
     }
 
     fn status(&self) -> Value {
-        let body = body(self.node, &self.name, self.handle.status());
+        let status = self.handle.status();
+        let watches = self.watchers.told(status.commit.index);
+        let executor = self.executor.borrow().clone();
+        let body = body(self.node, &self.name, status, executor, watches);
         serde_json::to_value(body).unwrap_or(Value::Null)
     }
 
@@ -83,11 +111,19 @@ impl Probe for ReplicatorProbe {
     }
 
     fn refresh_metrics(&self) {
-        self.metrics.refresh(&self.handle.status());
+        let status = self.handle.status();
+        self.watchers.refresh(status.commit.index);
+        self.metrics.refresh(&status);
     }
 }
 
-fn body(node: NodeNumber, name: &str, status: Status) -> StatusBody {
+fn body(
+    node: NodeNumber,
+    name: &str,
+    status: Status,
+    executor: ExecutorStatus,
+    (watches, slowest_watches): (usize, Vec<WatchStatus>),
+) -> StatusBody {
     let hash = |place: Place| format!("{:016x}", place.running_hash);
     StatusBody {
         node,
@@ -105,11 +141,20 @@ fn body(node: NodeNumber, name: &str, status: Status) -> StatusBody {
         commit_hash: hash(status.commit),
         executed_index: status.executed.index,
         durable_executed_index: status.durable_executed,
+        progress_mark_index: status.mark,
+        executes_in_term: status.executes_in,
         persisted_index: status.persisted,
         snapshot_kept_index: status.snapshot_kept,
         executing_operations: status.executing_operations,
         feed_buffered_bytes: status.unpersisted_bytes,
         wal_bytes: status.wal_bytes,
         disk_full: status.disk_full,
+        history: HistoryBody {
+            room_bytes: status.history_room_bytes,
+            cut_short: status.history_cut_short,
+        },
+        watches,
+        slowest_watches,
+        executor: executor.into(),
     }
 }

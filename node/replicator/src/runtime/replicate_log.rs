@@ -15,6 +15,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::executor::Wanted;
 use super::handle::{FromNode, Handle, Request as CoreRequest, ToNode};
 use super::wire;
 use crate::core::Progress;
@@ -23,8 +24,12 @@ use crate::core::Progress;
 const STREAMS_MAX: usize = 16;
 /// How long an open stream may take to say who it is.
 const HELLO_MAX: Duration = Duration::from_secs(10);
-/// Messages that wait for a node to read them, progress, snapshots and answers aside.
+/// Messages that wait for a node to read them, progress, pieces of snapshots, results and answers aside.
 const MESSAGES_MAX: usize = 64;
+/// Pieces of a snapshot that do.
+const PIECES_MAX: usize = 1;
+/// Messages with results that do, each of 1 MiB at most: more than all that is kept takes.
+const RESULTS_MAX: usize = 128;
 
 /// See [`Replicator`].
 pub(super) struct ReplicatorService {
@@ -55,23 +60,38 @@ impl Replicator for ReplicatorService {
         })?;
         let (messages, message_queue) = mpsc::channel(MESSAGES_MAX);
         let (progress, progresses) = watch::channel(Progress::default());
-        let (snapshot, snapshots) = watch::channel(None);
+        let (executor, executors) = watch::channel(None);
+        let (pieces, piece_queue) = mpsc::channel(PIECES_MAX);
+        let (results, result_queue) = mpsc::channel(RESULTS_MAX);
         let (answers, answer_queue) = mpsc::channel(QUERIES_MAX);
         let to_node = ToNode {
             messages,
             progress,
-            snapshot,
+            executor,
+            pieces,
+            results,
+            wanted: Wanted::default(),
+            knows_executors: false,
+            knows_leaders: false,
             answers,
             done: CancellationToken::new(),
         };
         tokio::spawn(listen(self.handle.clone(), request.into_inner(), to_node, permit));
         let progresses = WatchStream::from_changes(progresses).map(|progress| Ok(wire::progress(progress)));
-        let snapshots = WatchStream::from_changes(snapshots);
-        let snapshots = snapshots.filter_map(|snapshot| Some(Ok(wire::snapshot(snapshot?))));
+        let executors = WatchStream::from_changes(executors);
+        let executors = executors.filter_map(|status| Some(Ok(wire::executor(status?))));
         let messages = ReceiverStream::new(message_queue);
         let answers = ReceiverStream::new(answer_queue);
+        let pieces = ReceiverStream::new(piece_queue);
+        // Whoever waits for a result is told before how far all else is.
+        let results = ReceiverStream::new(result_queue);
         Ok(Response::new(Box::pin(
-            messages.merge(progresses).merge(snapshots).merge(answers),
+            results
+                .merge(messages)
+                .merge(progresses)
+                .merge(executors)
+                .merge(answers)
+                .merge(pieces),
         )))
     }
 }
@@ -80,7 +100,7 @@ impl Replicator for ReplicatorService {
 async fn listen(
     handle: Handle,
     mut incoming: Streaming<ReplicateLogRequest>,
-    to_node: ToNode,
+    mut to_node: ToNode,
     _permit: OwnedSemaphorePermit,
 ) {
     let (done, end) = (to_node.done.clone(), to_node.messages.clone());
@@ -95,7 +115,10 @@ async fn listen(
         member,
         node,
         parent,
+        knows_executors,
+        knows_leaders,
     } = hello;
+    (to_node.knows_executors, to_node.knows_leaders) = (knows_executors, knows_leaders);
     let open = CoreRequest::Open {
         stream,
         cluster,

@@ -5,30 +5,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use raftlog_proto::QUERIES_MAX;
 use raftlog_storage::{FileDisk, IN_USE_MAX, OpenError, aside};
 use raftlog_telemetry::listener::{self, Connections};
 use raftlog_telemetry::logging::Logging;
 use raftlog_telemetry::signals::Signals;
 use raftlog_telemetry::story::{Story, Suppressed};
 use raftlog_telemetry::{http, process};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use super::config::Config;
 use super::disk_thread::DiskThread;
-use super::driver::{Driver, Executor, Stories};
-use super::flags;
+use super::driver::{Driver, Stories};
+use super::executor::{
+    self, ByLines, CallMetrics, DeadLetters, Executor, Http, Means, OnFailure, PerOperation, StateMachine,
+};
+use super::executor_config::{CallingConfig, ExecutorConfig};
+use super::executor_flags::ExecMode;
+use super::flags::ExecuteOn;
 use super::handle::{self, Handle};
 use super::listen::{self, ListenAddress, Listener};
-use super::log_executor::LogExecutor;
-use super::log_query;
 use super::metrics::Metrics;
 use super::probe::ReplicatorProbe;
 use super::serve::{self, Services};
+use super::watchers::Watchers;
 use crate::core::{self, Replicator};
 
 /// How long servers may take to end once their calls have.
@@ -40,7 +44,12 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     let mut disk = open_folder(&config).await?;
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     finish_giving_up(&config)?;
-    let core_config = core::Config::new(config.node);
+    let core_config = core::Config {
+        executor: config.executor.kind(),
+        execute_on: config.execute_on.rule(),
+        retention: config.retention,
+        ..core::Config::new(config.node)
+    };
     let runs_max = core_config.executing_operations_max;
     let core =
         Replicator::open(core_config, &mut disk, &mut rand::rng()).map_err(|error| error.to_string())?;
@@ -49,6 +58,8 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     let (metrics, suppressed, mut registry) =
         (Metrics::default(), Suppressed::default(), Registry::default());
     metrics.register(&mut registry);
+    let watchers = Watchers::default();
+    watchers.register(&mut registry);
     suppressed.register(&mut registry);
     logging.lines().register(&mut registry);
     process::register(&mut registry);
@@ -61,21 +72,23 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         .announce(&config, &core.status())
         .map_err(|error| format!("cannot tell own addresses: {error}"))?;
     let executed = core.status().executed.index;
-    let executor = start_executor(&config, logging, &handle, runs_max, executed);
+    let executor = start_executor(&config, logging, &handle, &mut registry, runs_max, executed)?;
+    let executor_status = executor.status.clone();
     let disk = DiskThread::start(disk).map_err(|error| format!("cannot start the disk's thread: {error}"))?;
     let stories = Stories {
         replicate_log: Story::new(&suppressed, Runtime::current()),
         commit: Story::new(&suppressed, Runtime::current()),
     };
     let whose = (config.node, config.data_dir.clone());
-    let driver = Driver::new(whose, core, inbox, disk, executor, stories, metrics.clone());
+    let driver = Driver::new(whose, core, inbox, disk, executor, stories, metrics.clone())
+        .ticking(config.retention.tick_interval());
     let mut driver = tokio::spawn(driver.run(stopping.clone()));
 
     let reporter = tonic_health::server::HealthReporter::new();
     tokio::spawn(serve::report_health(reporter.clone(), ready));
     let mut servers = JoinSet::new();
     for (listener, services) in listeners.grpc {
-        let routes = serve::routes(services, &handle, &metrics, &reporter)
+        let routes = serve::routes(services, &handle, &watchers, &reporter)
             .map_err(|error| format!("cannot serve reflection: {error}"))?;
         let server = serve::serve(
             listener,
@@ -91,7 +104,9 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         node,
         name,
         handle,
+        executor: executor_status,
         metrics,
+        watchers,
         registry,
     };
     let http = tokio::spawn(http::serve(
@@ -207,28 +222,73 @@ fn start_executor(
     config: &Config,
     logging: &Logging,
     handle: &Handle,
+    registry: &mut Registry,
     runs_max: usize,
     executed: u64,
-) -> Executor {
-    // As long as what the core hands out at most: each run is an operation at least.
-    let (runs, queue) = mpsc::channel(runs_max + 1);
-    let (done, executed) = watch::channel(executed);
-    let (queries, asked) = mpsc::channel(QUERIES_MAX);
-    match config.executor {
-        flags::Executor::Log => {
-            let lines = logging.lines().clone();
-            let executor = LogExecutor {
-                node: config.node,
-                format: logging.format(),
-                lines,
-            };
-            tokio::spawn(executor.run(queue, done));
-            tokio::spawn(log_query::run(handle.clone(), asked));
+) -> Result<Executor, String> {
+    let whose = (config.node, config.executor.kind());
+    let (mut executor, link) = executor::link(whose, handle, runs_max, executed);
+    let on_leader = config.execute_on == ExecuteOn::Leader;
+    link.status.send_modify(|status| status.on_leader = on_leader);
+    executor.results.register(registry);
+    let mut means = |calling: &CallingConfig| means(config, calling, handle, registry);
+    match &config.executor {
+        ExecutorConfig::Log => {
+            executor::start_log(link, logging.format(), logging.lines().clone(), handle.clone());
+        }
+        ExecutorConfig::Http { url, calling } => {
+            executor::start_calling(Http::new(url.clone())?, link, means(calling));
+        }
+        ExecutorConfig::Exec {
+            mode,
+            command,
+            calling,
+        } => {
+            let (command, means) = (command.clone(), means(calling));
+            match mode {
+                ExecMode::Operation => executor::start_calling(PerOperation::new(command), link, means),
+                ExecMode::Lines => executor::start_calling(ByLines::new(command), link, means),
+            }
+        }
+        ExecutorConfig::StateMachine { url } => {
+            let (url, folder) = (url.clone(), config.data_dir.clone());
+            let (task, machine) = StateMachine::new(link, url, folder, runs_max);
+            executor.machine = Some(machine);
+            tokio::spawn(task.run());
         }
     }
-    Executor {
-        runs,
-        executed,
-        queries,
+    Ok(executor)
+}
+
+/// What it takes to call something.
+fn means(config: &Config, calling: &CallingConfig, handle: &Handle, registry: &mut Registry) -> Means {
+    let folder = &config.data_dir;
+    let dead_letters = match calling.policy.on_failure {
+        OnFailure::Stop => None,
+        OnFailure::Skip => {
+            let letters = DeadLetters::open(folder, calling.dead_letters_bytes_max);
+            // It goes on until there is something to record: what is held here is served all the same.
+            letters
+                .inspect_err(|error| {
+                    error!(
+                        "Node {}: cannot open the dead letters in {}: {error}; make them writable, or move them away, before one is to be \
+                         recorded",
+                        config.node,
+                        folder.display()
+                    );
+                })
+                .ok()
+        }
+    };
+    let metrics = CallMetrics::default();
+    metrics.register(registry);
+    Means {
+        attempt_timeout: calling.attempt_timeout,
+        policy: calling.policy,
+        dead_letters,
+        dead_letters_at: (folder.clone(), calling.dead_letters_bytes_max),
+        metrics,
+        random: Box::new(StdRng::from_rng(&mut rand::rng())),
+        stop: handle.stopping.clone(),
     }
 }

@@ -16,9 +16,9 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use super::handle::Handle;
 use super::listen::Listener;
-use super::metrics::Metrics;
 use super::operation_log::OperationLogService;
 use super::replicate_log::ReplicatorService;
+use super::watchers::Watchers;
 
 /// A connection that says nothing for so long is asked whether it is alive, so that a dead client's place gets free.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
@@ -74,7 +74,7 @@ pub(super) async fn serve(
 pub(super) fn routes(
     services: Services,
     handle: &Handle,
-    metrics: &Metrics,
+    watchers: &Watchers,
     health: &HealthReporter,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let mut reflection =
@@ -83,7 +83,7 @@ pub(super) fn routes(
     let mut routes = Routes::new(health);
     if services.operation_log {
         reflection = reflection.with_service_name(OPERATION_LOG);
-        let service = OperationLogService::new(handle.clone(), metrics.clone());
+        let service = OperationLogService::new(handle.clone(), watchers.clone());
         routes = routes.add_service(OperationLogServer::new(service));
     }
     if services.replicator {

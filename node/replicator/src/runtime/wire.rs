@@ -9,9 +9,7 @@ use tonic::Code;
 
 use super::handle::NodeMessage;
 use super::query::{Answer, Refused};
-use crate::core::{
-    Operation, Parent, Place, Position, Progress, ReadIndexId, Refusal, Snapshot, StartAction, Status,
-};
+use crate::core::{Operation, Parent, Place, Position, Progress, ReadIndexId, Refusal, StartAction, Status};
 
 /// Who opened a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +18,10 @@ pub(super) struct Hello {
     pub(super) member: MemberId,
     pub(super) node: NodeNumber,
     pub(super) parent: Option<Parent>,
+    /// The node knows results and statuses of executors.
+    pub(super) knows_executors: bool,
+    /// The node says whether it leads.
+    pub(super) knows_leaders: bool,
 }
 
 /// The first message of a stream.
@@ -40,6 +42,8 @@ pub(super) fn hello(message: &v1::ReplicateLogRequest) -> Result<Hello, tonic::S
                     running_hash: parent.running_hash,
                 })
             }),
+            knows_executors: hello.protocol_version >= 1,
+            knows_leaders: hello.protocol_version >= 2,
         }),
         _ => Err(invalid(
             "hello names no cluster, no member or no node: only a node of a formed cluster calls its replicator",
@@ -82,6 +86,14 @@ pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessa
         )),
         Some(Message::TakeSnapshot(order)) => Ok(NodeMessage::TakeSnapshot { id: order.id }),
         Some(Message::SnapshotKept(kept)) => Ok(NodeMessage::SnapshotKept { index: kept.index }),
+        Some(Message::Leading(v1::Leading {
+            leads,
+            term,
+            execute_after,
+        })) => Ok(NodeMessage::Leading {
+            leads: leads.then_some(term),
+            execute_after,
+        }),
         Some(Message::ReadIndex(answer)) => {
             let index = (!answer.refused).then_some(answer.index);
             Ok(NodeMessage::ReadIndexAnswer { id: answer.id, index })
@@ -90,6 +102,9 @@ pub(super) fn node_message(message: v1::ReplicateLogRequest) -> Result<NodeMessa
             Ok(NodeMessage::Query { id, query })
         }
         Some(Message::Query(_)) => Err(invalid("a query is too long")),
+        Some(Message::ResultsWanted(v1::ResultsWanted { indexes })) => {
+            Ok(NodeMessage::ResultsWanted { indexes })
+        }
         Some(Message::Hello(_)) => Err(invalid("hello is the first message of ReplicateLog only")),
         None => Err(invalid("an empty message, or one of a newer version")),
     }
@@ -118,6 +133,8 @@ pub(super) fn position(position: &Position) -> ReplicateLogResponse {
         last: Some(place(position.last)),
         commit: Some(place(position.commit)),
         executed: Some(place(position.executed)),
+        needs_state: position.needs_state,
+        on_leader: position.on_leader,
     }))
 }
 
@@ -129,18 +146,30 @@ fn place_of(place: v1::Place) -> Place {
     }
 }
 
-/// In one piece: the core bounds a state to less than what one may have.
-pub(super) fn snapshot(snapshot: Snapshot) -> ReplicateLogResponse {
-    let Snapshot { id, place: at, state } = snapshot;
+/// A piece of the snapshot with that id; the first one says what it is of, and how long it is in all.
+pub(super) fn snapshot_piece(
+    id: u64,
+    first: Option<(Place, u64)>,
+    offset: u64,
+    data: Bytes,
+) -> ReplicateLogResponse {
     response(replicate_log_response::Message::Snapshot(v1::SnapshotChunk {
         id,
-        snapshot: Some(v1::Snapshot {
+        snapshot: first.map(|(at, size)| v1::Snapshot {
             place: Some(place(at)),
-            size: state.len() as u64,
+            size,
         }),
-        offset: 0,
-        data: state,
+        offset,
+        data,
     }))
+}
+
+pub(super) fn executor(status: v1::ExecutorStatus) -> ReplicateLogResponse {
+    response(replicate_log_response::Message::Executor(status))
+}
+
+pub(super) fn results(results: Vec<v1::OperationResult>) -> ReplicateLogResponse {
+    response(replicate_log_response::Message::Results(v1::Results { results }))
 }
 
 fn place(place: Place) -> v1::Place {
@@ -157,6 +186,7 @@ pub(super) fn progress(progress: Progress) -> ReplicateLogResponse {
         commit_index: progress.commit,
         executed_index: progress.executed,
         durable_executed_index: progress.durable_executed,
+        leading_term: progress.leading_term.unwrap_or(0),
     }))
 }
 
@@ -226,6 +256,7 @@ pub(super) fn refused(refusal: &Refusal) -> tonic::Status {
         }
         Refusal::WrongNode { .. } => (Code::FailedPrecondition, reason::WRONG_MEMBER),
         Refusal::Protocol { .. } => (Code::InvalidArgument, reason::INVALID_REQUEST),
+        Refusal::NeedsState { .. } | Refusal::NotRestored { .. } => (Code::Aborted, reason::NO_SNAPSHOT),
         Refusal::Replaced { .. } => (Code::Aborted, reason::REPLACED),
         Refusal::Stopping => return stopping(),
     };

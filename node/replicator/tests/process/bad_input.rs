@@ -30,7 +30,10 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["--frobnicate"][..], "--frobnicate"),
         (&["--id", "0"], "--id"),
         (&[], "--id"),
-        (&["--id", "1", "--executor", "http"], "log"),
+        (&["--id", "1", "--executor", "magic"], "state-machine"),
+        (&["--id", "1", "--executor", "http"], "--http-url"),
+        (&["--id", "1", "--executor", "exec"], "behind --"),
+        (&["--id", "1", "--", "true"], "--executor exec"),
         (&["--id", "1", "--listen", "x"], "--listen"),
         (&["--id", "1", "--replicate-listen", "unix:x"], "unix:///PATH"),
     ] {

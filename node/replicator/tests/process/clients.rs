@@ -92,6 +92,7 @@ async fn everything_comes_out_byte_for_byte_also_after_a_kill() {
             from_index: end - 9,
             until_current: true,
             allow_stale: true,
+            ..WatchRequest::default()
         };
         let mut watch = client.watch(request).await.unwrap().into_inner();
         assert_eq!(
@@ -114,9 +115,9 @@ async fn a_watch_shows_what_is_committed_and_goes_on_live() {
     };
     let mut later = client.watch(later).await.unwrap().into_inner();
     let now = WatchRequest {
-        from_index: 0,
         until_current: true,
         allow_stale: true,
+        ..WatchRequest::default()
     };
     let mut now = client.watch(now).await.unwrap().into_inner();
     assert_eq!(watch_until(&mut now, 1).await, [] as [u64; 0]);
@@ -192,7 +193,7 @@ async fn a_watch_until_now_asks_how_far_the_cluster_is() {
         until_current: true,
         ..WatchRequest::default()
     };
-    let status = client.watch(now).await.unwrap_err();
+    let status = client.watch(now.clone()).await.unwrap_err();
     assert_eq!(
         (status.code(), reason_of(&status).as_deref()),
         (Code::Unavailable, Some(reason::NO_LEADER))

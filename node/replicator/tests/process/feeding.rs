@@ -128,7 +128,7 @@ async fn who_does_not_belong_here_is_refused() {
     let program = Program::start(folder.path());
     assert_eq!(
         program.get("/readyz"),
-        (503, "waiting for node 1 to connect\n".to_owned())
+        (503, "waiting for node 1 to connect; executor log\n".to_owned())
     );
     let (mut node, _) = PlayedNode::start(program.clients, 0).await;
     node.feed(&Log::numbered(3).0, 3).await;

@@ -4,8 +4,16 @@
 
 mod bad_input;
 mod clients;
+mod exec_executor;
 mod feeding;
+mod history;
+mod http_executor;
+mod on_leader;
+mod played_endpoint;
+mod played_machine;
 mod played_node;
 mod program;
 mod queries;
+mod runs;
 mod snapshots;
+mod state_machines;

@@ -7,8 +7,9 @@ use raftlog_proto::v1::replicate_log_request::Message;
 use raftlog_proto::v1::replicate_log_response::Message as Answer;
 use raftlog_proto::v1::replicator_client::ReplicatorClient;
 use raftlog_proto::v1::{
-    Feed, NodeHello, Position, Progress, Query, QueryAnswer, ReadIndexAnswer, ReplicateLogRequest,
-    ReplicateLogResponse, ReplicatedOperation, Snapshot, SnapshotChunk, Start, TakeSnapshot, start,
+    ExecutorStatus, Feed, NodeHello, OperationResult, Position, Progress, Query, QueryAnswer,
+    ReadIndexAnswer, ReplicateLogRequest, ReplicateLogResponse, ReplicatedOperation, ResultsWanted, Snapshot,
+    SnapshotChunk, Start, TakeSnapshot, start,
 };
 use raftlog_raft::fold::running_hash;
 use tokio::sync::mpsc;
@@ -68,6 +69,7 @@ pub(crate) const NODE_1: Who = Who {
 pub(crate) struct PlayedNode {
     pub(crate) requests: mpsc::Sender<ReplicateLogRequest>,
     answers: Streaming<ReplicateLogResponse>,
+    executor: ExecutorStatus,
 }
 
 impl PlayedNode {
@@ -97,6 +99,7 @@ impl PlayedNode {
             member_id,
             node,
             parent: None,
+            protocol_version: 1,
         });
         requests
             .send(ReplicateLogRequest { message: Some(hello) })
@@ -106,7 +109,11 @@ impl PlayedNode {
             .replicate_log(ReceiverStream::new(queue))
             .await?
             .into_inner();
-        Ok(Self { requests, answers })
+        Ok(Self {
+            requests,
+            answers,
+            executor: ExecutorStatus::default(),
+        })
     }
 
     /// How a port without the service answers.
@@ -121,7 +128,12 @@ impl PlayedNode {
 
     /// Opens, and starts after what the replicator has of `log`; `commit` is the node's commit index.
     pub(crate) async fn start(to: SocketAddr, commit: u64) -> (Self, Position) {
-        let mut node = Self::open(to, NODE_1).await;
+        Self::start_as(to, NODE_1, commit).await
+    }
+
+    /// Likewise, as another node.
+    pub(crate) async fn start_as(to: SocketAddr, who: Who, commit: u64) -> (Self, Position) {
+        let mut node = Self::open(to, who).await;
         let position = node.position().await;
         let resume_from = position.last.unwrap_or_default().index + 1;
         node.say(Message::Start(Start {
@@ -149,12 +161,45 @@ impl PlayedNode {
         .await;
     }
 
-    /// The next answer, or how the stream ended.
+    /// The next answer, or how the stream ended. What is said of the executor is put aside.
     pub(crate) async fn next(&mut self) -> Result<Option<Answer>, Status> {
-        let answer = timeout(LONG, self.answers.message())
-            .await
-            .expect("the replicator answers");
-        answer.map(|answer| answer.and_then(|answer| answer.message))
+        loop {
+            let answer = timeout(LONG, self.answers.message())
+                .await
+                .expect("the replicator answers");
+            match answer?.and_then(|answer| answer.message) {
+                Some(Answer::Executor(status)) => self.executor = status,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Waits for a status of the executor that is enough.
+    pub(crate) async fn executor(&mut self, enough: impl Fn(&ExecutorStatus) -> bool) -> ExecutorStatus {
+        while !enough(&self.executor) {
+            let answer = timeout(LONG, self.answers.message()).await;
+            let answer = answer.unwrap_or_else(|_| panic!("the executor stays as {:?}", self.executor));
+            if let Some(Answer::Executor(status)) = answer.unwrap().unwrap().message {
+                self.executor = status;
+            }
+        }
+        self.executor.clone()
+    }
+
+    /// Waits for what came of operations, in order.
+    pub(crate) async fn results(&mut self, indexes: &[u64]) -> Vec<OperationResult> {
+        let indexes = indexes.to_vec();
+        let mut results = Vec::new();
+        let count = indexes.len();
+        self.say(Message::ResultsWanted(ResultsWanted { indexes })).await;
+        while results.len() < count {
+            match self.next().await.unwrap() {
+                Some(Answer::Results(more)) => results.extend(more.results),
+                Some(Answer::Progress(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        results
     }
 
     /// Asks the executor and waits for the answer.
@@ -204,6 +249,17 @@ impl PlayedNode {
         match self.next().await.unwrap() {
             Some(Answer::Position(position)) => position,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the position that is said in the middle of a stream.
+    pub(crate) async fn position_again(&mut self) -> Position {
+        loop {
+            match self.next().await.unwrap() {
+                Some(Answer::Position(position)) => return position,
+                Some(Answer::Progress(_)) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 

@@ -127,6 +127,10 @@ impl Program {
         )
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.wait();
@@ -153,6 +157,14 @@ impl Program {
             reader.join().unwrap();
         }
         status
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = most.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kib << 10
     }
 
     pub(crate) async fn operation_log(&self) -> OperationLogClient<Channel> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use raftlog_proto::v1::ExecutorStatus;
 use raftlog_raft::feature::{FeatureLevel, Supports};
 use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex, Term};
 use raftlog_raft::membership::{Configuration, Member};
@@ -222,6 +223,8 @@ pub enum FromReplicator {
     Position(Position),
     /// How far it is.
     Progress(Progress),
+    /// How its executor is doing.
+    Executor(Arc<ExecutorStatus>),
     /// A client reads there: answered by [`ToReplicator::ReadAnswer`].
     ReadIndex {
         /// The replicator's number for it.
@@ -238,7 +241,7 @@ pub enum FromReplicator {
         /// What the executor says.
         result: Result<Bytes, QueryRefused>,
     },
-    /// A piece of what it was asked for by [`ToReplicator::TakeSnapshot`].
+    /// A piece of what it was asked for by [`ToReplicator::TakeSnapshot`]; the next, when `Node::takes_snapshot` says so.
     Snapshot(SnapshotChunk),
     /// The stream has taken a [`ToReplicator::Restore`]: the next may come. Said by whoever carries the messages.
     RestoreTaken,
@@ -283,6 +286,10 @@ pub struct Position {
     pub commit: Place,
     /// How far it has executed.
     pub executed: Place,
+    /// Its log begins after what its executor needs: only a snapshot helps.
+    pub needs_state: bool,
+    /// It executes only while its node leads, and so is told whether it does.
+    pub on_leader: bool,
 }
 
 /// A place in the log of operations; all 0 before the first.
@@ -307,6 +314,8 @@ pub struct Progress {
     pub executed_index: OperationIndex,
     /// What it has executed and would still know after a crash.
     pub durable_executed_index: OperationIndex,
+    /// The term that its node leads and in which it executes, where it does so on the leader only.
+    pub leading_term: Option<Term>,
 }
 
 /// What a node tells its replicator.
@@ -327,6 +336,8 @@ pub enum ToReplicator {
         /// min(the node's commit index, what is on its disk).
         commit: OperationIndex,
     },
+    /// Whether it is the one that executes, where only the leader's replicator does.
+    Leading(Leading),
     /// The answer to [`FromReplicator::ReadIndex`].
     ReadAnswer {
         /// The replicator's number for it.
@@ -369,6 +380,15 @@ pub enum ToReplicator {
         /// For people.
         why: String,
     },
+}
+
+/// Who executes, and behind what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leading {
+    /// The term that the node leads, with all marks of earlier leaders committed.
+    pub leads: Option<Term>,
+    /// The execution progress mark, as far as the replicator was told that operations are committed.
+    pub execute_after: OperationIndex,
 }
 
 /// Where a replicator goes on.
@@ -736,6 +756,8 @@ pub struct Status {
     pub leader_is_live: bool,
     /// Committed operations.
     pub commit_index: OperationIndex,
+    /// What leaders' replicators have executed, as the log says; 0 where every replicator executes.
+    pub execution_mark: OperationIndex,
     /// Operations in the log.
     pub last_index: OperationIndex,
     /// Operations on the own disk.
@@ -845,12 +867,14 @@ pub struct MemberProgress {
 }
 
 /// What a node knows of its replicator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReplicatorView {
     /// A stream is open and both agreed where to start.
     pub connected: bool,
     /// How far it is.
     pub progress: Progress,
+    /// How its executor is doing, as it was told last; absent until it was.
+    pub executor: Option<Arc<ExecutorStatus>>,
 }
 
 impl fmt::Display for Role {

@@ -6,17 +6,23 @@
 //! A replicator that lacks operations which are only in a snapshot gets the state of the newest one, piece by piece: the next is
 //! read from disk when the stream has taken the one before. Should that snapshot be removed meanwhile, as newer ones came, all starts
 //! over.
+//!
+//! A replicator that executes on the leader only is also told whether this node leads, and how far the log says that leaders' replicators
+//! have executed (design 6.6); behind what it was fed, so that it knows of everything which that speaks of.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use raftlog_proto::v1::ExecutorStatus;
 use raftlog_raft::entry::{Entry, Payload};
-use raftlog_raft::ids::{ClusterId, LogIndex, OperationIndex};
+use raftlog_raft::ids::{ClusterId, LogIndex, OperationIndex, Term};
 use raftlog_raft::log::Log;
 use raftlog_raft::planted::{Bug, Planted};
 
 use super::api::{
-    Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, StateSnapshot, ToReplicator,
+    Leading, Place, Position, Progress, ReplicatedOperation, ReplicatorView, StartAction, StateSnapshot,
+    ToReplicator,
 };
 use super::snapshot::Contents;
 
@@ -31,6 +37,9 @@ pub(super) struct Feed {
     cluster: ClusterId,
     state: State,
     progress: Progress,
+    executor: Option<Arc<ExecutorStatus>>,
+    /// What a replicator that executes on the leader was told last on this stream; absent where it executes anyway.
+    leading: Option<Leading>,
     /// Entries are being read back from disk.
     reading: bool,
     /// What was read back, until it is used.
@@ -106,7 +115,13 @@ pub(super) struct View<'a> {
     pub(super) persisted: LogIndex,
     /// The newest snapshot: its log index, and what is in it.
     pub(super) snapshot: Option<(LogIndex, Contents)>,
+    /// Operations go with those that come later.
+    pub(super) may_wait: bool,
     pub(super) planted: Planted,
+    /// The term in which this node leads and its replicator may execute for all.
+    pub(super) executes_in: Option<Term>,
+    /// What leaders' replicators have executed, as is committed.
+    pub(super) mark: OperationIndex,
 }
 
 impl View<'_> {
@@ -137,6 +152,8 @@ impl Feed {
             cluster,
             state: State::Closed,
             progress: Progress::default(),
+            executor: None,
+            leading: None,
             reading: false,
             read: Vec::new(),
         }
@@ -151,19 +168,27 @@ impl Feed {
         self.state = State::Closed;
     }
 
+    /// What the replicator has; once more where it has restored a snapshot and its own log went on beyond that.
     pub(super) fn position(&mut self, position: Position) {
-        if matches!(self.state, State::Greeting) {
+        if matches!(self.state, State::Greeting | State::Restoring(_)) {
             self.progress = Progress {
                 last_index: position.last.index,
                 commit_index: position.commit.index,
                 executed_index: position.executed.index,
                 durable_executed_index: position.executed.index,
+                leading_term: None,
             };
+            self.leading = position.on_leader.then(Leading::default);
             self.state = State::Comparing {
                 position,
                 told_to_wait: false,
             };
         }
+    }
+
+    /// How its executor is doing.
+    pub(super) fn executor(&mut self, status: Arc<ExecutorStatus>) {
+        self.executor = Some(status);
     }
 
     pub(super) fn progress(&mut self, progress: Progress) {
@@ -181,14 +206,49 @@ impl Feed {
         }
     }
 
-    /// What the replicator has executed and would still know after a crash, while it is fed.
+    fn is_fed(&self) -> bool {
+        matches!(self.state, State::Feeding(_))
+    }
+
+    /// What is executed whatever happens, while the replicator is fed: it would still know after a crash, and so would whoever leads next.
     pub(super) fn executed(&self) -> Option<OperationIndex> {
-        matches!(self.state, State::Feeding(_)).then_some(self.progress.durable_executed_index)
+        let durable = self.progress.durable_executed_index;
+        let executed = self
+            .leading
+            .map_or(durable, |told| durable.min(told.execute_after));
+        self.is_fed().then_some(executed)
     }
 
     /// What it has executed, durably or not.
     pub(super) fn executed_by_now(&self) -> Option<OperationIndex> {
-        self.executed().map(|_| self.progress.executed_index)
+        let executed = self.progress.executed_index;
+        let executed = match self.leading {
+            // What it said before it knew that it executes may be more than what it goes on behind.
+            Some(told) if told.leads != self.progress.leading_term => executed.min(told.execute_after),
+            _ => executed,
+        };
+        self.is_fed().then_some(executed)
+    }
+
+    /// Whether its replicator executes on the leader only.
+    pub(super) fn is_on_leader(&self) -> bool {
+        self.leading.is_some()
+    }
+
+    /// What this leader's replicator has executed in this leader's term, and the log may say of it.
+    pub(super) fn executed_for_all(&self, view: View<'_>) -> Option<OperationIndex> {
+        let term = view.executes_in?;
+        let told = self.leading.filter(|_| self.is_fed())?;
+        if told.leads != Some(term) || self.progress.leading_term != Some(term) {
+            return None;
+        }
+        let early = view.planted.has(Bug::MarkedBeforeExecuted);
+        let executed = if early {
+            self.progress.commit_index
+        } else {
+            self.progress.durable_executed_index
+        };
+        Some(executed.min(view.committed()))
     }
 
     /// The stream has taken a piece of a state.
@@ -226,6 +286,7 @@ impl Feed {
         ReplicatorView {
             connected: matches!(self.state, State::Feeding(_) | State::Restoring(_)),
             progress: self.progress,
+            executor: self.executor.clone(),
         }
     }
 
@@ -271,9 +332,43 @@ impl Feed {
             self.restore_next(&mut steps);
         }
         if let State::Feeding(_) = self.state {
-            while self.feed_next(view, &mut steps) {}
+            while !view.may_wait && self.feed_next(view, &mut steps) {}
+            self.tell_leading(view, &mut steps);
         }
         steps
+    }
+
+    /// Whether the replicator was not told of all that may be executed.
+    pub(super) fn has_news(&self, view: View<'_>) -> bool {
+        self.commit_said().is_some_and(|said| said < view.committed())
+    }
+
+    /// How far the replicator was told that operations are committed, while it is fed.
+    pub(super) fn commit_said(&self) -> Option<OperationIndex> {
+        match &self.state {
+            State::Feeding(feeding) => Some(feeding.commit_sent),
+            _ => None,
+        }
+    }
+
+    /// Says who leads at once, and where the mark is when the replicator has taken in the one before: so what waits for a replicator that
+    /// takes nothing does not grow with time.
+    fn tell_leading(&mut self, view: View<'_>, steps: &mut Vec<Step>) {
+        let State::Feeding(feeding) = &self.state else {
+            return;
+        };
+        let Some(told) = self.leading else { return };
+        let known = feeding.commit_sent;
+        let now = Leading {
+            // Whoever begins has to know all that is marked.
+            leads: view.executes_in.filter(|_| view.mark <= known),
+            execute_after: view.mark.min(known),
+        };
+        let is_taken_in = self.progress.executed_index >= told.execute_after;
+        if now.leads != told.leads || (now.execute_after > told.execute_after && is_taken_in) {
+            self.leading = Some(now);
+            steps.push(Step::Say(ToReplicator::Leading(now)));
+        }
     }
 
     fn compare(&mut self, view: View<'_>, steps: &mut Vec<Step>) {
@@ -335,8 +430,8 @@ impl Feed {
                 self.close(why, steps);
             }
             Err(NoSnapshot) => {
-                let why = "it lacks operations that this node's log no longer holds, and the snapshots that do are damaged; \
-                           replace this member with 'raftctl member replace'";
+                let why = "it lacks operations that this node's log no longer holds, and the snapshots that do are damaged, or of \
+                           another member's log; replace this member with 'raftctl member replace'";
                 self.close(why.to_owned(), steps);
             }
         }
@@ -345,6 +440,13 @@ impl Feed {
     /// Where the replicator goes on; `None` until the log has caught up with an answer.
     fn find_start(&mut self, position: &Position, view: View<'_>) -> Result<Option<StartAction>, Obstacle> {
         let Position { last, commit, .. } = *position;
+        if position.needs_state {
+            return match view.snapshot {
+                // A new member beside an old replicator: what it is still to be sent begins with a snapshot.
+                None if commit.index > view.held() => Ok(Some(StartAction::WaitUntil(commit.index))),
+                _ => restore(view),
+            };
+        }
         if last.index <= view.held() {
             match self.compare_place(last, view) {
                 Comparison::Equal => return Ok(Some(StartAction::ResumeFrom(last.index + 1))),
@@ -568,6 +670,7 @@ mod tests {
     use raftlog_raft::entry::Operation;
     use raftlog_raft::fold::Fold;
 
+    use super::super::snapshot::Origin;
     use super::*;
 
     /// A log of term 1 with a no-op and that many operations, all on disk.
@@ -596,7 +699,10 @@ mod tests {
             commit,
             persisted: log.last().index,
             snapshot: None,
+            may_wait: false,
             planted: Planted::default(),
+            executes_in: None,
+            mark: 0,
         }
     }
 
@@ -629,6 +735,8 @@ mod tests {
             last,
             commit,
             executed: commit,
+            needs_state: false,
+            on_leader: false,
         }
     }
 
@@ -671,6 +779,14 @@ mod tests {
                 position(other(9), other(8)),
                 StartAction::WaitUntil(8),
             ),
+            (
+                "in need of a state that a new member is still to be sent",
+                Position {
+                    needs_state: true,
+                    ..position(other(9), other(8))
+                },
+                StartAction::WaitUntil(8),
+            ),
         ];
         for (name, position, expected) in cases {
             let (_, steps) = started(position, &log, 5);
@@ -684,6 +800,56 @@ mod tests {
 
     /// What was read back to compare places was once taken for the beginning of what to feed, where the first place that was
     /// compared is the operation with which feeding begins.
+    #[test]
+    fn an_executor_that_lost_its_state_gets_a_snapshot_and_the_log_goes_on_where_it_was() {
+        let log = log(5);
+        let lost = Position {
+            needs_state: true,
+            ..position(place(&log, 5), place(&log, 5))
+        };
+        let contents = Contents {
+            place: place(&log, 3),
+            state_bytes: 4,
+            origin: Origin {
+                cluster: cluster(1),
+                member: raftlog_raft::ids::MemberId::new(1).unwrap(),
+            },
+        };
+        let with_snapshot = View {
+            snapshot: Some((log.log_index_of(3).unwrap(), contents)),
+            ..view(&log, 5)
+        };
+        let mut feed = Feed::new(cluster(1));
+        feed.opened();
+        feed.position(lost);
+        let restore = StartAction::Restore(StateSnapshot {
+            place: place(&log, 3),
+            size: 4,
+        });
+        let says = |steps: Vec<Step>| {
+            steps.into_iter().find_map(|step| match step {
+                Step::Say(ToReplicator::Start { action, .. }) => Some(action),
+                _ => None,
+            })
+        };
+        assert_eq!(says(feed.poll(with_snapshot)), Some(restore));
+        feed.state_read(Some(Bytes::from_static(b"1234")));
+        feed.poll(with_snapshot);
+        feed.restore_taken();
+        // Its log has all that the node's has: nothing is fed again.
+        feed.position(position(place(&log, 5), place(&log, 5)));
+        assert_eq!(says(feed.poll(with_snapshot)), Some(StartAction::ResumeFrom(6)));
+        // Without a snapshot there is no way.
+        let mut feed = Feed::new(cluster(1));
+        feed.opened();
+        feed.position(lost);
+        let steps = feed.poll(view(&log, 5));
+        assert!(
+            matches!(&steps[..], [Step::Say(ToReplicator::Close { why })] if why.contains("member replace")),
+            "{steps:?}"
+        );
+    }
+
     #[test]
     fn what_was_read_to_compare_is_not_fed() {
         let whole = log(5);
@@ -779,7 +945,10 @@ mod tests {
             commit: 6,
             persisted: 3,
             snapshot: None,
+            may_wait: false,
             planted: Planted::default(),
+            executes_in: None,
+            mark: 0,
         };
         let (mut other, steps) = {
             let mut feed = Feed::new(cluster(1));
@@ -890,5 +1059,94 @@ mod tests {
             ..Progress::default()
         });
         assert_eq!(feed.poll(view(&log, 12)).len(), 2);
+    }
+
+    /// What is said of leaders and marks.
+    fn told(steps: &[Step]) -> Vec<(Option<Term>, OperationIndex)> {
+        let told = |step: &Step| match step {
+            Step::Say(ToReplicator::Leading(told)) => Some((told.leads, told.execute_after)),
+            _ => None,
+        };
+        steps.iter().filter_map(told).collect()
+    }
+
+    #[test]
+    fn a_replicator_on_the_leader_is_told_who_leads_and_one_mark_after_the_other() {
+        let log = log(5);
+        let on_leader = Position {
+            on_leader: true,
+            ..position(Place::default(), Place::default())
+        };
+        let at = |committed, mark, executes_in| View {
+            executes_in,
+            mark,
+            ..view(&log, committed)
+        };
+        let (mut feed, steps) = started(on_leader, &log, 0);
+        assert!(
+            told(&steps).is_empty(),
+            "until it is told, its node does not lead"
+        );
+        // Never of more than it knows to be committed: what is marked is not on this node's disk yet.
+        assert_eq!(told(&feed.poll(at(2, 3, None))), [(None, 2)]);
+        assert!(
+            told(&feed.poll(at(3, 3, None))).is_empty(),
+            "it has not taken in the one before"
+        );
+        let executed = |executed_index, leading_term| Progress {
+            last_index: 5,
+            commit_index: 5,
+            executed_index,
+            durable_executed_index: executed_index,
+            leading_term,
+        };
+        feed.progress(executed(2, None));
+        assert_eq!(told(&feed.poll(at(3, 3, None))), [(None, 3)]);
+        // Who leads is said at once.
+        assert_eq!(told(&feed.poll(at(5, 4, Some(2)))), [(Some(2), 4)]);
+        assert_eq!(told(&feed.poll(at(5, 4, None))), [(None, 4)]);
+        assert_eq!(told(&feed.poll(at(5, 4, Some(3)))), [(Some(3), 4)]);
+        // One that executes anyway is told nothing.
+        let (mut feed, _) = started(position(Place::default(), Place::default()), &log, 0);
+        assert!(told(&feed.poll(at(5, 3, Some(2)))).is_empty());
+        assert_eq!(feed.executed_for_all(at(5, 3, Some(2))), None);
+    }
+
+    #[test]
+    fn only_what_was_executed_in_the_own_term_is_marked() {
+        let log = log(5);
+        let on_leader = Position {
+            on_leader: true,
+            ..position(place(&log, 5), place(&log, 5))
+        };
+        let (mut feed, _) = started(on_leader, &log, 5);
+        let at = |executes_in| View {
+            executes_in,
+            mark: 2,
+            ..view(&log, 5)
+        };
+        let says = |executed_index, leading_term| Progress {
+            last_index: 5,
+            commit_index: 5,
+            executed_index,
+            durable_executed_index: executed_index,
+            leading_term,
+        };
+        // It has executed up to 4 under an earlier leadership, and said so.
+        feed.progress(says(4, None));
+        feed.poll(at(Some(7)));
+        assert_eq!(feed.executed_for_all(at(Some(7))), None);
+        assert_eq!((feed.executed(), feed.executed_by_now()), (Some(2), Some(2)));
+        feed.progress(says(3, Some(7)));
+        assert_eq!(feed.executed_for_all(at(Some(7))), Some(3));
+        assert_eq!((feed.executed(), feed.executed_by_now()), (Some(2), Some(3)));
+        assert_eq!(
+            feed.executed_for_all(at(Some(8))),
+            None,
+            "it has not heard of that term"
+        );
+        assert_eq!(feed.executed_for_all(at(None)), None);
+        feed.closed();
+        assert_eq!(feed.executed_for_all(at(Some(7))), None);
     }
 }

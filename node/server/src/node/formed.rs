@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use raftlog_raft::effect::{self, Effect, Persist, RequestId};
 use raftlog_raft::entry::Entry;
-use raftlog_raft::ids::{ClusterId, LogIndex, MemberId};
+use raftlog_raft::ids::{ClusterId, LogIndex, MemberId, NodeNumber, OperationIndex};
 use raftlog_raft::log::{Base, Log};
 use raftlog_raft::membership::Configuration;
 use raftlog_raft::membership::change::ChangeRefusal;
@@ -40,6 +40,11 @@ use super::weights::Weights;
 
 /// ReadIndex requests of the replicator that wait at once; beyond it refuses.
 const REPLICATOR_READS_MAX: usize = 1_024;
+/// Between two marks of what is executed: an entry each, for all that was executed meanwhile.
+const MARK_INTERVAL: Duration = Duration::from_millis(100);
+/// The replicator beside a follower is told of what is committed at most so often: each time costs both processes a wake-up, at every
+/// follower, which one client's next operation waits for where they share cores.
+const FOLLOWER_FEED_INTERVAL: Duration = Duration::from_millis(5);
 /// Request numbers of the runtime are below this one; those of the replicator's reads start here.
 const REPLICATOR_READS: RequestId = 1 << 63;
 
@@ -75,6 +80,14 @@ pub(super) struct Formed {
     last_replicator_read: RequestId,
     queries: Queries,
     retry_full_disk: Time,
+    /// When the log may say again how far is executed.
+    next_mark: Time,
+    /// When a replicator beside a follower may be told again.
+    next_feed: Time,
+    /// When it has to be told what it was not told because of that.
+    feed_due: Time,
+    /// What it has to know of before a client of its own reads.
+    read_up_to: OperationIndex,
     /// Whether some configuration has ever listed this member: if the committed one does not, it was removed.
     pub(super) listed: bool,
     removal: Removal,
@@ -146,6 +159,10 @@ impl Formed {
             last_replicator_read: REPLICATOR_READS,
             queries: Queries::default(),
             retry_full_disk: Time::NEVER,
+            next_mark: Time::default(),
+            next_feed: Time::default(),
+            feed_due: Time::NEVER,
+            read_up_to: 0,
         }
     }
 
@@ -207,7 +224,11 @@ impl Formed {
     }
 
     pub(super) fn deadline(&self) -> Time {
-        let others = self.retry_full_disk.min(self.taking.deadline());
+        let others = self
+            .retry_full_disk
+            .min(self.taking.deadline())
+            .min(self.mark_deadline())
+            .min(self.feed_due);
         self.raft.deadline().min(others).min(self.queries.deadline())
     }
 
@@ -258,6 +279,7 @@ impl Formed {
             FromReplicator::Opened => self.feed.opened(),
             FromReplicator::Position(position) => self.feed.position(position),
             FromReplicator::Progress(progress) => self.feed.progress(progress),
+            FromReplicator::Executor(status) => self.feed.executor(status),
             FromReplicator::ReadIndex { id } if self.replicator_reads.len() < REPLICATOR_READS_MAX => {
                 self.last_replicator_read += 1;
                 self.replicator_reads.insert(self.last_replicator_read, id);
@@ -290,6 +312,11 @@ impl Formed {
                 self.queries.replicator_lost(outputs);
             }
         }
+    }
+
+    /// Whether the next piece of its snapshot may come.
+    pub(super) fn takes_state(&self) -> bool {
+        self.taking.takes_state()
     }
 
     /// What it says cannot be: the stream ends.
@@ -366,6 +393,7 @@ impl Formed {
             }
             answered |= self.poll_transfers(now, store, outputs)?;
             answered |= self.poll_feed(now, store, outputs);
+            answered |= now >= self.next_mark && self.mark_execution(now);
             self.queries.poll(self.feed.executed_by_now(), outputs);
             answered |= self.poll_taking(now, store, outputs);
             if !answered {
@@ -397,6 +425,7 @@ impl Formed {
             }
             Effect::ReadReady(id, index) => {
                 if let Some(id) = self.replicator_reads.remove(&id) {
+                    self.read_up_to = self.read_up_to.max(index.unwrap_or(0));
                     outputs.push(Output::Replicator(ToReplicator::ReadAnswer { id, index }));
                 } else {
                     let index = index.ok_or_else(|| self.leader());
@@ -466,16 +495,13 @@ impl Formed {
 
     fn poll_feed(&mut self, now: Time, store: &mut Store, outputs: &mut Vec<Output>) -> bool {
         let view = View {
-            log: self.raft.log(),
-            commit: self.raft.commit(),
-            persisted: if self.raft.config().planted.has(Bug::ExecutedBeyondPersisted) {
-                self.raft.log().last().index
-            } else {
-                self.raft.persisted_index()
-            },
             snapshot: newest_contents(store),
-            planted: self.raft.config().planted,
+            may_wait: now < self.next_feed && !self.is_execution_awaited(),
+            ..view(&self.raft)
         };
+        let had_news = self.feed.has_news(view);
+        let waits = had_news && view.may_wait;
+        self.feed_due = if waits { self.next_feed } else { Time::NEVER };
         let mut answered = false;
         for step in self.feed.poll(view) {
             match step {
@@ -492,7 +518,48 @@ impl Formed {
                 }
             }
         }
+        if had_news && !self.feed.has_news(self::view(&self.raft)) {
+            self.next_feed = now + FOLLOWER_FEED_INTERVAL;
+        }
         answered
+    }
+
+    /// Results come from the leader's replicator, a query waits until this one has executed what it has to see, and a client that reads there
+    /// until it knows of it.
+    fn is_execution_awaited(&self) -> bool {
+        let is_read = self.feed.commit_said().is_some_and(|said| said < self.read_up_to);
+        self.raft.role() == RoleName::Leader || !self.queries.is_empty() || is_read
+    }
+
+    /// What the replicator beside this leader has executed that the log does not say yet.
+    fn unmarked(&self) -> Option<OperationIndex> {
+        if !self.feed.is_on_leader() {
+            return None;
+        }
+        let through = self.feed.executed_for_all(view(&self.raft))?;
+        let is_due = through > self.raft.execution_mark() && !self.raft.is_marking_execution();
+        is_due.then_some(through)
+    }
+
+    fn mark_deadline(&self) -> Time {
+        self.unmarked().map_or(Time::NEVER, |_| self.next_mark)
+    }
+
+    /// Has the log say how far is executed. Whether it will.
+    fn mark_execution(&mut self, now: Time) -> bool {
+        let marks = self
+            .unmarked()
+            .is_some_and(|through| self.raft.mark_execution(now, through));
+        if marks {
+            self.next_mark = now + MARK_INTERVAL;
+        }
+        marks
+    }
+
+    /// Whoever leads next need not execute again what is executed by now, as far as this leader knows.
+    pub(super) fn transfer_leadership(&mut self, now: Time, id: RequestId, target: Option<NodeNumber>) {
+        self.mark_execution(now);
+        self.raft.transfer_leadership(now, id, target);
     }
 
     fn read_state(&mut self, at: LogIndex, offset: u64, store: &mut Store) {
@@ -808,6 +875,7 @@ impl Formed {
         status.leader_is_live = raft.has_live_leader(now);
         status.commit_index = log.operation_index_at(raft.commit());
         status.last_index = log.fold().operation_index;
+        status.execution_mark = raft.execution_mark();
         status.persisted_index = log.operation_index_at(raft.persisted_index());
         status.commit_log_index = raft.commit();
         status.last_log_index = log.last().index;
@@ -883,6 +951,25 @@ impl Formed {
             supports: progress.supports,
         };
         self.raft.progress().map(of).collect()
+    }
+}
+
+/// What the feed may show of the log. Its snapshots only the store knows.
+fn view(raft: &Raft) -> View<'_> {
+    let planted = raft.config().planted;
+    View {
+        log: raft.log(),
+        commit: raft.commit(),
+        persisted: if planted.has(Bug::ExecutedBeyondPersisted) {
+            raft.log().last().index
+        } else {
+            raft.persisted_index()
+        },
+        snapshot: None,
+        may_wait: false,
+        planted,
+        executes_in: raft.executes_in(),
+        mark: raft.execution_mark(),
     }
 }
 

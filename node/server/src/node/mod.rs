@@ -45,9 +45,9 @@ use rand_chacha::ChaCha8Rng;
 
 pub use api::{
     BootstrapRefusal, Bounds, Change, Committed, Disks, ElectedBy, FromReplicator, Input, Kept, Leader,
-    MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, Parent, PeerReport, Place,
-    Position, Progress, Proposal, Proposed, Query, QueryRefusal, QueryRefused, QueryResult, ReadCounts,
-    Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk, SnapshotPolicy,
+    Leading, MemberProgress, MembershipChange, MembershipRefusal, NodeConfig, Output, Parent, PeerReport,
+    Place, Position, Progress, Proposal, Proposed, Query, QueryRefusal, QueryRefused, QueryResult,
+    ReadCounts, Refusal, ReplicatedOperation, ReplicatorView, RequestId, Role, SnapshotChunk, SnapshotPolicy,
     SnapshotRefusal, StartAction, StateSnapshot, Status, StreamId, TakenSnapshot, ToReplicator,
     TransferRefusal, Transferred, WhyRefused,
 };
@@ -224,6 +224,14 @@ impl Node {
         }
     }
 
+    /// Whether the next [`FromReplicator::Snapshot`] may come: the disk has taken the one before, or may be given more.
+    pub fn takes_snapshot(&self) -> bool {
+        match &self.state {
+            State::Unformed(_) => true,
+            State::Formed(formed) => formed.takes_state(),
+        }
+    }
+
     /// Takes in what happened. After [`Output::Stop`] nothing has any effect.
     pub fn handle(&mut self, now: Time, input: Input) {
         if self.stopped {
@@ -349,7 +357,7 @@ impl Node {
             Input::SnapshotStreamBroken(member) => formed.snapshot_stream_broken(member),
             Input::Submit(proposals) => formed.submit(now, proposals),
             Input::StreamClosed(stream) => formed.raft().stream_closed(stream),
-            Input::TransferLeadership { id, target } => formed.raft().transfer_leadership(now, id, target),
+            Input::TransferLeadership { id, target } => formed.transfer_leadership(now, id, target),
             Input::ChangeMembership(change) => formed.raft().change_membership(now, &change),
             Input::Removed { version } => formed.told_of_removal(version),
             Input::TakeSnapshot { id, within } => formed.take_snapshot(now, id, within),
@@ -634,6 +642,7 @@ impl Node {
             leader: None,
             leader_is_live: false,
             commit_index: 0,
+            execution_mark: 0,
             last_index: 0,
             persisted_index: 0,
             commit_log_index: 0,

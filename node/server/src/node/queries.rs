@@ -13,7 +13,7 @@ use raftlog_raft::effect::RequestId;
 use raftlog_raft::ids::{OperationIndex, Term};
 use raftlog_raft::time::Time;
 
-use super::api::{Leader, Output, Query, QueryRefusal, QueryRefused, QueryResult, ToReplicator};
+use super::api::{Leader, Output, Query, QueryRefusal, QueryRefused, QueryResult, ToReplicator, WhyRefused};
 
 /// Queries without an answer, [`QUERIES_MAX`] at most. One that the replicator was asked counts until it has answered, whoever
 /// still waits for that.
@@ -60,6 +60,10 @@ impl Queries {
         };
         self.waiting.insert(id, Waiting { query, until, stage });
         Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// When the next of them has waited for long enough.
@@ -125,10 +129,13 @@ impl Queries {
     ) -> Result<Option<Output>, String> {
         let stage = self.waiting.get(&id).map(|waiting| waiting.stage);
         let answer = match stage {
+            // A state machine that was started again has gone back since the query was sent.
             Some(Stage::Asked(executed)) if index < executed => {
-                return Err(format!(
-                    "the replicator answered a query from index {index}, after it had executed up to {executed}"
-                ));
+                let message = format!(
+                    "the executor answers from index {index}, after it had executed up to {executed}: ask again later"
+                );
+                let why = WhyRefused::Busy;
+                Some(refused(id, QueryRefusal::Executor(QueryRefused { why, message })))
             }
             Some(Stage::Asked(_)) => Some(Output::QueryAnswered {
                 id,
@@ -228,9 +235,12 @@ mod tests {
             answered.map(told)
         };
         assert_eq!(answer(&mut queries, 2, 0).unwrap(), ["2 at 0 of 3"]);
-        // What it has executed never becomes less on one stream: 8 was told.
-        assert!(answer(&mut queries, 1, 7).unwrap_err().contains("up to 8"));
-        assert_eq!(answer(&mut queries, 1, 8).unwrap(), ["1 at 8 of 3"]);
+        // A state machine that was started again has gone back meanwhile: 8 was told.
+        let gone_back = answer(&mut queries, 1, 7).unwrap();
+        assert!(
+            gone_back[0].contains("from index 7, after it had executed up to 8"),
+            "{gone_back:?}"
+        );
         assert!(answer(&mut queries, 1, 8).unwrap_err().contains("not asked"));
     }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftlog_raft::entry::Entry;
 use raftlog_raft::fold::{Encoded, Fold};
 use raftlog_raft::ids::{LogIndex, OperationIndex, Term};
@@ -79,6 +80,8 @@ struct Storing {
     contents: Contents,
     /// Bytes of the replicator's state that came.
     state_received: u64,
+    /// A piece of it that the disk has no time for yet, and its offset. No other comes before that is taken.
+    held: Option<(u64, Bytes)>,
     encoded: Encoded,
     /// A piece of the fold that the disk has no time for yet.
     piece: Vec<u8>,
@@ -227,6 +230,11 @@ impl Taking {
 
     /// Whatever there is to do now.
     pub(super) fn poll(&mut self, progress: Progress<'_>, snapshots: &mut Snapshots, now: Time) -> Vec<Step> {
+        // What is there of it may be what fills the disk; and while a piece is held, nothing else that the replicator says is heard.
+        if matches!(self.state, State::Storing(_)) && snapshots.is_full_disk() {
+            self.try_later(snapshots, now, "the disk is full");
+        }
+        self.store_held(snapshots, now);
         let newest = snapshots.newest().map_or(0, |manifest| manifest.index);
         let mut steps = Vec::new();
         if matches!(self.state, State::Idle) && self.not_before.is_none() && self.is_due(progress, newest) {
@@ -327,15 +335,36 @@ impl Taking {
             ));
         }
         storing.state_received = end;
-        if snapshots.receive(offset, &data).is_err() {
-            // There is nobody who could be asked to wait.
+        if storing.held.replace((offset, data)).is_some() {
+            // Who did not wait is not asked to.
             self.try_later(
                 snapshots,
                 now,
                 "the disk does not keep up with the replicator's state",
             );
         }
+        self.store_held(snapshots, now);
         Ok(())
+    }
+
+    /// Whether a piece of the replicator's state may come: none is held for the disk.
+    pub(super) fn takes_state(&self) -> bool {
+        !matches!(&self.state, State::Storing(storing) if storing.held.is_some())
+    }
+
+    /// A piece that is held goes to the disk as soon as that has time.
+    fn store_held(&mut self, snapshots: &mut Snapshots, now: Time) {
+        let State::Storing(storing) = &mut self.state else {
+            return;
+        };
+        let Some((offset, data)) = &storing.held else {
+            return;
+        };
+        match snapshots.receive(*offset, data) {
+            Ok(()) => storing.held = None,
+            Err(Refused::Busy) => {}
+            Err(_) => self.try_later(snapshots, now, NOT_TAKEN),
+        }
     }
 
     /// The replicator says which operation it has chosen.
@@ -397,6 +426,7 @@ impl Taking {
                     at,
                     contents,
                     state_received: 0,
+                    held: None,
                     encoded: Encoded::default(),
                     piece: Vec::new(),
                     offset: of.size,
@@ -417,7 +447,7 @@ impl Taking {
         let Contents {
             place, state_bytes, ..
         } = storing.contents;
-        if storing.finished || storing.state_received < state_bytes {
+        if storing.finished || storing.held.is_some() || storing.state_received < state_bytes {
             return Ok(());
         }
         assert_eq!(

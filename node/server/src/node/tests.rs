@@ -1,5 +1,6 @@
 //! The wiring of the parts, with a disk in memory.
 
+mod marks;
 mod queries;
 mod saved;
 mod snapshots;
@@ -145,6 +146,45 @@ impl Alone {
         }
         self.now = end;
     }
+}
+
+const MOMENT: Duration = Duration::from_millis(10);
+
+fn hears(alone: &mut Alone, said: FromReplicator) {
+    alone.node.handle(alone.now, Input::Replicator(said));
+    alone.run(MOMENT);
+}
+
+fn submits(alone: &mut Alone, ids: std::ops::RangeInclusive<u64>) {
+    for id in ids {
+        let operation = Operation {
+            data: "op".into(),
+            session: None,
+        };
+        let proposal = Proposal {
+            id,
+            stream: None,
+            proposed: Proposed::Operation(operation),
+        };
+        alone.node.handle(alone.now, Input::Submit(vec![proposal]));
+    }
+    alone.run(MOMENT);
+}
+
+/// An empty replicator is there.
+fn connects(alone: &mut Alone, on_leader: bool) {
+    hears(alone, FromReplicator::Opened);
+    let empty = Position {
+        cluster_id: None,
+        member_id: None,
+        first_index: 0,
+        last: Place::default(),
+        commit: Place::default(),
+        executed: Place::default(),
+        needs_state: false,
+        on_leader,
+    };
+    hears(alone, FromReplicator::Position(empty));
 }
 
 #[test]
@@ -320,9 +360,13 @@ impl Added {
 
     /// The leader appends and commits a configuration of these members.
     fn hear(&mut self, members: Vec<Member>) {
+        let configuration = Configuration::new(self.log.last().index + 1, members);
+        self.hear_entry(Payload::Configuration(configuration));
+        self.alone.run(Duration::from_millis(100));
+    }
+
+    fn hear_entry(&mut self, payload: Payload) {
         let previous = self.log.last();
-        let configuration = Configuration::new(previous.index + 1, members);
-        let payload = Payload::Configuration(configuration);
         let entry = self.log.fold().next_entry(previous.index + 1, 1, payload);
         self.log.push(entry.clone());
         let append = AppendEntries {
@@ -343,7 +387,25 @@ impl Added {
             body: Body::AppendEntries(append),
         };
         self.alone.node.handle(self.alone.now, Input::Message(message));
-        self.alone.run(Duration::from_millis(100));
+        self.alone.run(Duration::from_millis(1));
+    }
+
+    /// The leader appends and commits an operation.
+    fn hear_operation(&mut self) {
+        self.hear_entry(Payload::Operation(Operation {
+            data: "op".into(),
+            session: None,
+        }));
+    }
+
+    /// How far the replicator was told that operations are committed, each time.
+    fn commits_said(&mut self) -> Vec<u64> {
+        let commit = |said| match said {
+            ToReplicator::Feed { commit, .. } => Some(commit),
+            _ => None,
+        };
+        let said = std::mem::take(&mut self.alone.said);
+        said.into_iter().filter_map(commit).collect()
     }
 
     fn status(&self) -> Status {
@@ -364,6 +426,39 @@ fn a_node_that_was_added_takes_its_place_as_soon_as_it_hears_of_it() {
     assert_eq!(added.status().waiting_for, None);
     let again = Alone::start_with(added.alone.disk, BTreeMap::new());
     assert!(again.node.status(again.now).is_member, "it is on its disk");
+}
+
+#[test]
+fn a_follower_tells_its_replicator_of_commits_now_and_then_and_at_once_where_somebody_waits() {
+    let mut added = Added::invited();
+    let me = own_member(&added.alone.node.config, added.status().member_id);
+    added.hear(others().into_iter().chain([me]).collect());
+    connects(&mut added.alone, false);
+    added.hear_operation();
+    assert_eq!(added.commits_said(), [1], "for a while there was nothing");
+    for _ in 0..3 {
+        added.hear_operation();
+    }
+    assert_eq!(added.commits_said(), [0; 0], "they come together");
+    added.alone.run(Duration::from_millis(5));
+    assert_eq!(added.commits_said(), [4]);
+    // Nothing more is to be told: time alone has it do nothing.
+    added.alone.run(Duration::from_millis(100));
+    assert_eq!(added.commits_said(), [0; 0]);
+
+    added.hear_operation();
+    added.hear_operation();
+    assert_eq!(added.commits_said(), [5]);
+    let query = Query {
+        id: 1,
+        query: "last".into(),
+        allow_stale: true,
+        until: added.alone.now + Duration::from_secs(1),
+    };
+    let now = added.alone.now;
+    added.alone.node.handle(now, Input::Query(query));
+    added.hear_operation();
+    assert_eq!(added.commits_said(), [6, 7]);
 }
 
 #[test]

@@ -1,14 +1,26 @@
 //! Between a node and its replicator.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use raftlog_proto::RESULT_BYTES_MAX;
 use raftlog_proto::v1::{self, replicate_log_request, replicate_log_response, start};
-use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber};
+use raftlog_raft::ids::{ClusterId, MemberId, NodeNumber, OperationIndex};
 
 use super::Malformed;
 use crate::node::{
-    FromReplicator, Parent, Place, Position, Progress, QueryRefused, ReplicatedOperation, SnapshotChunk,
-    StartAction, StateSnapshot, ToReplicator, WhyRefused,
+    FromReplicator, Leading, Parent, Place, Position, Progress, QueryRefused, ReplicatedOperation,
+    SnapshotChunk, StartAction, StateSnapshot, ToReplicator, WhyRefused,
 };
+
+/// 1: this node knows results and statuses of executors. 2: it says whether it leads.
+const PROTOCOL_VERSION: u32 = 2;
+/// Of a piece of a snapshot.
+const PIECE_BYTES_MAX: usize = 1 << 20;
+/// Of the name of an executor.
+const KIND_BYTES_MAX: usize = 32;
+/// Of what an executor fails at.
+const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// The first message of a stream.
 pub(crate) fn hello(
@@ -26,6 +38,7 @@ pub(crate) fn hello(
             index: parent.operation_index,
             running_hash: parent.running_hash,
         }),
+        protocol_version: PROTOCOL_VERSION,
     };
     v1::ReplicateLogRequest {
         message: Some(replicate_log_request::Message::Hello(hello)),
@@ -68,6 +81,11 @@ pub(crate) fn to_replicator(message: ToReplicator) -> Result<v1::ReplicateLogReq
             operations: operations.into_iter().map(operation).collect(),
             commit_index: commit,
         }),
+        ToReplicator::Leading(Leading { leads, execute_after }) => Message::Leading(v1::Leading {
+            leads: leads.is_some(),
+            term: leads.unwrap_or(0),
+            execute_after,
+        }),
         ToReplicator::ReadAnswer { id, index } => {
             let (index, refused) = (index.unwrap_or(0), index.is_none());
             Message::ReadIndex(v1::ReadIndexAnswer { id, index, refused })
@@ -100,12 +118,15 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
             last: place(at.last),
             commit: place(at.commit),
             executed: place(at.executed),
+            needs_state: at.needs_state,
+            on_leader: at.on_leader,
         }),
         Message::Progress(at) => FromReplicator::Progress(Progress {
             last_index: at.last_index,
             commit_index: at.commit_index,
             executed_index: at.executed_index,
             durable_executed_index: at.durable_executed_index,
+            leading_term: Some(at.leading_term).filter(|term| *term > 0),
         }),
         Message::ReadIndex(request) => FromReplicator::ReadIndex { id: request.id },
         Message::Query(answer) if answer.result.len() > RESULT_BYTES_MAX => return Err(Malformed("result")),
@@ -118,6 +139,7 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
                 Some(refused) => Err(query_refused(refused)),
             },
         },
+        Message::Snapshot(chunk) if chunk.data.len() > PIECE_BYTES_MAX => return Err(Malformed("data")),
         Message::Snapshot(chunk) => FromReplicator::Snapshot(SnapshotChunk {
             id: chunk.id,
             snapshot: chunk.snapshot.map(|snapshot| StateSnapshot {
@@ -127,7 +149,37 @@ pub(crate) fn from_replicator(message: v1::ReplicateLogResponse) -> Result<FromR
             offset: chunk.offset,
             data: chunk.data,
         }),
+        Message::Executor(status) => FromReplicator::Executor(Arc::new(executor(status))),
+        // They go past the core.
+        Message::Results(_) => return Err(Malformed("message")),
     })
+}
+
+/// What people are to read is cut to a length.
+fn executor(mut status: v1::ExecutorStatus) -> v1::ExecutorStatus {
+    cut(&mut status.kind, KIND_BYTES_MAX);
+    if let Some(failure) = &mut status.failure {
+        cut(&mut failure.message, MESSAGE_BYTES_MAX);
+    }
+    status
+}
+
+fn cut(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+}
+
+/// Asks for the results of operations.
+pub(crate) fn results_wanted(indexes: Vec<OperationIndex>) -> v1::ReplicateLogRequest {
+    let wanted = v1::ResultsWanted { indexes };
+    v1::ReplicateLogRequest {
+        message: Some(replicate_log_request::Message::ResultsWanted(wanted)),
+    }
+}
+
+/// What came of an operation; a result that is too long is none.
+pub(crate) fn result(result: &v1::OperationResult) -> (OperationIndex, Option<&Bytes>) {
+    let available = result.available && result.result.len() <= RESULT_BYTES_MAX;
+    (result.index, available.then_some(&result.result))
 }
 
 fn query_refused(refused: v1::QueryRefused) -> QueryRefused {
@@ -253,6 +305,21 @@ mod tests {
             to_replicator(start).unwrap().message,
             Some(Message::Start(expected))
         );
+        for (leads, term) in [(None, 0), (Some(3), 3)] {
+            let said = ToReplicator::Leading(Leading {
+                leads,
+                execute_after: 5,
+            });
+            let expected = v1::Leading {
+                leads: leads.is_some(),
+                term,
+                execute_after: 5,
+            };
+            assert_eq!(
+                to_replicator(said).unwrap().message,
+                Some(Message::Leading(expected))
+            );
+        }
         assert_eq!(
             to_replicator(ToReplicator::Close { why: "no".into() }),
             Err(End::Close("no".into()))

@@ -28,6 +28,7 @@ pub(crate) fn status_to_wire(status: &Status, config: &Config, stopping: bool) -
         last_index: status.replicator.progress.last_index,
         commit_index: status.replicator.progress.commit_index,
         executed_index: status.replicator.progress.executed_index,
+        executor: status.replicator.executor.as_deref().cloned(),
     };
     v1::NodeStatus {
         cluster_id: status.cluster_id.map_or(0, ClusterId::get),

@@ -5,8 +5,9 @@
 //! synced, the file renamed, and the folder synced. Only then does it count ([`SnapshotEvent::Saved`]), and the one before the
 //! one before is removed: at most [`SNAPSHOTS_MAX`] are kept.
 //!
-//! A snapshot whose length and CRC were announced at its beginning (one that is received) survives a restart as far as it was
-//! synced, and goes on there. Any other that was not finished is removed by the next start.
+//! A snapshot whose length and CRC were announced at its beginning (one that is received) survives a restart but for
+//! the last chunk that is shown: whether that was synced is not known. Any other that was not finished is removed by the next
+//! start.
 //!
 //! A copy outside of a data folder is a file of the same format: [`Saving`] makes one, [`SnapshotFile`] reads it, and any other.
 //!

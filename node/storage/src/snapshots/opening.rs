@@ -158,11 +158,11 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Goes on with a snapshot that was announced, after its last whole chunk; removes anything else.
+    /// Goes on with a snapshot that was announced, after the last chunk that is known to be on disk; removes anything else.
     fn resume(&mut self, bytes: u64, newest: u64) -> Result<Option<Incoming>, OpenError> {
         let incoming = match self.start(INCOMING) {
             Ok(ReadHead::Good(manifest, Some(whole))) if manifest.index > newest => {
-                Some(self.resume_at(manifest, whole, bytes)?)
+                self.resume_at(manifest, whole, bytes)?
             }
             // One of another version is of no use to this program.
             Ok(_) | Err(OpenError::Version { .. }) => None,
@@ -174,18 +174,28 @@ impl Files<'_> {
         Ok(incoming)
     }
 
-    fn resume_at(&mut self, manifest: Manifest, whole: Whole, bytes: u64) -> Result<Incoming, OpenError> {
+    /// `None` where nothing is known to be on disk. The last whole chunk is written again, and a file without two is begun
+    /// again: if writing it failed before, it is shown, but no later sync puts it on disk. A chunk is written when what comes
+    /// before it was synced; what was synced is looked at when it is read.
+    fn resume_at(
+        &mut self,
+        manifest: Manifest,
+        whole: Whole,
+        bytes: u64,
+    ) -> Result<Option<Incoming>, OpenError> {
         let room = bytes.saturating_sub(format::data_start(manifest.metadata.len()));
         let most = whole.bytes.div_ceil(CHUNK_BYTES as u64);
-        let mut chunks = room.div_ceil(FRAME_BYTES as u64).min(most);
-        // Only the last was not synced; the others are looked at when they are read.
-        while let Some(number) = chunks.checked_sub(1) {
-            if let Some(crc) = self.chunk(INCOMING, &manifest, number, whole.bytes)? {
-                let synced = (chunks * CHUNK_BYTES as u64).min(whole.bytes);
-                return Ok(Incoming::resumed(manifest, synced, crc));
+        let mut last = room.div_ceil(FRAME_BYTES as u64).min(most);
+        while let Some(number) = last.checked_sub(1) {
+            last = number;
+            if self.chunk(INCOMING, &manifest, number, whole.bytes)?.is_some() {
+                break;
             }
-            chunks = number;
         }
-        Ok(Incoming::resumed(manifest, 0, 0))
+        let Some(synced) = last.checked_sub(1) else {
+            return Ok(None);
+        };
+        let crc = self.chunk(INCOMING, &manifest, synced, whole.bytes)?;
+        Ok(crc.map(|crc| Incoming::resumed(manifest, last * CHUNK_BYTES as u64, crc)))
     }
 }

@@ -13,7 +13,7 @@ async fn run(program: &str, arguments: &[&str]) -> Finished {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_usage_exits_with_2() {
-    let table: [(&str, &[&str], &str); 19] = [
+    let table: &[(&str, &[&str], &str)] = &[
         ("raft-node", &["--id", "1", "--unheard-of"], "--unheard-of"),
         ("raft-node", &["--id", "0"], "--id"),
         ("raft-node", &["--id", "one"], "--id"),
@@ -68,6 +68,52 @@ async fn wrong_usage_exits_with_2() {
             &["--id", "1", "--executor", "magic"],
             "--executor",
         ),
+        (
+            "raft-replicator",
+            &["--id", "1", "--retain-operations", "some"],
+            "--retain-operations",
+        ),
+        (
+            "raft-replicator",
+            &["--id", "1", "--retain-age", "7 apples"],
+            "--retain-age",
+        ),
+        (
+            "raft-replicator",
+            &["--id", "1", "--retain-bytes", "7MB"],
+            "--retain-bytes",
+        ),
+        ("raftctl", &["watch", "--resume", ""], "--resume"),
+        ("raftctl", &["watch", "--resume", "1.0", "--from", "2"], "--from"),
+        (
+            "raft-replicator",
+            &["--id", "1", "--executor", "http"],
+            "--http-url",
+        ),
+        (
+            "raft-replicator",
+            &["--id", "1", "--executor", "exec"],
+            "--exec-command",
+        ),
+        (
+            "raft-replicator",
+            &["--id", "1", "--http-url", "http://127.0.0.1:1"],
+            "--executor http",
+        ),
+        (
+            "raft-replicator",
+            &[
+                "--id",
+                "1",
+                "--executor",
+                "exec",
+                "--dead-letters-max",
+                "16MiB",
+                "--",
+                "true",
+            ],
+            "--on-failure skip",
+        ),
         ("raftctl", &["--unheard-of"], "--unheard-of"),
         ("raftctl", &["unheard-of"], "unheard-of"),
         ("raftctl", &["submit"], "OPERATION"),
@@ -77,7 +123,7 @@ async fn wrong_usage_exits_with_2() {
             "--endpoints",
         ),
     ];
-    for (program, arguments, named) in table {
+    for &(program, arguments, named) in table {
         println!("{program} {arguments:?}");
         run(program, arguments).await.expect(2, &[named]);
     }
@@ -156,6 +202,31 @@ async fn help_names_the_flags_and_variables_of_the_contract() {
                 "REPLICATOR_DATA_DIR",
                 "--executor",
                 "REPLICATOR_EXECUTOR",
+                "--retain-operations",
+                "REPLICATOR_RETAIN_OPERATIONS",
+                "--retain-age",
+                "REPLICATOR_RETAIN_AGE",
+                "--retain-bytes",
+                "REPLICATOR_RETAIN_BYTES",
+                "--http-url",
+                "REPLICATOR_HTTP_URL",
+                "--exec-mode",
+                "REPLICATOR_EXEC_MODE",
+                "--exec-command",
+                "REPLICATOR_EXEC_COMMAND",
+                "--attempt-timeout",
+                "REPLICATOR_ATTEMPT_TIMEOUT",
+                "--retry-backoff",
+                "REPLICATOR_RETRY_BACKOFF",
+                "--attempts-max",
+                "REPLICATOR_ATTEMPTS_MAX",
+                "--on-failure",
+                "REPLICATOR_ON_FAILURE",
+                "--dead-letters-max",
+                "REPLICATOR_DEAD_LETTERS_MAX",
+                "REPLICATOR_STATE_MACHINE",
+                "--execute-on",
+                "REPLICATOR_EXECUTE_ON",
                 "--http-listen",
                 "REPLICATOR_HTTP_LISTEN",
                 "--log-format",

@@ -145,6 +145,7 @@ async fn a_replicator_refuses_another_clusters_node() {
         member_id: follower.member_id,
         node: follower.node,
         parent: None,
+        protocol_version: 1,
     };
     let request = ReplicateLogRequest {
         message: Some(Message::Hello(hello)),

@@ -43,6 +43,7 @@ async fn a_tour() {
     for line in json.expect(0, &[]).text().lines() {
         let _: Value = serde_json::from_str(line).expect("each line is JSON");
     }
+    let watched = json.text();
 
     for (query, expected) in [("last", "second\n"), ("1", "first\n")] {
         for more in [&[][..], &["--stale"]] {
@@ -65,6 +66,8 @@ async fn a_tour() {
     cluster.raftctl(&["query", "first"]).await.expect(3, &["'last'"]);
     cluster.raftctl(&["query", "3"]).await.expect(1, &["index 2"]);
 
+    a_watch_goes_on_where_one_ended(&cluster, &watched).await;
+
     let follower = cluster.others(&[leader])[0];
     cluster.node(follower).kill().await;
     cluster
@@ -85,6 +88,42 @@ async fn a_tour() {
         .await
         .expect(0, &[]);
     cluster.check_history(&[]).await;
+}
+
+/// Behind the token of the last line, at any replicator; and where a file says.
+async fn a_watch_goes_on_where_one_ended(cluster: &Cluster, json: &str) {
+    let last: Value = serde_json::from_str(json.lines().last().expect("a line")).expect("it is JSON");
+    let token = last["resume_token"].as_str().expect("the last line has a token");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cursor").display().to_string();
+    let watch = |more: [&str; 2]| {
+        let arguments = [&["-o", "raw", "watch"][..], &more].concat();
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        async move {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            cluster.raftctl(&arguments).await
+        }
+    };
+    assert_eq!(
+        watch(["--resume-file", &file]).await.expect(0, &[]).text(),
+        "first\nsecond\n"
+    );
+    for _ in 0..2 {
+        assert_eq!(watch(["--resume-file", &file]).await.expect(0, &[]).text(), "");
+    }
+    cluster.raftctl(&["submit", "third"]).await.expect(0, &[]);
+    for more in [["--resume", token], ["--resume-file", &file]] {
+        assert_eq!(watch(more).await.expect(0, &[]).text(), "third\n");
+    }
+    let noted = std::fs::read_to_string(&file).expect("the file");
+    let (_, place) = noted.trim().split_at("1.".len() + 16);
+    let other = format!("1.00000000000000c1{place}");
+    watch(["--resume", &other])
+        .await
+        .expect(1, &["cluster 00000000000000c1"]);
+    watch(["--resume", &noted.trim()[1..]])
+        .await
+        .expect(1, &["resume_token"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

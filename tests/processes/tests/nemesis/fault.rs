@@ -27,15 +27,19 @@ pub(crate) enum Fault {
     KillNodes(Group),
     /// kill -9 of these replicators.
     KillReplicators(Group),
-    /// kill -9 of these nodes and their replicators.
+    /// kill -9 of the state machines beside these replicators.
+    KillMachines(Group),
+    /// kill -9 of these nodes, their replicators and their state machines.
     KillPods(Group),
     /// SIGSTOP of these nodes.
     FreezeNodes(Group),
     /// SIGSTOP of these replicators.
     FreezeReplicators(Group),
+    /// SIGSTOP of these state machines.
+    FreezeMachines(Group),
     /// No room on the disks of these pods.
     FullDisks(Group),
-    /// kill -9 of this node and its replicator, whose folders are gone: it comes back as a new member, by `member replace`.
+    /// kill -9 of this node, its replicator and its state machine, whose folders are gone: it comes back as a new member, by `member replace`.
     LosePod(u32),
 }
 
@@ -51,14 +55,17 @@ pub(crate) struct Round {
 }
 
 const KINDS: usize = 12;
+/// With those of state machines, where there are some.
+const KINDS_WITH_MACHINES: usize = 14;
 /// The one of them that is [`Fault::LosePod`].
 const LOSE_POD: usize = 11;
 /// A log fills up what it has ahead before it needs more of its disk.
 const FULL_DISK_MORE: Duration = Duration::from_secs(4);
 
-/// Draws rounds. All kinds of faults have occurred when [`KINDS`] were drawn, and then again.
+/// Draws rounds. All kinds of faults have occurred when as many were drawn, and then again.
 #[derive(Debug)]
 pub(crate) struct Drawing {
+    kinds: usize,
     random: ChaCha8Rng,
     nodes: Vec<u32>,
     deck: Vec<usize>,
@@ -67,9 +74,18 @@ pub(crate) struct Drawing {
 impl Drawing {
     pub(crate) fn new(nodes: &[u32], random: ChaCha8Rng) -> Self {
         Self {
+            kinds: KINDS,
             random,
             nodes: nodes.to_vec(),
             deck: vec![],
+        }
+    }
+
+    /// There is a state machine beside each replicator, to which something happens as well.
+    pub(crate) fn with_machines(self) -> Self {
+        Self {
+            kinds: KINDS_WITH_MACHINES,
+            ..self
         }
     }
 
@@ -110,13 +126,15 @@ impl Drawing {
             8 => Fault::FreezeNodes(group),
             9 => Fault::FreezeReplicators(group),
             LOSE_POD => Fault::LosePod(self.one_of(&group, leader)),
+            12 => Fault::KillMachines(group),
+            13 => Fault::FreezeMachines(group),
             _ => Fault::FullDisks(group),
         }
     }
 
     fn draw(&mut self) -> usize {
         if self.deck.is_empty() {
-            self.deck = (0..KINDS).collect();
+            self.deck = (0..self.kinds).collect();
             self.deck.shuffle(&mut self.random);
         }
         self.deck.pop().expect("the deck was just filled")
@@ -162,9 +180,11 @@ impl Fault {
             Self::Delay(..) => "delay",
             Self::KillNodes(_) => "kill nodes",
             Self::KillReplicators(_) => "kill replicators",
+            Self::KillMachines(_) => "kill machines",
             Self::KillPods(_) => "kill pods",
             Self::FreezeNodes(_) => "freeze nodes",
             Self::FreezeReplicators(_) => "freeze replicators",
+            Self::FreezeMachines(_) => "freeze machines",
             Self::FullDisks(_) => "full disks",
             Self::LosePod(_) => "lose pod",
         }
@@ -226,14 +246,20 @@ mod tests {
     #[test]
     fn every_kind_comes_up_soon_and_none_twice_in_a_round() {
         for seed in 0..20 {
-            let rounds = drawn(seed, 2 * KINDS);
-            let faults = rounds.iter().flat_map(|round| &round.faults);
-            let kinds: HashSet<_> = faults.take(KINDS).map(std::mem::discriminant).collect();
-            assert_eq!(kinds.len(), KINDS, "{rounds:?}");
-            for round in &rounds {
-                let kinds: HashSet<_> = round.faults.iter().map(std::mem::discriminant).collect();
-                assert_eq!(kinds.len(), round.faults.len(), "{round:?}");
-            }
+            let drawing = || Drawing::new(&[1, 2, 3, 4, 5], ChaCha8Rng::seed_from_u64(seed));
+            check_kinds(drawing(), KINDS);
+            check_kinds(drawing().with_machines(), KINDS_WITH_MACHINES);
+        }
+    }
+
+    fn check_kinds(mut drawing: Drawing, all: usize) {
+        let rounds: Vec<Round> = (0..2 * all).map(|_| drawing.round(Some(3), false)).collect();
+        let faults = rounds.iter().flat_map(|round| &round.faults);
+        let kinds: HashSet<_> = faults.take(all).map(std::mem::discriminant).collect();
+        assert_eq!(kinds.len(), all, "{rounds:?}");
+        for round in &rounds {
+            let kinds: HashSet<_> = round.faults.iter().map(std::mem::discriminant).collect();
+            assert_eq!(kinds.len(), round.faults.len(), "{round:?}");
         }
     }
 

@@ -9,12 +9,15 @@ mod run;
 
 use processes::network::Network;
 use processes::{binaries, seed};
-use run::Run;
+use run::{Executor, Run};
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-const TEST: &str = "clients_cannot_tell_what_happens_to_the_cluster";
 const NODES: u32 = 5;
+
+/// How soon all is well again is part of what is tested, so one at a time.
+static TURNS: Mutex<()> = Mutex::new(());
 
 /// How many seconds things go wrong for.
 const SECONDS: &str = "RAFT_TEST_NEMESIS_SECONDS";
@@ -22,11 +25,22 @@ const SECONDS_DEFAULT: u64 = 45;
 
 #[test]
 fn clients_cannot_tell_what_happens_to_the_cluster() {
-    let (seed, random) = seed::announce_in("nemesis", TEST);
+    run("clients_cannot_tell_what_happens_to_the_cluster", Executor::Log);
+}
+
+/// A store beside each replicator, whose clients wait for results and ask any node.
+#[test]
+fn a_key_value_store_is_one_register_a_key() {
+    run("a_key_value_store_is_one_register_a_key", Executor::KeyValue);
+}
+
+fn run(test: &str, executor: Executor) {
+    let _turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (seed, random) = seed::announce_in("nemesis", test);
     // Before there is no network any more.
     binaries::path("raft-node");
     let length = length();
-    let Some(network) = Network::make(TEST, NODES, disk_mebibytes(length)) else {
+    let Some(network) = Network::make(test, NODES, disk_mebibytes(length)) else {
         return;
     };
     let all: BTreeSet<u32> = (1..=NODES).collect();
@@ -37,7 +51,7 @@ fn clients_cannot_tell_what_happens_to_the_cluster() {
         .build()
         .expect("a runtime can be started");
     runtime.block_on(async {
-        let run = Run::start(network, all, seed, pause_max(length)).await;
+        let run = Run::start(network, all, executor, seed, pause_max(length)).await;
         run.finish(random, length).await;
     });
 }

@@ -155,6 +155,11 @@ impl Cluster {
 
     /// A node has decided about a request: what it says is judged before the client hears it, if it ever does.
     pub(super) fn node_answers(&mut self, id: RequestId, result: Result<Committed, Refusal>) {
+        if let Some(Request::Measured { asked, .. }) = self.requests.get(&id) {
+            self.measured.push(result.map(|_| self.now - *asked));
+            self.requests.remove(&id);
+            return;
+        }
         if let (Ok(committed), Some(Request::Operation { data, .. })) = (&result, self.requests.get(&id)) {
             let verdict = self.invariants.acknowledged(data, committed.operation_index);
             self.judge(verdict);
@@ -210,7 +215,7 @@ impl Cluster {
                 }
             }
             (Err(refusal), request) => self.refused(id, &request, &refusal),
-            (Ok(_), Request::Read { .. }) => {}
+            (Ok(_), Request::Read { .. } | Request::Measured { .. }) => {}
         }
     }
 
@@ -219,7 +224,7 @@ impl Cluster {
         let (number, sequence) = match request {
             Request::Operation { client, sequence, .. } => (*client, *sequence),
             Request::OpenSession { client } => (*client, 0),
-            Request::Read { .. } => return,
+            Request::Read { .. } | Request::Measured { .. } => return,
         };
         self.requests.remove(&id);
         if self

@@ -83,6 +83,8 @@ impl Cluster {
             Fault::Membership => self.change_membership(),
             Fault::Upgrade => self.change_version(number),
             Fault::Ambush => self.begin_ambush(),
+            Fault::MachineKill => self.kill_machine(number, false),
+            Fault::MachineWipe => self.kill_machine(number, true),
             // It comes about by elections.
             Fault::FreshLeader => {}
         }
@@ -447,6 +449,13 @@ impl Cluster {
         let pod = self.pod(number);
         pod.crash_loops_until = now;
         pod.executor_slow_until = now;
+        if pod.machine.down_until > now {
+            // What was to happen once it runs again happens now.
+            pod.machine.down_until = now;
+            pod.machine.epoch += 1;
+            self.attach_soon(number, Duration::from_secs(1));
+        }
+        let pod = self.pod(number);
         pod.node_disk.heal(volume);
         pod.replicator_disk.heal(volume);
         if self.pods[&number].suspended.is_some() {

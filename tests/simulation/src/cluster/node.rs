@@ -18,6 +18,7 @@ use super::processes::{Process, address};
 use super::{Cluster, violation};
 use crate::coverage::Seen;
 use crate::disk::Completion;
+use crate::distances::Distances;
 use crate::happening::{Carried, Happening, Target};
 use crate::invariants::Invariants;
 
@@ -196,7 +197,7 @@ impl Cluster {
                     }
                     _ => {}
                 }
-                let takes = self.span(self.options.disk_max);
+                let takes = self.disk_takes();
                 let now = self.now;
                 let pod = self.pod(number);
                 let at = pod.node_disk.submit(id, op, now, takes);
@@ -313,8 +314,21 @@ impl Cluster {
             self.count(Seen::MessageLate);
             max *= 20;
         }
-        let at = self.soon(max) + self.slowness(to);
+        let distance = self.options.distances.as_ref();
+        let at = match distance.map(|distances| distances.one_way(from, to)) {
+            Some(exactly) => self.now + exactly,
+            None => self.soon(max),
+        };
+        let at = at + self.slowness(to);
         self.agenda.add(at, Target::Node(to, life), happening);
+    }
+
+    /// How long a disk takes for its next operation.
+    pub(super) fn disk_takes(&mut self) -> Duration {
+        match self.options.distances.as_ref().map(Distances::sync) {
+            Some(exactly) => exactly,
+            None => self.span(self.options.disk_max),
+        }
     }
 
     fn count_message(&mut self, message: &Message) {
@@ -401,6 +415,11 @@ impl Cluster {
             ToReplicator::Close { why } => {
                 let what = format!("node {number} closes the stream to its replicator: {why}");
                 return self.judge(violation("node and replicator belong together", what));
+            }
+            ToReplicator::Leading(leading) => {
+                if leading.leads.is_some() && leading.execute_after > 0 {
+                    self.count(Seen::ExecutionMarked);
+                }
             }
             ToReplicator::Feed { .. }
             | ToReplicator::Query { .. }

@@ -217,6 +217,13 @@ fn look(
         {
             seen.raised(member, *level, raft.configuration())?;
         }
+        if let Some(Payload::ExecutionProgress { executed_through }) =
+            log.entry(index).map(|entry| &entry.payload)
+            && leads
+            && log.term_at(index) == Some(raft.term())
+        {
+            seen.marks(member, raft.term(), *executed_through)?;
+        }
     }
     let (last, supports) = (log.last(), raft.config().supports);
     seen.folded(member, (last.index, last.term), supports, || {
@@ -255,6 +262,7 @@ fn seen_fold(fold: &Fold) -> SeenFold {
         running_hash: fold.running_hash,
         configuration: fold.configuration.version,
         sessions: fold.sessions.len(),
+        executed_through: fold.executed_through,
     }
 }
 
@@ -287,6 +295,10 @@ fn seen_entry(log: &Log, index: LogIndex) -> SeenEntry {
         operation_index: entry.operation_index,
         running_hash: entry.running_hash,
         operation: operation(entry),
+        executed_through: match entry.payload {
+            Payload::ExecutionProgress { executed_through } => Some(executed_through),
+            _ => None,
+        },
     }
 }
 

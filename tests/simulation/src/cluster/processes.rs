@@ -5,7 +5,9 @@ use std::time::Duration;
 use raftlog_raft::feature::FeatureLevel;
 use raftlog_raft::ids::NodeNumber;
 use raftlog_raft::time::Time;
-use raftlog_replicator::core::{Config as ReplicatorConfig, Event, Replicator, StreamId};
+use raftlog_replicator::core::{
+    Config as ReplicatorConfig, Event, ExecuteOn, ExecutorKind, Replicator, StreamId,
+};
 use raftlog_server::node::{FromReplicator, Input, Node, NodeConfig, ReadCounts, SnapshotPolicy};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -205,11 +207,23 @@ impl Cluster {
         }
         let mut random = ChaCha8Rng::from_rng(&mut self.random);
         let (bytes_max, planted) = (self.options.replicator_bytes_max, self.options.planted);
+        let executor = if self.options.state_machine {
+            ExecutorKind::StateMachine
+        } else {
+            ExecutorKind::Log
+        };
+        let execute_on = if self.options.execute_on_leader {
+            ExecuteOn::Leader
+        } else {
+            ExecuteOn::EveryNode
+        };
         let pod = self.pod(number);
         let config = ReplicatorConfig {
             cache_bytes: bytes_max / 2,
             unpersisted_bytes_max: bytes_max,
+            execute_on,
             planted,
+            executor,
             ..ReplicatorConfig::new(number)
         };
         let damaged = pod.replicator_disk.is_damaged();
@@ -219,6 +233,7 @@ impl Cluster {
                 pod.replicator = Some(replicator);
                 self.count(Seen::ReplicatorStarted);
                 self.settle(number);
+                self.attach_soon(number, Duration::from_millis(500));
             }
             Err(error) if damaged => {
                 self.count(Seen::ReplicatorRefused);
@@ -280,6 +295,8 @@ impl Cluster {
         let pod = self.pod(number);
         let Stream { id, .. } = std::mem::take(&mut pod.stream);
         if let Some(stream) = id {
+            self.invariants.leads_no_more(number);
+            let pod = self.pod(number);
             if let Some(process) = &mut pod.node {
                 process
                     .node

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftlog_raft::ids::{NodeNumber, OperationIndex};
 use raftlog_replicator::core::{
-    Effect, Event, FetchId, Operation, Position, Progress as ReplicatorProgress, ReadIndexId, Refusal,
-    Snapshot, StartAction as ReplicatorStart, StreamId,
+    Effect, Event, FetchId, Notice, Operation, Position, Progress as ReplicatorProgress, ReadIndexId,
+    Refusal, Run, Snapshot, SnapshotState, StartAction as ReplicatorStart, StreamId,
 };
 use raftlog_server::node::{
-    FromReplicator, Place, Progress, SnapshotChunk, StartAction, StateSnapshot, ToReplicator,
+    FromReplicator, Leading, Place, Progress, SnapshotChunk, StartAction, StateSnapshot, ToReplicator,
 };
 
 use rand::RngExt;
@@ -32,6 +32,8 @@ impl Cluster {
             Happening::Disk => self.replicator_disk_done(number),
             Happening::Said => self.node_said(number),
             Happening::Executed(through) => self.execution_done(number, *through),
+            Happening::Machine(epoch, step) => self.happen_to_machine(number, *epoch, *step),
+            Happening::TakenBack => self.execution_taken_back(number),
             Happening::Wake => replicator.handle(Event::Wake),
             Happening::Read(id) => replicator.handle(Event::ReadIndex { id: ReadIndexId(*id) }),
             _ => {}
@@ -70,15 +72,34 @@ impl Cluster {
             self.agenda.add(again, target, Happening::Said);
             return self.count(Seen::FeedHeldBack);
         }
-        if let Some(said) = pod.stream.to_replicator.pop_front() {
+        let Some(said) = pod.stream.to_replicator.pop_front() else {
+            return;
+        };
+        let (life, executed) = (pod.replicator_life, replicator.progress().executed);
+        let leading = match &said {
+            ToReplicator::Leading(leading) => Some(*leading),
+            ToReplicator::StartOver { .. } | ToReplicator::Close { .. } => {
+                self.invariants.leads_no_more(number);
+                None
+            }
+            _ => None,
+        };
+        if let Some(Leading { leads, execute_after }) = leading {
+            let verdict = self.invariants.hears_leading(number, life, leads, execute_after);
+            self.judge(verdict);
+        }
+        if let Some(replicator) = &mut self.pod(number).replicator {
             replicator.handle(heard(stream, said));
+            if leading.is_some() && replicator.progress().executed < executed {
+                self.count(Seen::WentBack);
+            }
         }
     }
 
     pub(super) fn carry_out_of_replicator(&mut self, number: NodeNumber, effect: Effect) {
         match effect {
             Effect::Disk(id, op) => {
-                let takes = self.span(self.options.disk_max);
+                let takes = self.disk_takes();
                 let now = self.now;
                 let pod = self.pod(number);
                 let at = pod.replicator_disk.submit(id, op, now, takes);
@@ -89,36 +110,61 @@ impl Cluster {
                 self.say_to_node(number, stream, FromReplicator::Position(node_position(&position)));
             }
             Effect::Progress(stream, progress) => {
+                if self.options.execute_on_leader {
+                    let durable = (progress.leading_term, progress.durable_executed);
+                    let verdict = self.invariants.progressed(number, progress.executed, durable);
+                    self.judge(verdict);
+                }
                 self.say_to_node(number, stream, FromReplicator::Progress(node_progress(progress)));
             }
             Effect::AskReadIndex(stream, id) => {
                 self.say_to_node(number, stream, FromReplicator::ReadIndex { id: id.0 });
             }
-            Effect::Execute(operations) => self.execute(number, operations),
+            Effect::Execute(run) => self.execute(number, run),
+            Effect::TakeBack => self.take_execution_back(number),
             Effect::Query {
                 stream, id, executed, ..
-            } => self.answer_query(number, stream, id, executed.index, executed.term),
+            } => self.answer_query(number, stream, id, (executed.index, executed.term)),
             Effect::WakeIn(span) => {
                 let target = Target::Replicator(number, Some(self.pods[&number].replicator_life));
                 self.agenda.add(self.now + span, target, Happening::Wake);
             }
             Effect::ReadIndexReady(id, result) => self.may_fetch(number, id, result.ok()),
             Effect::Fetched { id, result, .. } => self.fetched(id, result.unwrap_or_default().first()),
+            Effect::Close(stream, Refusal::NeedsState { .. } | Refusal::NotRestored { .. }) => {
+                if self.pods[&number].stream.id == Some(stream) {
+                    self.close_stream(number);
+                }
+            }
             Effect::Close(_, refusal) if !matches!(refusal, Refusal::Replaced { .. }) => {
                 let what = format!("replicator {number} refuses its node: {refusal}");
                 self.judge(violation("node and replicator belong together", what));
             }
-            Effect::Notice(notice) => self.tell(|| notice.to_string()),
+            Effect::Notice(notice) => {
+                if let Notice::ExecutesForAll { .. } = notice {
+                    self.count(Seen::ExecutesForAll);
+                }
+                self.tell(|| notice.to_string());
+            }
             // No cluster is recovered here, so nothing is ever given up.
             Effect::Fatal(why) | Effect::GivenUp { why, .. } => self.replicator_stops(number, &why),
+            Effect::Snapshot(stream, snapshot) if self.options.state_machine => {
+                self.say_copy(number, stream, &snapshot);
+            }
             Effect::Snapshot(stream, snapshot) => {
                 self.say_to_node(number, stream, FromReplicator::Snapshot(node_snapshot(snapshot)));
             }
             Effect::Close(..) | Effect::Story(_) | Effect::Stopped => {}
+            Effect::Reattach
+            | Effect::RefuseExecutor(_)
+            | Effect::CopyState
+            | Effect::RestoreBegin { .. }
+            | Effect::RestorePiece(_)
+            | Effect::RestoreAbort(_) => self.tell_machine(number, effect),
         }
     }
 
-    fn say_to_node(&mut self, number: NodeNumber, stream: StreamId, said: FromReplicator) {
+    pub(super) fn say_to_node(&mut self, number: NodeNumber, stream: StreamId, said: FromReplicator) {
         let at = self.soon(Duration::from_millis(1));
         let pod = self.pod(number);
         if pod.stream.id == Some(stream) {
@@ -129,29 +175,62 @@ impl Cluster {
     }
 
     /// The executor takes its time, and reports when it is done with all.
-    fn execute(&mut self, number: NodeNumber, operations: Vec<Operation>) {
-        let Some(last) = operations.last().map(|operation| operation.index) else {
+    fn execute(&mut self, number: NodeNumber, run: Run) {
+        let Run {
+            operations,
+            leader_term,
+        } = run;
+        let (Some(first), Some(last)) = (operations.first(), operations.last()) else {
             return;
         };
+        let (first, last) = (first.index, last.index);
+        if self.options.execute_on_leader {
+            let verdict = self.invariants.given(number, leader_term, first, last);
+            self.judge(verdict);
+        }
         let is_slow = self.now < self.pods[&number].executor_slow_until;
-        let at = self.soon(Duration::from_millis(if is_slow { 3_000 } else { 5 }));
+        let takes = Duration::from_millis(if is_slow { 3_000 } else { 5 });
+        let given = operations.into_iter().map(|operation| (operation, leader_term));
+        self.pod(number).executing.extend(given);
+        if self.options.state_machine {
+            return self.send_to_machine(number, last, takes);
+        }
+        let at = self.soon(takes);
         let pod = self.pod(number);
-        pod.executing.extend(operations);
         let target = Target::Replicator(number, Some(pod.replicator_life));
         self.agenda.add(at, target, Happening::Executed(last));
     }
 
     fn execution_done(&mut self, number: NodeNumber, through: OperationIndex) {
         let executing = &self.pods[&number].executing;
-        let done = executing.partition_point(|operation| operation.index <= through);
+        let done = executing.partition_point(|(operation, _)| operation.index <= through);
         self.executes(number, done);
         if let Some(replicator) = &mut self.pod(number).replicator {
             replicator.handle(Event::Executed { through });
         }
     }
 
+    /// The executor breaks off what it can: it takes its time, and some of it is done all the same.
+    fn take_execution_back(&mut self, number: NodeNumber) {
+        self.count(Seen::TakenBack);
+        let is_slow = self.now < self.pods[&number].executor_slow_until;
+        let at = self.soon(Duration::from_millis(if is_slow { 3_000 } else { 5 }));
+        let target = Target::Replicator(number, Some(self.pods[&number].replicator_life));
+        self.agenda.add(at, target, Happening::TakenBack);
+    }
+
+    fn execution_taken_back(&mut self, number: NodeNumber) {
+        self.execution_breaks_off(number);
+        if let Some(replicator) = &mut self.pod(number).replicator {
+            replicator.handle(Event::TakenBack);
+        }
+    }
+
     /// Of what the executor has under way some is done when its replicator dies, and nobody hears of it.
     pub(super) fn execution_breaks_off(&mut self, number: NodeNumber) {
+        if self.options.state_machine {
+            return self.detach_machine(number, false);
+        }
         let under_way = self.pods[&number].executing.len();
         let done = self.random.random_range(0..=under_way);
         self.executes(number, done);
@@ -160,30 +239,44 @@ impl Cluster {
 
     fn executes(&mut self, number: NodeNumber, count: usize) {
         let life = self.pods[&number].replicator_life;
-        let operations: Vec<Operation> = self.pod(number).executing.drain(..count).collect();
-        for operation in operations {
+        let operations: Vec<_> = self.pod(number).executing.drain(..count).collect();
+        for (operation, leader_term) in operations {
             let again = operation.index <= self.invariants.executed_through(number);
             self.count(if again {
                 Seen::ExecutedAgain
             } else {
                 Seen::Executed
             });
-            let verdict = self
-                .invariants
-                .executed(number, life, operation.index, &operation.data);
+            let (index, data) = (operation.index, &operation.data);
+            let verdict = match leader_term {
+                Some(term) => self.invariants.executed_for_all(number, term, index, data),
+                None => self.invariants.executed(number, life, index, data),
+            };
             self.judge(verdict);
         }
     }
 
-    /// Of the answer only the place matters here.
-    fn answer_query(&mut self, number: NodeNumber, stream: StreamId, id: u64, index: u64, term: u64) {
-        let verdict = self.invariants.queried(number, index);
-        self.judge(verdict);
+    /// Of the answer only the place matters to who asks: what it says is judged here.
+    fn answer_query(
+        &mut self,
+        number: NodeNumber,
+        stream: StreamId,
+        id: u64,
+        executed: (OperationIndex, u64),
+    ) {
+        let (index, term) = executed;
+        let result = if self.options.state_machine {
+            self.query_machine(number, index)
+        } else {
+            let verdict = self.invariants.queried(number, index);
+            self.judge(verdict);
+            Ok(Bytes::new())
+        };
         let answer = FromReplicator::QueryAnswer {
             id,
             index,
             term,
-            result: Ok(Bytes::new()),
+            result,
         };
         self.say_to_node(number, stream, answer);
     }
@@ -265,6 +358,11 @@ fn heard(stream: StreamId, said: ToReplicator) -> Event {
             index,
         },
         ToReplicator::Query { id, query } => Event::Query { stream, id, query },
+        ToReplicator::Leading(Leading { leads, execute_after }) => Event::Leading {
+            stream,
+            leads,
+            execute_after,
+        },
         ToReplicator::TakeSnapshot { id } => Event::TakeSnapshot { stream, id },
         ToReplicator::Restore { offset, data } => Event::RestorePiece { stream, offset, data },
         ToReplicator::SnapshotKept { index } => Event::SnapshotKept { stream, index },
@@ -280,7 +378,7 @@ fn replicator_place(place: Place) -> raftlog_replicator::core::Place {
     }
 }
 
-fn node_place(place: raftlog_replicator::core::Place) -> Place {
+pub(super) fn node_place(place: raftlog_replicator::core::Place) -> Place {
     Place {
         index: place.index,
         term: place.term,
@@ -288,17 +386,20 @@ fn node_place(place: raftlog_replicator::core::Place) -> Place {
     }
 }
 
-/// A state is short enough to be one piece.
+/// The state of `log` is one piece.
 fn node_snapshot(snapshot: Snapshot) -> SnapshotChunk {
+    let SnapshotState::Whole(state) = snapshot.state else {
+        unreachable!("the executor is log")
+    };
     let of = StateSnapshot {
         place: node_place(snapshot.place),
-        size: snapshot.state.len() as u64,
+        size: state.len() as u64,
     };
     SnapshotChunk {
         id: snapshot.id,
         snapshot: Some(of),
         offset: 0,
-        data: snapshot.state,
+        data: state,
     }
 }
 
@@ -310,6 +411,8 @@ fn node_position(position: &Position) -> raftlog_server::node::Position {
         last: node_place(position.last),
         commit: node_place(position.commit),
         executed: node_place(position.executed),
+        needs_state: position.needs_state,
+        on_leader: position.on_leader,
     }
 }
 
@@ -319,5 +422,6 @@ fn node_progress(progress: ReplicatorProgress) -> Progress {
         commit_index: progress.commit,
         executed_index: progress.executed,
         durable_executed_index: progress.durable_executed,
+        leading_term: progress.leading_term,
     }
 }

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng as _;
 use rand::RngExt as _;
 
 use super::rig::{NODE, Rig, follows};
-use crate::core::{Config, Effect, Event, FetchError, FetchId, Operation, Place, StartAction, StreamId};
+use crate::core::{
+    Config, Effect, Event, FetchError, FetchId, Operation, Place, Retention, StartAction, StreamId,
+};
 
 const SEED: &str = "REPLICATOR_SEED";
 /// The state of the executor `log`.
@@ -168,7 +171,7 @@ impl Cluster {
     }
 }
 
-/// One history of crashes; whether operations were dropped in it, and snapshots restored and taken.
+/// One history of crashes, every other one with a limit for the age of operations; whether operations were dropped in it, and snapshots restored and taken.
 fn run(seed: u64) -> (bool, bool, bool) {
     let config = Config {
         cache_bytes: 8 << 10,
@@ -176,6 +179,10 @@ fn run(seed: u64) -> (bool, bool, bool) {
         unpersisted_bytes_max: 256 << 10,
         write_bytes: 16 << 10,
         executing_bytes_max: 16 << 10,
+        retention: Retention {
+            age: (seed.is_multiple_of(2)).then_some(Duration::from_secs(2)),
+            ..Retention::default()
+        },
         segment_bytes: Some(2 << 20),
         ..Config::new(NODE)
     };
@@ -209,7 +216,12 @@ fn run(seed: u64) -> (bool, bool, bool) {
             47..48 => cluster.jump(&mut rig),
             48..68 => drop(rig.disk_step()),
             68..88 => drop(rig.execute_step()),
-            88..97 => drop(rig.wake_step()),
+            88..94 => drop(rig.wake_step()),
+            // By a clock that is set to anything.
+            94..97 => {
+                let unix_millis = rig.random.random_range(0..40_000);
+                rig.handle(Event::Tick { unix_millis });
+            }
             97.. => {
                 let told = rig.core.progress();
                 let dropped = rig.core.status().compacted_through;

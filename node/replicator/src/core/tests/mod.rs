@@ -3,8 +3,11 @@
 mod belonging;
 mod crashes;
 mod execution;
+mod executor;
+mod leadership;
 mod node_stream;
 mod requests;
+mod retention;
 mod rig;
 mod snapshots;
 mod writing;

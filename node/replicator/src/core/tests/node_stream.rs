@@ -148,6 +148,7 @@ fn the_first_thing_a_node_hears_is_the_position() {
         last: ours[2].place(),
         commit: ours[1].place(),
         executed: ours[1].place(),
+        ..Position::default()
     };
     let effects = rig.take_others();
     assert!(
@@ -401,7 +402,7 @@ fn the_story_is_told_in_order() {
         .filter_map(|effect| match effect {
             Effect::Story(Story::Replicated { from }) => Some(format!("replicated {from}")),
             Effect::Story(Story::Committed { commit, total }) => Some(format!("commit {commit} of {total}")),
-            Effect::Execute(run) => Some(format!("execute {}", run[0].index)),
+            Effect::Execute(run) => Some(format!("execute {}", run.operations[0].index)),
             _ => None,
         })
         .collect();

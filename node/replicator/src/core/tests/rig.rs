@@ -60,6 +60,10 @@ pub(super) struct Rig {
     pub(super) disk_queue: VecDeque<(OpId, Op)>,
     /// Runs handed to the executor and not executed.
     pub(super) runs: VecDeque<Vec<Operation>>,
+    /// With the term that the node leads, as the executor was told last.
+    pub(super) leader_term: Option<u64>,
+    /// The executor is to let go of what it was given.
+    pub(super) take_back: bool,
     /// Indexes executed, by all lives of the process.
     pub(super) printed: Vec<u64>,
     /// The core asked to be woken.
@@ -93,6 +97,8 @@ impl Rig {
             random,
             disk_queue: VecDeque::new(),
             runs: VecDeque::new(),
+            leader_term: None,
+            take_back: false,
             printed: Vec::new(),
             wake: false,
             others: Vec::new(),
@@ -124,8 +130,20 @@ impl Rig {
             match effect {
                 Effect::Disk(id, op) => self.disk_queue.push_back((id, op)),
                 Effect::Execute(run) => {
-                    assert!(!run.is_empty());
-                    self.runs.push_back(run);
+                    assert!(!run.operations.is_empty());
+                    assert!(
+                        !self.take_back,
+                        "nothing is given before all that was taken back is let go of"
+                    );
+                    self.leader_term = run.leader_term;
+                    self.runs.push_back(run.operations);
+                }
+                Effect::TakeBack => {
+                    assert!(
+                        !self.take_back && !self.runs.is_empty(),
+                        "there is something to take back"
+                    );
+                    self.take_back = true;
                 }
                 Effect::WakeIn(_) => {
                     assert!(!self.wake, "one wake at a time");
@@ -173,6 +191,16 @@ impl Rig {
         true
     }
 
+    /// The executor lets go of what it was given; whether it was to.
+    pub(super) fn take_back_step(&mut self) -> bool {
+        let take_back = std::mem::take(&mut self.take_back);
+        if take_back {
+            self.runs.clear();
+            self.handle(Event::TakenBack);
+        }
+        take_back
+    }
+
     /// The time that the core asked for passes; whether it did.
     pub(super) fn wake_step(&mut self) -> bool {
         let wake = std::mem::take(&mut self.wake);
@@ -184,7 +212,7 @@ impl Rig {
 
     /// Disk, executor and clock go on until nothing moves any more.
     pub(super) fn settle(&mut self) {
-        while self.disk_step() || self.execute_step() || self.wake_step() {}
+        while self.disk_step() || self.take_back_step() || self.execute_step() || self.wake_step() {}
     }
 
     pub(super) fn next_stream(&mut self) -> StreamId {
@@ -252,6 +280,7 @@ impl Rig {
             self.disk.kill(&under_way, &mut self.random);
         }
         self.runs.clear();
+        self.take_back = false;
         self.wake = false;
         self.others.clear();
         self.core = Replicator::open(self.config.clone(), &mut self.disk, &mut self.random).unwrap();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::rig::{NODE, Rig, cluster, fatal, follows, log, member};
 use crate::core::{
-    Config, Effect, Event, FetchError, FetchId, Notice, Operation, Place, Refusal, STATE_BYTES_MAX, Snapshot,
+    Config, Effect, Event, FetchError, FetchId, Notice, Operation, Place, Refusal, Snapshot, SnapshotState,
     StartAction, StreamId,
 };
 
@@ -59,7 +59,7 @@ fn indexes(rig: &Rig) -> (u64, u64, u64, u64) {
 }
 
 /// Operations of 60,000 bytes each, which a segment has room for 34 of.
-fn long_log(operations: u64) -> Vec<Operation> {
+pub(super) fn long_log(operations: u64) -> Vec<Operation> {
     let mut log: Vec<Operation> = Vec::new();
     for _ in 0..operations {
         let previous = log.last().map_or(Place::default(), Operation::place);
@@ -78,7 +78,7 @@ fn small() -> Config {
 }
 
 /// Holds all of it, committed, executed and on disk.
-fn filled(config: Config, log: &[Operation]) -> (Rig, StreamId) {
+pub(super) fn filled(config: Config, log: &[Operation]) -> (Rig, StreamId) {
     let mut rig = Rig::with(config, 1);
     let stream = rig.started(StartAction::ResumeFrom(1), 0);
     for operation in log {
@@ -89,7 +89,7 @@ fn filled(config: Config, log: &[Operation]) -> (Rig, StreamId) {
     (rig, stream)
 }
 
-fn fetch(rig: &mut Rig, from: u64) -> Result<Vec<Operation>, FetchError> {
+pub(super) fn fetch(rig: &mut Rig, from: u64) -> Result<Vec<Operation>, FetchError> {
     rig.take_others();
     rig.handle(Event::Fetch {
         id: FetchId(1),
@@ -120,7 +120,7 @@ fn a_snapshot_is_of_what_is_executed_durably() {
     let expected = Snapshot {
         id: 4,
         place: ours[1].place(),
-        state: Bytes::from_static(STATE),
+        state: SnapshotState::Whole(Bytes::from_static(STATE)),
     };
     assert_eq!(
         snapshots(&mut rig),
@@ -278,7 +278,7 @@ fn what_is_no_snapshot_is_refused_and_nothing_changes() {
     let cases: [(&str, StartAction, Pieces); 13] = [
         ("it is committed", at(3), &[]),
         ("it is below", at(0), &[]),
-        ("it is too large", size(STATE_BYTES_MAX as u64 + 1), &[]),
+        ("it is too large", size(3), &[]),
         ("it is far too large", size(u64::MAX), &[]),
         ("it was not announced", StartAction::ResumeFrom(6), &[(0, STATE)]),
         ("a gap", size(3), &[(0, &[1]), (2, &[1])]),

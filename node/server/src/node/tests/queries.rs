@@ -1,44 +1,14 @@
 //! A query's way through a node, with a replicator that is played.
 
-use raftlog_raft::entry::Operation;
-
 use super::*;
-
-const MOMENT: Duration = Duration::from_millis(10);
 
 /// A cluster of one with so many operations, all of which its replicator has, and none of which it has executed.
 fn fed(operations: u64) -> Alone {
     let mut alone = Alone::start(MemoryDisk::new(1 << 30));
     alone.run(Duration::from_secs(10));
-    for id in 1..=operations {
-        let operation = Operation {
-            data: "op".into(),
-            session: None,
-        };
-        let proposal = Proposal {
-            id,
-            stream: None,
-            proposed: Proposed::Operation(operation),
-        };
-        alone.node.handle(alone.now, Input::Submit(vec![proposal]));
-    }
-    alone.run(MOMENT);
-    hears(&mut alone, FromReplicator::Opened);
-    let empty = Position {
-        cluster_id: None,
-        member_id: None,
-        first_index: 0,
-        last: Place::default(),
-        commit: Place::default(),
-        executed: Place::default(),
-    };
-    hears(&mut alone, FromReplicator::Position(empty));
+    submits(&mut alone, 1..=operations);
+    connects(&mut alone, false);
     alone
-}
-
-fn hears(alone: &mut Alone, said: FromReplicator) {
-    alone.node.handle(alone.now, Input::Replicator(said));
-    alone.run(MOMENT);
 }
 
 fn executes(alone: &mut Alone, executed_index: u64) {
@@ -47,6 +17,7 @@ fn executes(alone: &mut Alone, executed_index: u64) {
         commit_index: executed_index,
         executed_index,
         durable_executed_index: 0,
+        leading_term: None,
     };
     hears(alone, FromReplicator::Progress(progress));
 }
@@ -139,7 +110,13 @@ fn a_replicator_that_is_away_or_talks_nonsense_answers_nothing() {
     let mut alone = fed(5);
     executes(&mut alone, 5);
     asks(&mut alone, 11, false);
+    // A state machine that has gone back is asked again later; an answer to nothing is nonsense.
     answers(&mut alone, 11, 4);
-    assert_eq!(alone.queried[&11], Err(QueryRefusal::NoReplicator));
-    assert!(matches!(alone.said.last(), Some(ToReplicator::Close { why }) if why.contains("up to 5")));
+    assert!(
+        matches!(&alone.queried[&11], Err(QueryRefusal::Executor(refused)) if refused.message.contains("up to 5"))
+    );
+    asks(&mut alone, 12, false);
+    answers(&mut alone, 99, 5);
+    assert_eq!(alone.queried[&12], Err(QueryRefusal::NoReplicator));
+    assert!(matches!(alone.said.last(), Some(ToReplicator::Close { why }) if why.contains("not asked")));
 }

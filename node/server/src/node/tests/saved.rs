@@ -87,6 +87,7 @@ fn a_snapshot_holds_what_is_executed_though_not_durably_yet() {
         commit_index: 5,
         executed_index: 5,
         durable_executed_index: 2,
+        leading_term: None,
     };
     pod.say(FromReplicator::Progress(executed));
     assert_eq!(pod.ask(Duration::from_secs(10)), None, "it waits");

@@ -2,7 +2,7 @@
 
 use raftlog_raft::entry::{Operation, SessionStamp};
 use raftlog_raft::fold::running_hash;
-use raftlog_storage::snapshots::CHUNK_BYTES;
+use raftlog_storage::snapshots::{CHUNK_BYTES, PENDING_BYTES_MAX};
 
 use super::*;
 
@@ -42,6 +42,8 @@ impl Replicator {
             last: self.last,
             commit: self.executed,
             executed: self.executed,
+            needs_state: false,
+            on_leader: false,
         }
     }
 
@@ -51,6 +53,7 @@ impl Replicator {
             commit_index: self.executed.index,
             executed_index: self.executed.index,
             durable_executed_index: self.executed.index,
+            leading_term: None,
         })
     }
 
@@ -105,7 +108,9 @@ impl Replicator {
                 self.closed.push(why);
                 Vec::new()
             }
-            ToReplicator::ReadAnswer { .. } | ToReplicator::Query { .. } => Vec::new(),
+            ToReplicator::ReadAnswer { .. } | ToReplicator::Query { .. } | ToReplicator::Leading(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -345,6 +350,95 @@ fn snapshots_are_taken_and_the_log_begins_behind_the_older_one() {
         assert_eq!(pod.replicator.restored, 0);
         assert_eq!(pod.replicator.closed, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_a_copy_and_leaves_room_and_ears_for_the_rest() {
+    for room in [8 << 20, (24 << 20) - (1 << 19)] {
+        fills_up(room);
+    }
+}
+
+/// With so much room for a state of 24 MiB.
+fn fills_up(room: u64) {
+    let mut pod = Pod::new(10, 24 << 20);
+    pod.replicator.is_deaf = true;
+    pod.submit_many(20);
+    let order = pod.replicator.order.expect("it was ordered");
+    let used = pod.alone.disk.used_bytes();
+    pod.alone.disk.limit_to(used + room);
+    for piece in pod.replicator.snapshot(order) {
+        let now = pod.alone.now;
+        pod.alone.node.handle(now, Input::Replicator(piece));
+        if !pod.alone.node.takes_snapshot() {
+            pod.alone.run(Duration::from_secs(1));
+            assert!(
+                pod.alone.node.takes_snapshot(),
+                "what is held is on disk, or given up"
+            );
+        }
+    }
+    pod.alone.run(Duration::from_secs(1));
+    assert!(pod.alone.disk.used_bytes() <= used, "the room is given back");
+    pod.alone.disk.limit_to(1 << 30);
+    pod.replicator.is_deaf = false;
+    pod.alone.run(Duration::from_mins(1));
+    pod.settle();
+    assert_eq!(pod.replicator.closed, [""; 0]);
+    assert_eq!(pod.status().kept.snapshot_index, pod.replicator.executed.index);
+}
+
+/// A state that came faster than the disk took it was once given up, again and again, whatever its size was beyond what may wait
+/// for the disk.
+#[test]
+fn a_state_of_any_size_comes_no_faster_than_the_disk_takes_it() {
+    const STATE_BYTES: usize = 24 << 20;
+    let mut pod = Pod::new(10, STATE_BYTES);
+    pod.replicator.is_deaf = true;
+    pod.submit_many(20);
+    let order = pod.replicator.order.expect("it was ordered");
+    let (mut waits, mut in_a_row, mut most) = (0, 0, 0);
+    for piece in pod.replicator.snapshot(order) {
+        let FromReplicator::Snapshot(SnapshotChunk { data, .. }) = &piece else {
+            panic!("{piece:?}")
+        };
+        in_a_row += data.len();
+        most = most.max(in_a_row);
+        // The disk does nothing meanwhile.
+        let now = pod.alone.now;
+        pod.alone.node.handle(now, Input::Replicator(piece));
+        if !pod.alone.node.takes_snapshot() {
+            pod.alone.run(Duration::from_mins(5));
+            assert!(pod.alone.node.takes_snapshot(), "the disk has taken it");
+            (waits, in_a_row) = (waits + 1, 0);
+        }
+    }
+    pod.alone.run(Duration::from_secs(1));
+    assert!(waits >= 3, "{waits}");
+    assert!(most <= PENDING_BYTES_MAX + (1 << 20), "{most} bytes in memory");
+    pod.settle();
+    assert_eq!(pod.replicator.closed, [""; 0]);
+    let kept = pod.status().kept;
+    assert_eq!(kept.snapshot_index, pod.replicator.executed.index);
+    assert!(kept.snapshot_bytes >= STATE_BYTES as u64);
+    let said = "does not keep up";
+    assert!(!pod.alone.notices.iter().any(|notice| notice.contains(said)));
+}
+
+/// Whoever does not wait costs no more memory for it.
+#[test]
+fn a_state_that_does_not_wait_for_the_disk_is_given_up() {
+    let mut pod = Pod::new(10, 24 << 20);
+    pod.replicator.is_deaf = true;
+    pod.submit_many(20);
+    let order = pod.replicator.order.expect("it was ordered");
+    for piece in pod.replicator.snapshot(order) {
+        let now = pod.alone.now;
+        pod.alone.node.handle(now, Input::Replicator(piece));
+    }
+    assert!(pod.alone.node.takes_snapshot(), "nothing is held");
+    pod.alone.run(Duration::from_secs(1));
+    assert_eq!(pod.status().kept.snapshot_index, 0);
 }
 
 #[test]

@@ -651,6 +651,8 @@ fn a_snapshot_whose_sender_went_away_is_not_waited_for() {
         last: nothing,
         commit: nothing,
         executed: nothing,
+        needs_state: false,
+        on_leader: false,
     };
     hears(learner, FromReplicator::Position(empty));
     let executed = Progress {
@@ -658,6 +660,7 @@ fn a_snapshot_whose_sender_went_away_is_not_waited_for() {
         commit_index: all,
         executed_index: all,
         durable_executed_index: all,
+        leading_term: None,
     };
     hears(learner, FromReplicator::Progress(executed));
     let orders = |said: &ToReplicator| matches!(said, ToReplicator::TakeSnapshot { .. });

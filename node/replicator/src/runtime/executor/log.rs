@@ -2,15 +2,16 @@
 
 use std::time::SystemTime;
 
-use raftlog_raft::ids::{NodeNumber, OperationIndex};
+use raftlog_raft::ids::{NodeNumber, OperationIndex, Term};
 use raftlog_telemetry::lines::Lines;
 use raftlog_telemetry::logging::LogFormat;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Level;
 
-use super::story::ExecutesLine;
+use super::Run;
 use crate::core::Operation;
+use crate::runtime::story::ExecutesLine;
 
 /// Lines handed over at once, in bytes; a longer one goes alone.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -25,31 +26,39 @@ pub(super) struct LogExecutor {
 impl LogExecutor {
     /// Runs until `runs` ends. `executed` follows what has left the process, so that what counts as executed outlives a
     /// kill. A reader of stdout who is slow slows this down, and nothing else: the core bounds what it hands out.
-    pub(super) async fn run(
-        self,
-        mut runs: mpsc::Receiver<Vec<Operation>>,
-        executed: watch::Sender<OperationIndex>,
-    ) {
-        while let Some(mut run) = runs.recv().await {
+    pub(super) async fn run(self, mut runs: mpsc::Receiver<Run>, executed: watch::Sender<OperationIndex>) {
+        while let Some(run) = runs.recv().await {
             // Small runs that queued up meanwhile are printed together.
+            let mut given = vec![run];
             while let Ok(more) = runs.try_recv() {
-                run.extend(more);
+                given.push(more);
             }
-            let mut chunk = String::new();
-            for operation in &run {
-                self.render(operation, &mut chunk);
-                if chunk.len() >= CHUNK_BYTES {
-                    self.print(std::mem::take(&mut chunk), operation.index, &executed)
-                        .await;
-                }
-            }
-            if let (false, Some(last)) = (chunk.is_empty(), run.last()) {
-                self.print(chunk, last.index, &executed).await;
-            }
+            self.print_all(&given, &executed).await;
         }
     }
 
-    fn render(&self, operation: &Operation, chunk: &mut String) {
+    /// What was taken back meanwhile is not printed.
+    async fn print_all(&self, given: &[Run], executed: &watch::Sender<OperationIndex>) {
+        let (mut chunk, mut last) = (String::new(), None);
+        for run in given {
+            for operation in &run.operations {
+                if run.revoked().is_cancelled() {
+                    return;
+                }
+                self.render(operation, run.leader_term, &mut chunk);
+                last = Some(operation.index);
+                if chunk.len() >= CHUNK_BYTES {
+                    self.print(std::mem::take(&mut chunk), operation.index, executed)
+                        .await;
+                }
+            }
+        }
+        if let (false, Some(last)) = (chunk.is_empty(), last) {
+            self.print(chunk, last, executed).await;
+        }
+    }
+
+    fn render(&self, operation: &Operation, leader_term: Option<Term>, chunk: &mut String) {
         let line = ExecutesLine {
             node: self.node,
             operation,
@@ -57,7 +66,7 @@ impl LogExecutor {
         .to_string();
         let fields = match self.format {
             LogFormat::Plain => Map::new(),
-            LogFormat::Json => fields(self.node, operation),
+            LogFormat::Json => fields(self.node, operation, leader_term),
         };
         if !chunk.is_empty() {
             chunk.push('\n');
@@ -81,12 +90,14 @@ impl LogExecutor {
     }
 }
 
-fn fields(node: NodeNumber, operation: &Operation) -> Map<String, Value> {
-    Map::from_iter([
+fn fields(node: NodeNumber, operation: &Operation, leader_term: Option<Term>) -> Map<String, Value> {
+    let mut fields = Map::from_iter([
         ("node".to_owned(), node.into()),
         ("index".to_owned(), operation.index.into()),
         ("term".to_owned(), operation.term.into()),
-    ])
+    ]);
+    fields.extend(leader_term.map(|term| ("leader_term".to_owned(), term.into())));
+    fields
 }
 
 #[cfg(test)]
@@ -97,7 +108,9 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::super::Given;
     use super::*;
+    use crate::core;
 
     /// Stdout, which nobody reads until the sender is dropped.
     struct Reader {
@@ -119,14 +132,60 @@ mod tests {
 
     fn run(from: u64, to: u64) -> Vec<Operation> {
         let data = Bytes::from_static(b"op");
-        (from..=to)
-            .map(|index| Operation {
-                index,
-                term: 1,
-                running_hash: 0,
-                data: data.clone(),
-            })
-            .collect()
+        let operations = (from..=to).map(|index| Operation {
+            index,
+            term: 1,
+            running_hash: 0,
+            data: data.clone(),
+        });
+        operations.collect()
+    }
+
+    fn given_of(given: &Given, from: u64, to: u64) -> Run {
+        let run = core::Run {
+            operations: run(from, to),
+            leader_term: None,
+        };
+        given.give(run).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_is_not_printed_and_let_go_of() {
+        let (held_up, reads) = channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let lines = Lines::to(Reader {
+            reads,
+            seen: Arc::clone(&seen),
+        })
+        .unwrap();
+        let executor = LogExecutor {
+            node: 2,
+            format: LogFormat::Plain,
+            lines,
+        };
+        let mut given = Given::default();
+        let (runs, queue) = mpsc::channel(8);
+        let (executed, done) = watch::channel(0);
+        let task = tokio::spawn(executor.run(queue, executed));
+        // More than a chunk: the first one is on its way to a reader who does not read.
+        for (from, to) in [(1, 5_000), (5_001, 5_002)] {
+            runs.try_send(given_of(&given, from, to)).unwrap();
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        given.take_back();
+        drop(held_up);
+        given.let_go().await;
+        let through = *done.borrow();
+        assert!((1..5_000).contains(&through), "{through}");
+        runs.try_send(given_of(&given, 3, 3)).unwrap();
+        drop(runs);
+        task.await.unwrap();
+        let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = seen.lines().collect();
+        assert_eq!(lines.len() as u64, through + 1, "what is printed is reported");
+        assert_eq!(lines.last(), Some(&"Node 2 executes op=op at index=3"));
     }
 
     #[tokio::test]
@@ -143,11 +202,12 @@ mod tests {
             format: LogFormat::Plain,
             lines,
         };
+        let given = Given::default();
         let (runs, queue) = mpsc::channel(8);
         let (executed, mut done) = watch::channel(0);
         let task = tokio::spawn(executor.run(queue, executed));
         for (from, to) in [(1, 1), (2, 5_000), (5_001, 5_002)] {
-            runs.try_send(run(from, to)).unwrap();
+            runs.try_send(given_of(&given, from, to)).unwrap();
         }
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -172,8 +232,8 @@ mod tests {
             lines: Lines::to(io::sink()).unwrap(),
         };
         let mut chunk = String::new();
-        for operation in &run(1, 2) {
-            executor.render(operation, &mut chunk);
+        for (operation, leader_term) in run(1, 2).iter().zip([None, Some(7)]) {
+            executor.render(operation, leader_term, &mut chunk);
         }
         let objects: Vec<Value> = chunk
             .lines()
@@ -182,5 +242,7 @@ mod tests {
         assert_eq!(objects.len(), 2);
         assert_eq!(objects[0]["message"], "Node 2 executes op=op at index=1");
         assert_eq!(objects[1]["fields"]["index"], 2);
+        assert_eq!(objects[0]["fields"].get("leader_term"), None);
+        assert_eq!(objects[1]["fields"]["leader_term"], 7);
     }
 }

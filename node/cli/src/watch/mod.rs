@@ -1,5 +1,7 @@
 //! `watch`: committed operations from a replicator.
 
+mod resume_file;
+
 use raftlog_client::{Batch, Error, OperationLog, Options, Watch};
 use raftlog_proto::v1::LoggedOperation;
 use serde::Serialize;
@@ -10,6 +12,7 @@ use crate::{
     output::{Output, Records},
     text,
 };
+use resume_file::ResumeFile;
 
 /// One committed operation. Bytes that are not UTF-8 are told in hex, so that nothing is lost.
 #[derive(Serialize)]
@@ -20,6 +23,9 @@ struct Watched {
     operation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     operation_hex: Option<String>,
+    /// With the last operation of what came at once: for `--resume`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume_token: Option<String>,
 }
 
 /// Prints what is committed from an index on: up to now, or on and on.
@@ -29,14 +35,27 @@ pub(crate) async fn run(common: &Common, arguments: &WatchArgs) -> Result<(), Fa
         ..Options::default()
     };
     let log = OperationLog::new(common.replicators.to_vec(), options)?;
-    let (mut watch, mut next) = begin(&log, arguments).await?;
+    let file = arguments.resume_file.as_deref().map(ResumeFile::new);
+    let noted = file.as_ref().map_or(Ok(None), ResumeFile::token)?;
+    let token = arguments.resume.clone().or(noted);
+    let (mut watch, mut next) = begin(&log, arguments, token).await?;
     let (mut output, mut records) = (Output::stdout(), Records::new(common.output));
     while let Some(batch) = next {
+        let last = batch.operations.last().map(|last| last.index);
         for operation in &batch.operations {
-            print(operation, &mut output, &mut records)?;
+            let token = batch
+                .resume_token
+                .clone()
+                .filter(|_| Some(operation.index) == last);
+            print(operation, token, &mut output, &mut records)?;
         }
         if arguments.follow {
             output.flush()?;
+        }
+        // Only when it is written: whoever is killed between the two is given that again, and misses nothing.
+        if let Some(file) = &file {
+            output.sync()?;
+            file.note(batch.resume_token.as_deref())?;
         }
         next = watch.next().await?;
     }
@@ -44,8 +63,17 @@ pub(crate) async fn run(common: &Common, arguments: &WatchArgs) -> Result<(), Fa
 }
 
 /// A watch and what it gives first. Whoever names no index wants all that there is, and is told what is not there any more;
-/// a named one that is gone is an error.
-async fn begin(log: &OperationLog, arguments: &WatchArgs) -> Result<(Watch, Option<Batch>), Failure> {
+/// a named one that is gone is an error, and so is what follows a token.
+async fn begin(
+    log: &OperationLog,
+    arguments: &WatchArgs,
+    token: Option<String>,
+) -> Result<(Watch, Option<Batch>), Failure> {
+    if let Some(token) = token {
+        let mut watch = log.resume(token, !arguments.follow, arguments.stale);
+        let first = watch.next().await?;
+        return Ok((watch, first));
+    }
     let mut from = arguments.from.unwrap_or(1);
     loop {
         let mut watch = log.watch(from, !arguments.follow, arguments.stale);
@@ -64,7 +92,12 @@ async fn begin(log: &OperationLog, arguments: &WatchArgs) -> Result<(Watch, Opti
     }
 }
 
-fn print(operation: &LoggedOperation, output: &mut Output, records: &mut Records) -> Result<(), Failure> {
+fn print(
+    operation: &LoggedOperation,
+    resume_token: Option<String>,
+    output: &mut Output,
+    records: &mut Records,
+) -> Result<(), Failure> {
     let LoggedOperation {
         index, term, data, ..
     } = operation;
@@ -73,10 +106,10 @@ fn print(operation: &LoggedOperation, output: &mut Output, records: &mut Records
         ("TERM", 6, term.to_string()),
         ("OPERATION", 0, text::printable(data)),
     ];
-    records.record(output, &watched(operation), &cells, data)
+    records.record(output, &watched(operation, resume_token), &cells, data)
 }
 
-fn watched(operation: &LoggedOperation) -> Watched {
+fn watched(operation: &LoggedOperation, resume_token: Option<String>) -> Watched {
     let utf8 = std::str::from_utf8(&operation.data).ok();
     let hex = || text::hex(&operation.data);
     Watched {
@@ -84,6 +117,7 @@ fn watched(operation: &LoggedOperation) -> Watched {
         term: operation.term,
         operation: utf8.map(str::to_owned),
         operation_hex: utf8.is_none().then(hex),
+        resume_token,
     }
 }
 
@@ -93,9 +127,18 @@ mod tests {
 
     #[test]
     fn json_loses_nothing() {
-        for (data, expected) in [
-            (&b"a\nb"[..], r#"{"index":7,"term":2,"operation":"a\nb"}"#),
-            (b"\xff\x00", r#"{"index":7,"term":2,"operation_hex":"ff00"}"#),
+        for (data, token, expected) in [
+            (&b"a\nb"[..], None, r#"{"index":7,"term":2,"operation":"a\nb"}"#),
+            (
+                b"\xff\x00",
+                None,
+                r#"{"index":7,"term":2,"operation_hex":"ff00"}"#,
+            ),
+            (
+                b"c",
+                Some("1.f"),
+                r#"{"index":7,"term":2,"operation":"c","resume_token":"1.f"}"#,
+            ),
         ] {
             let operation = LoggedOperation {
                 index: 7,
@@ -103,7 +146,10 @@ mod tests {
                 data: data.to_vec().into(),
                 running_hash: 5,
             };
-            assert_eq!(serde_json::to_string(&watched(&operation)).unwrap(), expected);
+            assert_eq!(
+                serde_json::to_string(&watched(&operation, token.map(str::to_owned))).unwrap(),
+                expected
+            );
         }
     }
 }

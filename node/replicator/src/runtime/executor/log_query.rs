@@ -12,9 +12,9 @@ use raftlog_proto::RESULT_BYTES_MAX;
 use raftlog_raft::ids::OperationIndex;
 use tokio::sync::mpsc;
 
-use super::handle::{Fetched, Handle};
-use super::query::{Answer, Query, Refused};
 use crate::core::FetchError;
+use crate::runtime::handle::{Fetched, Handle};
+use crate::runtime::query::{Answer, Query, Refused};
 
 /// Answers queries, one after the other, until there are no more. Execution may be held up meanwhile: it is not asked.
 pub(super) async fn run(handle: Handle, mut queries: mpsc::Receiver<Query>) {
