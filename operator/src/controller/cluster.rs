@@ -22,6 +22,7 @@ use super::clusters::Work;
 use super::conditions::Scene;
 use super::drift;
 use super::events::Events;
+use super::executors::Executors;
 use super::expectations::{Seen, Target};
 use super::failures::{Attempt, Failures};
 use super::lag::Lag;
@@ -104,6 +105,7 @@ pub struct Task {
     failures: Failures,
     missing: Missing,
     lag: Lag,
+    executors: Executors,
     waiting: Waiting,
     generation: Option<i64>,
     began: Instant,
@@ -125,6 +127,7 @@ impl Task {
             failures: Failures::default(),
             missing: Missing::default(),
             lag: Lag::default(),
+            executors: Executors::default(),
             waiting: Waiting::default(),
             generation: None,
             began: Instant::now(),
@@ -212,6 +215,7 @@ impl Task {
             self.actor = Some(actor);
             self.written = None;
             self.strays_deleted.clear();
+            self.executors = Executors::default();
             self.leaderless_since = None;
             self.failures.forget();
             self.waiting.forget();
@@ -360,6 +364,10 @@ impl Task {
         };
         let raft = Raft::new(&observed.pods, desired.patience());
         let lags = self.lag.note(&observed.pods, Instant::now());
+        let failing = self
+            .executors
+            .note(&observed.pods, before, Instant::now(), Timestamp::now())
+            .clone();
         let scene = Scene {
             desired: &desired,
             observed,
@@ -368,9 +376,10 @@ impl Task {
             failures: &self.failures,
             blind,
             lags: lags.as_deref(),
+            failing: &failing,
         };
         let now = status::status(&scene, before, Timestamp::now());
-        let waits = plan.waits.is_some() || plan.trouble.is_some();
+        let waits = plan.waits.is_some() || plan.trouble.is_some() || self.executors.is_undecided();
         let leaderless = raft.leader.is_none();
         self.tell(cluster, before, now).await;
         self.tell_what_it_waits_for(cluster, plan.waits.as_deref()).await;

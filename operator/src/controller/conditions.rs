@@ -1,8 +1,11 @@
-//! The eight conditions of a cluster.
+//! The nine conditions of a cluster.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::executors::{self, Failing};
 use super::failures::{Failure, Failures};
 use super::lag::LAG_OPERATIONS;
 use super::plan::{Desired, Plan};
@@ -14,6 +17,8 @@ use super::watches::CANNOT_WATCH;
 const PROBLEM_SECONDS: i64 = 15;
 /// A pod that has not gone so long after its grace period may never go.
 const OVERDUE_SECONDS: i64 = 60;
+/// An executor fails. It makes no pod unready, nor the cluster unavailable.
+pub const EXECUTOR_FAILING: &str = "ExecutorFailing";
 /// Subjects of failures to grow a volume begin so.
 pub const GROW: &str = "grow ";
 
@@ -34,6 +39,8 @@ pub struct Scene<'a> {
     pub blind: Option<&'a str>,
     /// The pod whose replicator lags.
     pub lags: Option<&'a str>,
+    /// Executors that fail, by node number.
+    pub failing: &'a BTreeMap<u32, Failing>,
 }
 
 /// One condition, before it is dated.
@@ -73,13 +80,14 @@ fn unknown(kind: &'static str, reason: &str, message: &str) -> Told {
 }
 
 /// All that there are, in the order of the contract.
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "Ready",
     "Available",
     "Progressing",
     "Degraded",
     "QuorumAtRisk",
     "ExecutionLagging",
+    EXECUTOR_FAILING,
     "StorageResizeUnsupported",
     "ReconciliationPaused",
 ];
@@ -93,6 +101,7 @@ pub fn conditions(scene: &Scene<'_>) -> Vec<Told> {
         scene.degraded(),
         scene.quorum_at_risk(),
         scene.execution_lagging(),
+        scene.executor_failing(),
         scene.resize_unsupported(),
         scene.paused(),
     ]
@@ -182,6 +191,12 @@ impl Scene<'_> {
             };
             let status = pod.node.as_ref();
             let member = status.and_then(|status| self.raft.member(status.member_id));
+            if pod.waits_for_state_machine_only() {
+                return Some(format!(
+                    "pod {} is not ready, as its container state-machine does not run: ExecutorFailing tells why",
+                    pod.name
+                ));
+            }
             if !pod.is_ready() {
                 return Some(format!("pod {} is not ready", pod.name));
             }
@@ -418,6 +433,18 @@ impl Scene<'_> {
         }
     }
 
+    fn executor_failing(&self) -> Told {
+        match executors::describe(self.failing) {
+            Some((reason, message)) => told(EXECUTOR_FAILING, true, &camel(&reason), message),
+            None => told(
+                EXECUTOR_FAILING,
+                false,
+                "NoneFails",
+                "no executor fails, as far as pods tell",
+            ),
+        }
+    }
+
     fn resize_unsupported(&self) -> Told {
         let refused = self
             .failures
@@ -475,10 +502,15 @@ fn camel(reason: &str) -> String {
 mod tests {
     use std::time::Instant;
 
+    use raftlog_proto::v1::{ExecutorFailure, ExecutorStatus, ReplicatorStatus};
+
+    use super::super::executors::Executors;
     use super::super::failures::Attempt;
     use super::super::plan::tests::World;
+    use super::super::state_machine::StateMachineView;
     use super::super::view::Problem;
     use super::*;
+    use crate::crd::RaftClusterStatus;
 
     fn told_of(world: &World, failures: &Failures, blind: Option<&str>, lags: Option<&str>) -> Vec<Told> {
         let desired = world.desired();
@@ -492,6 +524,14 @@ mod tests {
             failures,
             blind,
             lags,
+            failing: &Executors::default()
+                .note(
+                    &world.observed.pods,
+                    &RaftClusterStatus::default(),
+                    Instant::now(),
+                    Timestamp::UNIX_EPOCH,
+                )
+                .clone(),
         })
     }
 
@@ -637,6 +677,63 @@ mod tests {
         let condition = find(&lags, "ExecutionLagging");
         assert!(condition.is == Some(true) && condition.message.contains("demo-1"));
         assert_eq!(find(&told(None), "ExecutionLagging").is, Some(false));
+    }
+
+    fn stops(world: &mut World, node: u32, index: u64) {
+        world.status(node, |status| {
+            status.replicator = Some(ReplicatorStatus {
+                connected: true,
+                executor: Some(ExecutorStatus {
+                    kind: "http".into(),
+                    failure: Some(ExecutorFailure {
+                        index,
+                        message: "HTTP 400".into(),
+                        attempts: 1,
+                    }),
+                    stopped: true,
+                    ..ExecutorStatus::default()
+                }),
+                ..ReplicatorStatus::default()
+            });
+        });
+    }
+
+    #[test]
+    fn an_executor_that_fails_is_told_and_costs_nothing_else() {
+        let mut world = ready_world(3);
+        stops(&mut world, 2, 7);
+        assert_eq!(true_ones(&world), ["Ready", "Available", "ExecutorFailing"]);
+        let told = told_of(&world, &Failures::default(), None, None);
+        let failing = find(&told, "ExecutorFailing");
+        assert_eq!(failing.reason, "Stopped");
+        assert!(
+            failing
+                .message
+                .contains("demo-1 has stopped at operation 7 since"),
+            "{}",
+            failing.message
+        );
+        let told = told_of(&ready_world(3), &Failures::default(), None, None);
+        assert_eq!(find(&told, "ExecutorFailing").reason, "NoneFails");
+    }
+
+    #[test]
+    fn a_state_machine_that_does_not_run_makes_its_pod_unready_and_the_cluster_not_unavailable() {
+        let mut world = ready_world(3);
+        for node in 1..=3 {
+            world.pod(node).ready = false;
+            world.pod(node).state_machine = Some(StateMachineView {
+                others_ready: true,
+                ..StateMachineView::default()
+            });
+        }
+        assert_eq!(true_ones(&world), ["Available"]);
+        let told = told_of(&world, &Failures::default(), None, None);
+        let why = &find(&told, "Ready").message;
+        assert!(
+            why.contains("demo-0 is not ready, as its container state-machine"),
+            "{why}"
+        );
     }
 
     /// Six of them vanished, and whoever waited for one waited for good.

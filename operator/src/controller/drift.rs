@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_written() {
-        let [_, service, _] = services::all(&cluster("replicas: 3"));
+        let [_, service, _] = services::all(&cluster("replicas: 3"), false);
         let good = applied(&service);
         let changed = |change: fn(&mut Value)| {
             let mut changed = good.clone();
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_value_that_the_server_writes_differently_is_written_once() {
-        let [_, service, _] = services::all(&cluster("replicas: 3"));
+        let [_, service, _] = services::all(&cluster("replicas: 3"), false);
         let mut observed = applied(&service);
         observed["spec"]["type"] = json!("cluster-ip");
         let known = Applied::new(service.body.as_ref().unwrap(), &observed);
@@ -237,7 +237,7 @@ mod tests {
     /// A quick `kubectl replace --force` was told that the names belong to somebody else.
     #[test]
     fn what_an_earlier_one_of_the_name_left_is_known() {
-        let [_, service, _] = services::all(&cluster("replicas: 3"));
+        let [_, service, _] = services::all(&cluster("replicas: 3"), false);
         let observed = applied(&service);
         let mut of_another_kind = observed.clone();
         of_another_kind["metadata"]["ownerReferences"][0]["kind"] = json!("Deployment");
@@ -261,7 +261,7 @@ mod tests {
             name: "demo".into(),
             body: None,
         };
-        let [_, service, _] = services::all(&cluster("replicas: 3"));
+        let [_, service, _] = services::all(&cluster("replicas: 3"), false);
         let observed = applied(&service);
         assert_eq!(verdict(&resource, Some(&observed), "u-1", None), Verdict::Remove);
         assert_eq!(verdict(&resource, Some(&observed), "u-2", None), Verdict::Keep);

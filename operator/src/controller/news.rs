@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
 
+use super::conditions::EXECUTOR_FAILING;
 use super::stored::Refusal;
 use super::watches::CANNOT_WATCH;
 use crate::crd::status::RaftClusterStatus;
@@ -20,15 +21,16 @@ pub fn is_refused_anew(before: &RaftClusterStatus, refusal: &Refusal) -> bool {
 
 /// A new leader, and conditions that became true or false.
 pub fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventType, String, String)> {
-    const BAD: [&str; 4] = [
+    const BAD: [&str; 5] = [
         "Degraded",
         "QuorumAtRisk",
         "ExecutionLagging",
+        EXECUTOR_FAILING,
         "StorageResizeUnsupported",
     ];
     const GOOD: [&str; 2] = ["Ready", "Available"];
     /// What is news, whatever was wrong before.
-    const ALWAYS_NEWS: [&str; 2] = ["RolloutStopped", CANNOT_WATCH];
+    const ALWAYS_NEWS: [&str; 3] = ["RolloutStopped", CANNOT_WATCH, "Stopped"];
     let mut news = Vec::new();
     if let (Some(leader), true) = (&now.leader, now.leader != before.leader) {
         let term = now.term.unwrap_or_default();
@@ -52,6 +54,15 @@ pub fn news(before: &RaftClusterStatus, now: &RaftClusterStatus) -> Vec<(EventTy
             (true, _) if is && !was => EventType::Warning,
             (_, true) if is && !was => EventType::Normal,
             (_, true) if condition.status == "False" && was => EventType::Warning,
+            // How long it took to repair is what people look for afterwards.
+            (true, _) if condition.type_ == EXECUTOR_FAILING && condition.status == "False" && was => {
+                news.push((
+                    EventType::Normal,
+                    "ExecutorRecovered".into(),
+                    condition.message.clone(),
+                ));
+                continue;
+            }
             _ => continue,
         };
         let reason = if is {
@@ -105,6 +116,31 @@ mod tests {
             ),
             ("Degraded", ("True", "A"), ("False", "B"), &[]),
             ("Progressing", ("False", "A"), ("True", "B"), &[]),
+            (
+                "ExecutorFailing",
+                ("False", "A"),
+                ("True", "Failing"),
+                &["ExecutorFailing"],
+            ),
+            (
+                "ExecutorFailing",
+                ("True", "Failing"),
+                ("True", "ImagePullBackOff"),
+                &[],
+            ),
+            (
+                "ExecutorFailing",
+                ("True", "Failing"),
+                ("True", "Stopped"),
+                &["ExecutorFailing"],
+            ),
+            (
+                "ExecutorFailing",
+                ("True", "Stopped"),
+                ("False", "A"),
+                &["ExecutorRecovered"],
+            ),
+            ("ExecutorFailing", ("Unknown", "A"), ("False", "B"), &[]),
         ] {
             let (before, now) = (told(kind, before.0, before.1), told(kind, now.0, now.1));
             let reasons: Vec<String> = news(&before, &now)

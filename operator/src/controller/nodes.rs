@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use raftlog_proto::v1::cluster_client::ClusterClient;
-use raftlog_proto::v1::{NodeStatus, WatchStatusRequest};
+use raftlog_proto::v1::{ExecutorFailure, ExecutorStatus, NodeStatus, ReplicatorStatus, WatchStatusRequest};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -27,6 +27,8 @@ const AGAIN_LONGEST: Duration = Duration::from_secs(5);
 const INDEXES_EVERY_MILLISECONDS: u64 = 1_000;
 /// A member that the leader has not heard of for so long is about to be given up.
 const LATE_MILLISECONDS: u64 = 2_000;
+/// An executor that fails this often in a row is news; what fails once and then works is none.
+const FAILS_FROM: u64 = 3;
 
 type Statuses = Arc<Mutex<BTreeMap<u32, Heard>>>;
 
@@ -189,7 +191,24 @@ fn essence(status: &NodeStatus) -> NodeStatus {
         .replicator
         .as_ref()
         .is_some_and(|replicator| replicator.connected);
+    let executor = status
+        .replicator
+        .as_ref()
+        .and_then(|replicator| replicator.executor.as_ref());
+    let executor = executor.map(|executor| ExecutorStatus {
+        failure: executor
+            .failure
+            .as_ref()
+            .filter(|failure| failure.attempts >= FAILS_FROM)
+            .map(|_| ExecutorFailure::default()),
+        stopped: executor.stopped,
+        ..ExecutorStatus::default()
+    });
     NodeStatus {
+        replicator: Some(ReplicatorStatus {
+            executor,
+            ..ReplicatorStatus::default()
+        }),
         cluster_id: status.cluster_id,
         member_id: status.member_id,
         role: status.role,
@@ -230,5 +249,38 @@ mod tests {
         assert!(is_news(&told(5, 1, 10), &told(5, 1, 9_000)));
         assert!(is_news(&told(5, 1, 10), &Heard::Silence));
         assert!(!is_news(&Heard::Silence, &Heard::Silence));
+    }
+
+    /// Under load an executor may fail at every other operation for a moment.
+    #[test]
+    fn an_executor_that_goes_on_failing_is_news_once() {
+        let told = |attempts, stopped| {
+            let failure = (attempts > 0).then(|| ExecutorFailure {
+                index: attempts,
+                attempts,
+                ..ExecutorFailure::default()
+            });
+            Heard::Status(Box::new(NodeStatus {
+                replicator: Some(ReplicatorStatus {
+                    connected: true,
+                    executor: Some(ExecutorStatus {
+                        failure,
+                        stopped,
+                        ..ExecutorStatus::default()
+                    }),
+                    ..ReplicatorStatus::default()
+                }),
+                ..NodeStatus::default()
+            }))
+        };
+        for (before, now, news) in [
+            (told(0, false), told(2, false), false),
+            (told(2, false), told(3, false), true),
+            (told(3, false), told(4, false), false),
+            (told(3, false), told(0, false), true),
+            (told(1, false), told(1, true), true),
+        ] {
+            assert_eq!(is_news(&before, &now), news, "{before:?} {now:?}");
+        }
     }
 }

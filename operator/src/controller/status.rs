@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use raftlog_proto::v1::{Member, NodeStatus, Role};
 
-use super::conditions::{self, Scene};
+use super::conditions::{self, EXECUTOR_FAILING, Scene};
+use super::executors::{Failing, Manner};
 use super::raft::hex;
 use super::stored::Refusal;
 use super::view::PodView;
 use crate::crd::RaftCluster;
-use crate::crd::status::{MemberStatus, RaftClusterStatus};
+use crate::crd::replicator::{ExecuteOn, ReplicatorSpec};
+use crate::crd::status::{ExecutorState, MemberStatus, RaftClusterStatus};
 use crate::resources::meta::selector_text;
 
 /// Where nothing but indexes change, they are told this often at most.
@@ -50,7 +52,13 @@ pub fn status(scene: &Scene<'_>, before: &RaftClusterStatus, now: Timestamp) -> 
             None => before
                 .members
                 .iter()
-                .map(|member| remembered(scene.observed.pods.get(&member.node), member))
+                .map(|member| {
+                    remembered(
+                        scene.observed.pods.get(&member.node),
+                        scene.failing.get(&member.node),
+                        member,
+                    )
+                })
                 .collect(),
         },
         conditions: conditions::dated(told, &before.conditions, cluster.metadata.generation, now),
@@ -67,7 +75,7 @@ pub fn deleted(why: &str, before: &RaftClusterStatus, now: Timestamp) -> RaftClu
         members: before
             .members
             .iter()
-            .map(|member| remembered(None, member))
+            .map(|member| remembered(None, None, member))
             .collect(),
         conditions: conditions::dated(conditions::deleted(why), &before.conditions, generation, now),
         ..before.clone()
@@ -112,16 +120,42 @@ fn view(scene: &Scene<'_>, member: &Member) -> MemberStatus {
         voter: member.voter,
         match_index: index(scene.raft.match_log_index(member.member_id)),
         ready: pod.is_some_and(PodView::is_ready),
+        applied_index: status
+            .and_then(|status| status.replicator.as_ref())
+            .map(|replicator| index(replicator.executed_index)),
+        executor: executor(pod, scene.failing.get(&member.node)),
     }
 }
 
+/// How a pod's executor does, as far as its replicator or its container tells. A failure that people are told of stays, for the next operator
+/// to know.
+fn executor(pod: Option<&PodView>, failing: Option<&Failing>) -> Option<ExecutorState> {
+    let replicator = pod.and_then(|pod| pod.node.as_ref()?.replicator.as_ref());
+    let connected = replicator.filter(|replicator| replicator.connected);
+    let told = connected.and_then(|replicator| replicator.executor.as_ref());
+    let failing = failing.filter(|failing| failing.fails || failing.told);
+    let failure = failing.map(Failing::status);
+    if told.is_none() && failure.is_none() {
+        return None;
+    }
+    let known = || failing.map_or_else(String::new, |failing| failing.failure.kind.clone());
+    let has_stopped = || failing.is_some_and(|failing| failing.failure.manner == Manner::Stopped);
+    Some(ExecutorState {
+        kind: told.map_or_else(known, |told| told.kind.clone()),
+        stopped: told.map_or_else(has_stopped, |told| told.stopped),
+        skipped_operations: told.map_or(0, |told| index(told.skipped_operations)),
+        failure,
+    })
+}
+
 /// Without a leader nobody says who the members are: one that was told last, as its pod is now.
-fn remembered(pod: Option<&PodView>, member: &MemberStatus) -> MemberStatus {
+fn remembered(pod: Option<&PodView>, failing: Option<&Failing>, member: &MemberStatus) -> MemberStatus {
     let status = pod.and_then(|pod| pod.node.as_ref());
     let same = status.filter(|status| hex(status.member_id) == member.member_id);
     MemberStatus {
         role: same.map_or("unknown", role).to_owned(),
         ready: same.is_some() && pod.is_some_and(PodView::is_ready),
+        executor: executor(None, failing),
         ..member.clone()
     }
 }
@@ -156,6 +190,14 @@ fn without_indexes(status: &RaftClusterStatus) -> RaftClusterStatus {
     status.commit_index = None;
     for member in &mut status.members {
         member.match_index = 0;
+        member.applied_index = None;
+        // Whether one fails for long is told by its condition, at once; what it says of it may change with each attempt.
+        member.executor = None;
+    }
+    for condition in &mut status.conditions {
+        if condition.type_ == EXECUTOR_FAILING {
+            condition.message.clear();
+        }
     }
     status
 }
@@ -176,6 +218,7 @@ pub fn check(cluster: &RaftCluster) -> Result<(), String> {
     let max = parse("raft.electionTimeout.max", &spec.raft.election_timeout.max)?;
     let heartbeat = parse("raft.heartbeatInterval", &spec.raft.heartbeat_interval)?;
     parse("testClient.interval", &spec.test_client.interval)?;
+    check_replicator(&spec.replicator)?;
     if heartbeat >= min || min >= max {
         return Err(
             "spec.raft: heartbeatInterval must be below electionTimeout.min, and that below max".into(),
@@ -191,6 +234,38 @@ pub fn check(cluster: &RaftCluster) -> Result<(), String> {
     Ok(())
 }
 
+fn check_replicator(spec: &ReplicatorSpec) -> Result<(), String> {
+    let executor = spec.executor();
+    let named = [
+        executor.log.is_some(),
+        executor.http.is_some(),
+        executor.exec.is_some(),
+        executor.state_machine.is_some(),
+    ];
+    if named.into_iter().filter(|named| *named).count() != 1 {
+        return Err(
+            "spec.replicator.executor must name exactly one of log, http, exec and stateMachine: keep one"
+                .into(),
+        );
+    }
+    if executor.state_machine.is_some() && spec.execute_on == ExecuteOn::Leader {
+        return Err(
+            "spec.replicator.executeOn: leader does not go with stateMachine: write everyNode".into(),
+        );
+    }
+    let http = executor.http.iter().map(|http| (&http.timeout, &http.retry));
+    let exec = executor.exec.iter().map(|exec| (&exec.timeout, &exec.retry));
+    let attempts = http
+        .chain(exec)
+        .flat_map(|(timeout, retry)| [timeout, &retry.backoff.min, &retry.backoff.max]);
+    for duration in attempts.chain(&spec.retention.age) {
+        duration
+            .parse()
+            .map_err(|error| format!("spec.replicator: {error}"))?;
+    }
+    Ok(())
+}
+
 fn number(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
@@ -201,6 +276,9 @@ fn index(index: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use raftlog_proto::v1::{ExecutorFailure, ExecutorStatus, ReplicatorStatus};
+
+    use super::super::executors::Executors;
     use super::super::failures::Failures;
     use super::super::plan::tests::World;
     use super::super::raft::Raft;
@@ -214,6 +292,13 @@ mod tests {
     fn after(world: &World, before: &RaftClusterStatus) -> RaftClusterStatus {
         let desired = world.desired();
         let raft = Raft::new(&world.observed.pods, desired.patience());
+        let mut executors = Executors::default();
+        let failing = executors.note(
+            &world.observed.pods,
+            before,
+            Instant::now(),
+            Timestamp::UNIX_EPOCH,
+        );
         let scene = Scene {
             desired: &desired,
             observed: &world.observed,
@@ -222,6 +307,7 @@ mod tests {
             failures: &Failures::default(),
             blind: None,
             lags: None,
+            failing,
         };
         status(&scene, before, Timestamp::UNIX_EPOCH)
     }
@@ -315,6 +401,57 @@ mod tests {
     }
 
     #[test]
+    fn members_tell_what_is_executed_and_what_fails() {
+        let mut world = World::formed(3);
+        let executor_is = |world: &mut World, executed_index, attempts| {
+            world.status(2, |status| {
+                status.replicator = Some(ReplicatorStatus {
+                    connected: true,
+                    executed_index,
+                    executor: Some(ExecutorStatus {
+                        kind: "http".into(),
+                        failure: Some(ExecutorFailure {
+                            index: 42,
+                            message: format!("HTTP 503, {attempts}"),
+                            attempts,
+                        }),
+                        skipped_operations: 3,
+                        ..ExecutorStatus::default()
+                    }),
+                    ..ReplicatorStatus::default()
+                });
+            });
+        };
+        executor_is(&mut world, 41, 5);
+        let before = of(&world);
+        let member = &before.members[1];
+        assert_eq!(member.applied_index, Some(41));
+        let executor = member.executor.as_ref().unwrap();
+        assert_eq!((executor.kind.as_str(), executor.skipped_operations), ("http", 3));
+        let failure = executor.failure.as_ref().unwrap();
+        assert_eq!(
+            (
+                failure.index,
+                failure.message.as_str(),
+                failure.attempts,
+                failure.since.as_str()
+            ),
+            (42, "HTTP 503, 5", 5, "1970-01-01T00:00:00Z")
+        );
+        assert_eq!(
+            (before.members[0].applied_index, &before.members[0].executor),
+            (None, &None)
+        );
+        // It changes with each attempt, and that is told as seldom as indexes.
+        executor_is(&mut world, 41, 6);
+        let at = Instant::now();
+        let now = after(&world, &before);
+        assert_ne!(before, now);
+        assert!(!is_due(&before, &now, Some(at), at + Duration::from_secs(9)));
+        assert!(is_due(&before, &now, Some(at), at + Duration::from_secs(10)));
+    }
+
+    #[test]
     fn what_slipped_through_an_earlier_schema_is_named() {
         for (spec, says) in [
             ("replicas: 3", ""),
@@ -322,6 +459,20 @@ mod tests {
             ("replicas: 11", "give 1, 3, 5, 7 or 9"),
             ("raft: {heartbeatInterval: soon}", "spec.raft.heartbeatInterval"),
             ("raft: {heartbeatInterval: 2s}", "must be below"),
+            ("replicator: {executor: {}}", "exactly one"),
+            (
+                "replicator: {executor: {log: {}, http: {url: 'http://a'}}}",
+                "exactly one",
+            ),
+            (
+                "replicator: {executor: {stateMachine: {image: a}}, executeOn: leader}",
+                "write everyNode",
+            ),
+            (
+                "replicator: {executor: {http: {url: 'http://a', timeout: soon}}}",
+                "'soon' is no duration",
+            ),
+            ("replicator: {retention: {age: long}}", "'long' is no duration"),
         ] {
             let told = check(&cluster(spec)).err().unwrap_or_default();
             assert!(

@@ -156,7 +156,7 @@ async fn nothing_is_changed_on_a_view_of_the_past() {
 async fn one_that_makes_no_sense_is_told_so() {
     let controller = Controller::begin(server(&json!({"replicas": "three"})));
     let status = controller.writes(tells("QuorumAtRisk", "InvalidSpec")).await;
-    assert_eq!(status["status"]["conditions"].as_array().map(Vec::len), Some(8));
+    assert_eq!(status["status"]["conditions"].as_array().map(Vec::len), Some(9));
     let event = controller.writes(is_event("InvalidSpec")).await;
     assert_eq!(
         (&event["regarding"]["name"], &event["regarding"]["uid"]),

@@ -9,10 +9,12 @@ use kube::ResourceExt as _;
 use raftlog_proto::v1::NodeStatus;
 use serde_json::Value;
 
+use super::state_machine::StateMachineView;
 use crate::crd::status::{Images, MemberStatus};
 use crate::resources::meta::{CLUSTER_ID, COMPONENT, INSTANCE, KEPT, REVISION, ROLE};
 use crate::resources::pod::revision;
 use crate::resources::record::Record;
+use crate::resources::state_machine::NAME as STATE_MACHINE;
 
 /// Annotation of a StatefulSet: the generation of the spec that its template was made for.
 pub const GENERATION: &str = "raftlog.io/generation";
@@ -160,8 +162,10 @@ pub struct PodView {
     pub machine: Option<String>,
     /// Whether its node's container runs and has answered the kubelet.
     pub started: bool,
-    /// Why it does not run.
+    /// Why its node or its replicator does not run.
     pub problem: Option<Problem>,
+    /// Its container for a state machine, if it has one.
+    pub state_machine: Option<StateMachineView>,
     /// What its node says, if it answers.
     pub node: Option<NodeStatus>,
     /// Whether it was asked and did not answer for a while; an operator that only just began has not asked yet.
@@ -175,6 +179,27 @@ impl PodView {
             Some(status) => status.ready,
             None => self.is_ready(),
         }
+    }
+
+    /// Whether nothing but its state machine keeps Kubernetes from taking it for ready. Its node serves all the same.
+    pub fn waits_for_state_machine_only(&self) -> bool {
+        let machine = self.state_machine.as_ref();
+        !self.ready && machine.is_some_and(|machine| !machine.ready && machine.others_ready)
+    }
+
+    /// Whether its state machine, if it has one, has run for a while. There is no probe that would tell more.
+    pub fn is_settled(&self) -> bool {
+        self.state_machine
+            .as_ref()
+            .is_none_or(StateMachineView::is_settled)
+    }
+
+    /// Why one of its containers does not run.
+    pub fn any_problem(&self) -> Option<&Problem> {
+        let machine = self.state_machine.as_ref();
+        self.problem
+            .as_ref()
+            .or_else(|| machine.and_then(|machine| machine.problem.as_ref()))
     }
 
     /// Whether Kubernetes takes it for ready, and nothing speaks against it.
@@ -247,13 +272,14 @@ impl PodView {
             machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             started: node_started(pod),
             problem,
+            state_machine: StateMachineView::new(pod, age_seconds, now),
             node,
             silent,
         }
     }
 }
 
-fn seconds_since(then: Option<&Time>, now: Timestamp) -> i64 {
+pub(super) fn seconds_since(then: Option<&Time>, now: Timestamp) -> i64 {
     then.map_or(0, |then| {
         now.as_second().saturating_sub(then.0.as_second()).max(0)
     })
@@ -278,6 +304,7 @@ fn problem(pod: &Pod, age_seconds: i64) -> Option<Problem> {
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     let container = containers
         .iter()
+        .filter(|status| status.name != STATE_MACHINE)
         .find_map(|status| container_problem(status, age_seconds));
     container.or_else(|| {
         unscheduled.map(|condition| Problem {
@@ -289,7 +316,7 @@ fn problem(pod: &Pod, age_seconds: i64) -> Option<Problem> {
 }
 
 /// A container that only just begins to wait has no problem yet; one that is created for ever may lack its volume.
-fn container_problem(status: &ContainerStatus, age_seconds: i64) -> Option<Problem> {
+pub(super) fn container_problem(status: &ContainerStatus, age_seconds: i64) -> Option<Problem> {
     const PASSING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
     const CREATED_WITHIN_SECONDS: i64 = 120;
     let waiting = status.state.as_ref()?.waiting.as_ref()?;

@@ -17,6 +17,9 @@ const LABEL_VALUE_MAX: u32 = 63;
 /// An annotation's value: 32 of them are the 256 KiB that an object may have.
 const ANNOTATION_VALUE_MAX: u32 = 8_192;
 
+/// A variable's value, which may be a certificate.
+const VARIABLE_VALUE_MAX: u32 = 16_384;
+
 /// A Secret's name.
 const SECRET_NAME_MAX: u32 = 253;
 
@@ -26,6 +29,14 @@ pub(super) fn secret_names(list: &mut Schema) {
     if let Some(name) = name.and_then(Value::as_object_mut) {
         name.insert("minLength".into(), json!(1));
         name.insert("maxLength".into(), json!(SECRET_NAME_MAX));
+    }
+}
+
+/// Of a list of variables.
+pub(super) fn variables(list: &mut Schema) {
+    let value = list.pointer_mut("/items/properties/value");
+    if let Some(value) = value.and_then(Value::as_object_mut) {
+        value.insert("maxLength".into(), json!(VARIABLE_VALUE_MAX));
     }
 }
 

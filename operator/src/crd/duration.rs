@@ -1,4 +1,4 @@
-//! Durations as users write them: a whole number and `ms`, `s` or `m`, such as `1500ms`.
+//! Durations as users write them: a whole number and `ms`, `s`, `m` or `h`, such as `1500ms`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// What the API server lets pass: every such text is a duration for CEL's `duration()`, for humantime, and for people.
-const PATTERN: &str = "^[1-9][0-9]{0,6}(ms|s|m)$";
+const PATTERN: &str = "^([1-9][0-9]{0,6}(ms|s|m)|[1-9][0-9]{0,4}h)$";
 
 /// A duration, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,12 @@ mod tests {
 
     #[test]
     fn texts_are_durations_or_say_what_to_write() {
-        for (text, milliseconds) in [("1500ms", 1_500), ("3s", 3_000), ("2m", 120_000)] {
+        for (text, milliseconds) in [
+            ("1500ms", 1_500),
+            ("3s", 3_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
             let parsed = DurationText::from(text).parse().unwrap();
             assert_eq!(parsed, Duration::from_millis(milliseconds));
         }

@@ -101,6 +101,16 @@ mod tests {
                 256,
             ),
             ("/tolerations", "maxItems", 32),
+            (
+                "/replicator/properties/executor/properties/stateMachine/properties/env/items/properties/value",
+                "maxLength",
+                16_384,
+            ),
+            (
+                "/replicator/properties/executor/properties/exec/properties/command/items",
+                "maxLength",
+                4_096,
+            ),
         ] {
             assert_eq!(spec.pointer(path).unwrap()[bound], max, "{path}");
         }
@@ -117,11 +127,35 @@ mod tests {
                 json!(["topologyKey", "whenUnsatisfiable"]),
             ),
             ("/image/properties/pullSecrets", "map", json!(["name"])),
+            (
+                "/replicator/properties/executor/properties/stateMachine/properties/env",
+                "map",
+                json!(["name"]),
+            ),
         ] {
             let list = spec.pointer(path).unwrap();
             assert_eq!(list["x-kubernetes-list-type"], kind, "{path}");
             assert_eq!(list["x-kubernetes-list-map-keys"], keys, "{path}");
         }
+    }
+
+    /// Who names another executor means this one alone, whatever was there before.
+    #[test]
+    fn an_executor_takes_the_place_of_another() {
+        let replicator = &properties()["spec"]["properties"]["replicator"];
+        let executor = &replicator["properties"]["executor"];
+        assert_eq!(executor["x-kubernetes-map-type"], "atomic");
+        assert_eq!(executor.get("default"), None);
+        assert_eq!(replicator["default"].get("executor"), None);
+    }
+
+    /// Execution is no reason to take a pod out of its Service.
+    #[test]
+    fn a_state_machine_has_no_probe_for_readiness() {
+        let all = properties();
+        let machine = "/spec/properties/replicator/properties/executor/properties/stateMachine/properties";
+        let fields = all.pointer(machine).unwrap();
+        assert!(fields.get("livenessProbe").is_some() && fields.get("readinessProbe").is_none());
     }
 
     #[test]

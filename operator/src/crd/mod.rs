@@ -2,7 +2,11 @@
 
 mod bounds;
 pub mod duration;
+#[allow(unreachable_pub)]
+pub mod executor;
 pub mod manifest;
+#[allow(unreachable_pub)]
+pub mod replicator;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
@@ -10,6 +14,8 @@ mod samples;
 // The derive macro repeats the types where nobody reaches them.
 #[allow(unreachable_pub)]
 pub mod spec;
+#[allow(unreachable_pub)]
+pub mod state_machine;
 pub mod status;
 
 pub use spec::{RaftCluster, RaftClusterSpec};

@@ -22,6 +22,14 @@ fn what_makes_sense_passes() {
         "storage: {size: 999999999999999Ti}",
         "replicator: {}",
         "replicator: {executor: {log: {}}}",
+        "replicator: {executor: {http: {url: 'http://a'}}}",
+        "replicator: {executor: {http: {url: 'https://a-b.c:8443/d/?e=f&g=$h', timeout: 1h, retry: {maxAttempts: 1, onFailure: Skip}}}}",
+        "replicator: {executor: {http: {url: 'http://[fd00::1]:80/'}}, executeOn: leader}",
+        "replicator: {executor: {http: {url: 'http://a', retry: {backoff: {min: 1s, max: 1s}, onFailure: Skip}}}}",
+        "replicator: {executor: {exec: {command: [/a, '', b], mode: Lines}}, executeOn: leader}",
+        "replicator: {executor: {stateMachine: {image: kv}}, executeOn: everyNode}",
+        "replicator: {executor: {stateMachine: {image: kv, port: 7001, env: [{name: A}], livenessProbe: {exec: {command: [/kv]}}}}}",
+        "replicator: {executeOn: leader, retention: {operations: 1, age: 24h, bytes: 1Gi}}",
         "podLabels: {team: blue, example.com/raftlog.io: a}\npodAnnotations: {raftlog.iota/a: b}",
         "service: {annotations: {lb: internal}}",
     ] {
@@ -56,6 +64,79 @@ fn what_makes_none_is_refused_with_a_way_out() {
             "write 1536Mi instead of 1.5Gi",
         ),
         ("replicator: {executor: {}}", "must name exactly one executor"),
+        (
+            "replicator: {executor: {log: {}, http: {url: 'http://a'}}}",
+            "keep one of log, http, exec and stateMachine",
+        ),
+        (
+            "replicator: {executor: {exec: {command: [a]}, stateMachine: {image: kv}}}",
+            "remove the others (in a merge patch by null)",
+        ),
+        (
+            "replicator: {executor: {stateMachine: {image: kv}}, executeOn: leader}",
+            "write everyNode, or leave it out",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'ftp://a'}}}",
+            "http://HOST[:PORT][/PATH]",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'http:///a'}}}",
+            "http://HOST[:PORT][/PATH]",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'http://u:p@a/'}}}",
+            "without user",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'http://a/#b'}}}",
+            "and fragment",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'http://a/b c'}}}",
+            "write for example",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'http://a', timeout: 5ms}}}",
+            "between 10ms and 60m",
+        ),
+        (
+            "replicator: {executor: {exec: {command: [a], timeout: 2h}}}",
+            "between 10ms and 60m",
+        ),
+        (
+            "replicator: {executor: {http: {url: 'http://a', retry: {backoff: {min: 1m}}}}}",
+            "lower min or raise max",
+        ),
+        (
+            "replicator: {executor: {exec: {command: [a], retry: {backoff: {max: 2h}}}}}",
+            "nor max above 60m",
+        ),
+        (
+            "replicator: {executor: {exec: {command: ['', b]}}}",
+            "begins with the program",
+        ),
+        (
+            "replicator: {executor: {stateMachine: {image: kv, port: 6001}}}",
+            "write 7001",
+        ),
+        (
+            "replicator: {executor: {stateMachine: {image: kv, env: [{name: STATE_MACHINE_LISTEN, value: x}]}}}",
+            "which the operator does: remove",
+        ),
+        (
+            "replicator: {executor: {stateMachine: {image: kv, livenessProbe: {periodSeconds: 5}}}}",
+            "livenessProbe must have exactly one of",
+        ),
+        (
+            "replicator: {executor: {stateMachine: {image: kv, startupProbe: {exec: {command: [a]}, grpc: {port: 1}}}}}",
+            "startupProbe must have exactly one of",
+        ),
+        ("replicator: {retention: {age: 10ms}}", "at least 1s"),
+        (
+            "replicator: {retention: {bytes: 1.5Gi}}",
+            "write 1536Mi instead of 1.5Gi",
+        ),
         (
             "podLabels: {raftlog.io/role: leader}",
             "podLabels may not begin with raftlog.io/",

@@ -4,18 +4,27 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use super::RaftCluster;
 
-const SAMPLES: [(&str, &str); 3] = [
+const SAMPLES: [(&str, &str); 7] = [
     ("minimal", include_str!("../../../deploy/samples/minimal.yaml")),
     ("demo", include_str!("../../../deploy/samples/demo.yaml")),
     (
         "production",
         include_str!("../../../deploy/samples/production.yaml"),
     ),
+    ("http", include_str!("../../../deploy/samples/http.yaml")),
+    ("exec", include_str!("../../../deploy/samples/exec.yaml")),
+    (
+        "key-value",
+        include_str!("../../../deploy/samples/key-value.yaml"),
+    ),
+    ("ledger", include_str!("../../../deploy/samples/ledger.yaml")),
 ];
 
+/// Its RaftCluster: the first document.
 fn sample(name: &str) -> RaftCluster {
     let (_, yaml) = SAMPLES.iter().find(|(known, _)| *known == name).unwrap();
-    serde_saphyr::from_str(yaml).unwrap()
+    let first = yaml.split("\n---\n").next().unwrap();
+    serde_saphyr::from_str(first).unwrap()
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds;
 use super::duration::DurationText;
+use super::replicator::ReplicatorSpec;
 use super::status::RaftClusterStatus;
 
 /// A replicated operation log: nodes that agree, each with a replicator that executes what is committed.
@@ -411,54 +412,6 @@ impl Default for SnapshotSpec {
             every_bytes: None,
         }
     }
-}
-
-/// How committed operations are executed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReplicatorSpec {
-    /// What executes them.
-    #[serde(default)]
-    pub executor: Executor,
-    /// Where they are executed.
-    #[serde(default)]
-    pub execute_on: ExecuteOn,
-}
-
-/// What executes committed operations: exactly one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("has(self.log)").message(
-    "replicator.executor must name exactly one executor: write log: {}, or leave executor out, which means the same"
-))]
-#[serde(rename_all = "camelCase")]
-pub struct Executor {
-    /// Prints each operation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    // Nothing is none: it may not be null.
-    #[schemars(with = "LogExecutor")]
-    pub log: Option<LogExecutor>,
-}
-
-impl Default for Executor {
-    fn default() -> Self {
-        Self {
-            log: Some(LogExecutor {}),
-        }
-    }
-}
-
-/// Prints each operation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LogExecutor {}
-
-/// Where operations are executed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(inline)]
-#[allow(missing_docs)]
-pub enum ExecuteOn {
-    #[default]
-    EveryNode,
 }
 
 /// A client that submits operation-1, operation-2, ...

@@ -42,7 +42,7 @@ pub struct RaftClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["memberId"]))]
     pub members: Vec<MemberStatus>,
-    /// Ready, Available, Progressing, Degraded, QuorumAtRisk, ExecutionLagging, StorageResizeUnsupported, ReconciliationPaused.
+    /// Ready, Available, Progressing, Degraded, QuorumAtRisk, ExecutionLagging, ExecutorFailing, StorageResizeUnsupported, ReconciliationPaused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -80,4 +80,42 @@ pub struct MemberStatus {
     pub match_index: i64,
     /// Whether its pod is ready.
     pub ready: bool,
+    /// The last operation that its replicator executed; told at most every ten seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_index: Option<i64>,
+    /// How its executor does; told at most every ten seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<ExecutorState>,
+}
+
+/// How a replicator's executor does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutorState {
+    /// log, http, exec or state-machine; empty where its replicator does not tell.
+    #[serde(default)]
+    pub kind: String,
+    /// It has given up at failure.index, and executes nothing until its replicator is started anew.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Operations that it could not execute and recorded instead, since its replicator began.
+    #[serde(default)]
+    pub skipped_operations: i64,
+    /// What it fails at; absent while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ExecutorFailureStatus>,
+}
+
+/// What an executor fails at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutorFailureStatus {
+    /// The operation; 0 where it is not one operation.
+    pub index: i64,
+    /// Why, in one line.
+    pub message: String,
+    /// Attempts that failed in a row.
+    pub attempts: i64,
+    /// Since when it fails at this operation.
+    pub since: String,
 }

@@ -1,6 +1,7 @@
 //! What a cluster is made of, as manifests: pure functions of its `RaftCluster`, without a client.
 
 pub mod disruption_budget;
+mod executor;
 pub mod kind;
 pub mod meta;
 pub mod names;
@@ -10,6 +11,7 @@ pub mod pod;
 pub mod record;
 pub mod service_account;
 pub mod services;
+pub mod state_machine;
 pub mod stateful_set;
 pub mod stopping;
 pub mod test_client;
@@ -40,9 +42,10 @@ impl Resource {
 }
 
 /// Everything but the StatefulSet and the record, which have rules of their own. Where the operator runs is the one thing that
-/// it is told by nobody: that was found out at its start, and never changes.
-pub fn around(cluster: &RaftCluster, images: &Images) -> Vec<Resource> {
-    let [peers, clients, leader] = services::all(cluster);
+/// it is told by nobody: that was found out at its start, and never changes. `unready_too` says whether Services reach pods that
+/// Kubernetes takes for unready.
+pub fn around(cluster: &RaftCluster, images: &Images, unready_too: bool) -> Vec<Resource> {
+    let [peers, clients, leader] = services::all(cluster, unready_too);
     vec![
         service_account::build(cluster),
         peers,
@@ -92,9 +95,12 @@ pub(crate) mod tests {
             "replicas: 3\ntestClient: {enabled: true}\nnetworkPolicy: {enabled: true}\n\
              raft: {snapshot: {everyBytes: 64Mi}}\nstorage: {storageClassName: fast}\nnodeSelector: {disk: ssd}\n\
              image: {pullSecrets: [{name: key}]}\npriorityClassName: high\ntolerations: [{key: x, operator: Exists}]\n\
-             resources: {node: {requests: {cpu: 100m}}}\nservice: {annotations: {a: b}}",
+             resources: {node: {requests: {cpu: 100m}}}\nservice: {annotations: {a: b}}\n\
+             replicator: {executor: {stateMachine: {image: kv, command: [/kv], args: [-v], env: [{name: A, value: b}], envFrom: \
+             [{secretRef: {name: s}}], resources: {limits: {cpu: 1}}, livenessProbe: {grpc: {port: 7001}}, startupProbe: {tcpSocket: \
+             {port: 7001}}}}}",
         );
-        let mut all = around(&cluster, &images());
+        let mut all = around(&cluster, &images(), true);
         let template = pod::template(&cluster, &images());
         all.push(stateful_set::build(&cluster, &template, 3, "1Gi"));
         all.push(record::Record::default().resource(&cluster));
@@ -121,7 +127,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_asked_for_must_not_be_there() {
         let cluster = cluster("replicas: 1");
-        let absent: Vec<Kind> = around(&cluster, &images())
+        let absent: Vec<Kind> = around(&cluster, &images(), false)
             .into_iter()
             .filter(|resource| resource.body.is_none())
             .map(|resource| resource.kind)

@@ -1,4 +1,4 @@
-//! The template of a pod: one node and its replicator, with a volume for both.
+//! The template of a pod: one node and its replicator, and what the user has operations applied by, with a volume for all.
 
 use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,8 @@ use super::names::{
     self, CLIENT_PORT, NODE_HTTP_PORT, PEER_PORT, REPLICATOR_HTTP_PORT, REPLICATOR_PORT, VOLUME,
 };
 use super::placement::placement;
-use super::stopping::{grace_seconds, replicator_lingers_seconds};
+use super::stopping::{grace_seconds, machine_grace_seconds, replicator_lingers_seconds};
+use super::{executor, state_machine};
 use crate::crd::RaftCluster;
 use crate::crd::spec::RaftSpec;
 use crate::crd::status::Images;
@@ -17,8 +18,8 @@ use crate::crd::status::Images;
 const USER: u32 = 65_532;
 /// Where each container has its folder of the volume.
 const DATA: &str = "/var/lib/raftlog";
-/// Where the two containers meet.
-const RUN: &str = "/run/raftlog";
+/// Where the containers meet.
+pub(super) const RUN: &str = "/run/raftlog";
 /// Where the replicator serves its node.
 const SOCKET: &str = "unix:///run/raftlog/replicator.sock";
 
@@ -54,16 +55,18 @@ fn pod(cluster: &RaftCluster, images: &Images) -> Value {
     put("automountServiceAccountToken", json!(false));
     put("enableServiceLinks", json!(false));
     put("securityContext", pod_security());
-    put("terminationGracePeriodSeconds", json!(grace_seconds(&spec.raft)));
     put("topologySpreadConstraints", spread(cluster));
-    put(
-        "containers",
-        json!([node(cluster, images), replicator(cluster, images)]),
-    );
-    put(
-        "volumes",
-        json!([{"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]),
-    );
+    let mut containers = vec![node(cluster, images), replicator(cluster, images)];
+    let mut volumes = vec![json!({"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})];
+    let mut grace = grace_seconds(&spec.raft);
+    if let Some(machine) = &spec.replicator.executor().state_machine {
+        containers.push(state_machine::container(cluster, machine));
+        volumes.push(state_machine::volume());
+        grace = machine_grace_seconds(&spec.raft);
+    }
+    put("terminationGracePeriodSeconds", json!(grace));
+    put("containers", json!(containers));
+    put("volumes", json!(volumes));
     if let Some(affinity) = &spec.affinity {
         put("affinity", json!(affinity));
     }
@@ -141,20 +144,26 @@ fn node(cluster: &RaftCluster, images: &Images) -> Value {
 
 fn replicator(cluster: &RaftCluster, images: &Images) -> Value {
     let spec = &cluster.spec;
+    let mut environment = vec![
+        variable("LOG_FORMAT", spec.log.format.name()),
+        variable("REPLICATE_LISTEN", SOCKET),
+        variable("REPLICATOR_DATA_DIR", DATA),
+    ];
+    environment.extend(executor::environment(&spec.replicator));
+    environment.extend([
+        variable(
+            "REPLICATOR_HTTP_LISTEN",
+            &format!("0.0.0.0:{REPLICATOR_HTTP_PORT}"),
+        ),
+        variable("REPLICATOR_LISTEN", &format!("0.0.0.0:{REPLICATOR_PORT}")),
+        variable("RUST_LOG", &spec.log.level),
+    ]);
     json!({
         "name": "replicator",
         "image": images.replicator,
         "imagePullPolicy": spec.image.pull_policy.name(),
         "args": ["--id-from-hostname"],
-        "env": [
-            variable("LOG_FORMAT", spec.log.format.name()),
-            variable("REPLICATE_LISTEN", SOCKET),
-            variable("REPLICATOR_DATA_DIR", DATA),
-            variable("REPLICATOR_EXECUTOR", "log"),
-            variable("REPLICATOR_HTTP_LISTEN", &format!("0.0.0.0:{REPLICATOR_HTTP_PORT}")),
-            variable("REPLICATOR_LISTEN", &format!("0.0.0.0:{REPLICATOR_PORT}")),
-            variable("RUST_LOG", &spec.log.level),
-        ],
+        "env": environment,
         "ports": [port("replicator", REPLICATOR_PORT), port("replicator-http", REPLICATOR_HTTP_PORT)],
         "resources": spec.resources.replicator,
         "volumeMounts": mounts("replicator"),
@@ -199,8 +208,8 @@ fn node_environment(cluster: &RaftCluster) -> Vec<Value> {
     environment
 }
 
-/// Kubernetes writes 64Mi where the node's flag takes 64MiB.
-fn flag_bytes(quantity: &str) -> String {
+/// Kubernetes writes 64Mi where flags take 64MiB.
+pub(super) fn flag_bytes(quantity: &str) -> String {
     if quantity.ends_with('i') {
         format!("{quantity}B")
     } else {
@@ -208,7 +217,7 @@ fn flag_bytes(quantity: &str) -> String {
     }
 }
 
-fn variable(name: &str, value: &str) -> Value {
+pub(super) fn variable(name: &str, value: &str) -> Value {
     json!({"name": name, "value": value})
 }
 

@@ -11,13 +11,20 @@ use super::{Kind, Resource};
 use crate::crd::RaftCluster;
 
 /// `demo-peers`, where nodes find each other; `demo`, for clients; `demo-leader`, a hint: any pod forwards.
-pub fn all(cluster: &RaftCluster) -> [Resource; 3] {
+/// The two latter reach pods that are ready, or, while `unready_too`, all of them.
+pub fn all(cluster: &RaftCluster, unready_too: bool) -> [Resource; 3] {
     let name = cluster.name_any();
-    [
+    let mut services = [
         service(cluster, names::peers(&name), &peers_spec(cluster)),
         clients(cluster, name.clone()),
         service(cluster, names::leader(&name), &leader_spec(cluster)),
-    ]
+    ];
+    for body in services.iter_mut().filter_map(|service| service.body.as_mut()) {
+        if unready_too {
+            body["spec"]["publishNotReadyAddresses"] = json!(true);
+        }
+    }
+    services
 }
 
 fn service(cluster: &RaftCluster, name: String, spec: &Value) -> Resource {
@@ -77,7 +84,8 @@ mod tests {
     #[test]
     fn three_services_for_three_purposes() {
         let cluster = cluster("replicas: 3\nservice: {type: LoadBalancer, annotations: {lb: internal}}");
-        let [peers, clients, leader] = all(&cluster).map(|service| (service.name, service.body.unwrap()));
+        let [peers, clients, leader] =
+            all(&cluster, false).map(|service| (service.name, service.body.unwrap()));
         assert_eq!(
             (peers.0.as_str(), clients.0.as_str(), leader.0.as_str()),
             ("demo-peers", "demo", "demo-leader")
@@ -88,5 +96,16 @@ mod tests {
         assert_eq!(clients.1["metadata"]["annotations"]["lb"], "internal");
         assert_eq!(clients.1["spec"]["ports"][1]["port"], 6001);
         assert_eq!(leader.1["spec"]["selector"]["raftlog.io/role"], "leader");
+        for service in [&clients.1, &leader.1] {
+            assert_eq!(service["spec"].get("publishNotReadyAddresses"), None);
+        }
+    }
+
+    #[test]
+    fn services_reach_unready_pods_while_they_have_to() {
+        for service in all(&cluster("replicas: 3"), true) {
+            let body = service.body.unwrap();
+            assert_eq!(body["spec"]["publishNotReadyAddresses"], true, "{}", service.name);
+        }
     }
 }

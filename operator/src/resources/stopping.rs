@@ -9,7 +9,9 @@ const FORWARDS: Duration = Duration::from_secs(2);
 /// Calls that are under way then may take so much longer.
 const DRAINS: Duration = Duration::from_secs(1);
 /// After its node, the replicator ends what it has begun.
-const REPLICATOR_STOPS_SECONDS: u64 = 15;
+const STOPS_SECONDS: u64 = 15;
+/// A replicator that was told to stop needs its state machine no longer than that.
+const LETS_GO_SECONDS: u64 = 1;
 /// Disks may be slow.
 const GRACE_MIN_SECONDS: u64 = 30;
 
@@ -21,10 +23,24 @@ pub fn replicator_lingers_seconds(raft: &RaftSpec) -> u64 {
     whole_seconds(hands_over.max(FORWARDS).saturating_add(DRAINS))
 }
 
+/// How long a state machine serves on, so that the replicator can have applied what clients wait for: until that was told to stop.
+/// A container of the user's knows nothing of the two others, and may end at once on SIGTERM.
+pub fn machine_lingers_seconds(raft: &RaftSpec) -> u64 {
+    replicator_lingers_seconds(raft).saturating_add(LETS_GO_SECONDS)
+}
+
 /// How long all of it may take, before it is killed.
 pub fn grace_seconds(raft: &RaftSpec) -> u64 {
-    let stops = replicator_lingers_seconds(raft).saturating_add(REPLICATOR_STOPS_SECONDS);
-    stops.max(GRACE_MIN_SECONDS)
+    stops_within(replicator_lingers_seconds(raft))
+}
+
+/// The same with a state machine, which has as long to stop as the replicator.
+pub fn machine_grace_seconds(raft: &RaftSpec) -> u64 {
+    stops_within(machine_lingers_seconds(raft))
+}
+
+fn stops_within(lingers: u64) -> u64 {
+    lingers.saturating_add(STOPS_SECONDS).max(GRACE_MIN_SECONDS)
 }
 
 /// Rounded up.
@@ -55,6 +71,8 @@ mod tests {
             let raft = cluster(&spec).spec.raft;
             let times = (replicator_lingers_seconds(&raft), grace_seconds(&raft));
             assert_eq!(times, (lingers, grace), "{min}");
+            let with_machine = (machine_lingers_seconds(&raft), machine_grace_seconds(&raft));
+            assert_eq!(with_machine, (lingers + 1, (lingers + 16).max(30)), "{min}");
         }
     }
 }

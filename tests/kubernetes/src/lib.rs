@@ -11,6 +11,7 @@
 //! - [`logs`] gathers what containers say; [`lines`] are the lines that they have to say; [`report`] tells what was measured.
 
 pub mod command;
+pub mod containers;
 pub mod cordon;
 pub mod gather;
 pub mod history;
@@ -19,6 +20,7 @@ pub mod lines;
 pub mod logs;
 pub mod machines;
 pub mod raft_cluster;
+pub mod receiver;
 pub mod report;
 pub mod requirements;
 pub mod sight;

@@ -27,6 +27,10 @@ pub struct Images {
     pub replicator: String,
     /// Another image with raft-node, to change to, if there is one.
     pub node_next: Option<String>,
+    /// With the key-value store, if there is one.
+    pub key_value: Option<String>,
+    /// With the ledger, and with `python3`, if there is one.
+    pub ledger: Option<String>,
 }
 
 impl Images {
@@ -47,6 +51,8 @@ impl Images {
             node: one("node")?,
             replicator: one("replicator")?,
             node_next: given("node-next"),
+            key_value: given("key-value"),
+            ledger: given("ledger"),
         })
     }
 }
@@ -65,6 +71,17 @@ pub fn cluster(test: &str) -> Option<Images> {
     let all_there = ["kubectl", "helm"].into_iter().all(|name| has(test, name));
     let given = std::env::var(IMAGES).unwrap_or_default();
     all_there.then(|| Images::parse(&given).unwrap_or_else(|why| panic!("{why}")))
+}
+
+/// An image that not every story needs; otherwise `test` is skipped.
+///
+/// # Panics
+/// When `RAFT_TEST_REQUIRE_ALL` is set and there is none.
+pub fn image<'a>(test: &str, name: &str, given: Option<&'a str>) -> Option<&'a str> {
+    if given.is_none() {
+        skip(test, &format!("{IMAGES} names no image for {name}"));
+    }
+    given
 }
 
 /// What that variable holds; otherwise `test` is skipped.
@@ -126,6 +143,10 @@ mod tests {
         assert_eq!(images.node_next, None);
         let images = Images::parse(&format!("{IMAGES_EXAMPLE},node-next=a:2")).unwrap();
         assert_eq!(images.node_next.as_deref(), Some("a:2"));
+        assert_eq!((images.key_value, images.ledger), (None, None));
+        let images = Images::parse(&format!("{IMAGES_EXAMPLE},key-value=kv:1,ledger=l:1")).unwrap();
+        assert_eq!(images.key_value.as_deref(), Some("kv:1"));
+        assert_eq!(images.ledger.as_deref(), Some("l:1"));
         let error = Images::parse("operator=a,node=b,replicator=").unwrap_err();
         assert!(error.contains("no image for replicator"), "{error}");
     }

@@ -5,6 +5,7 @@ mod formation;
 mod labels;
 mod members;
 mod quorum;
+mod reachable;
 mod restart;
 mod size;
 mod template;
@@ -132,7 +133,11 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed) -> Plan {
     let replicas = size::pods(desired, observed, &raft);
     let danger = formation::mixed(observed, &raft).or_else(|| formation::data_lost(observed, replicas));
     let mut plan = Plan {
-        objects: resources::around(desired.cluster, &images),
+        objects: resources::around(
+            desired.cluster,
+            &images,
+            reachable::unready_too(desired, observed),
+        ),
         chores: labels::labels(desired, observed, &raft),
         revision: pod::revision(&chosen.template).map(str::to_owned),
         wants_to_roll: chosen.wants_to_roll,

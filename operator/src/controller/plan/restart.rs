@@ -64,7 +64,8 @@ pub(super) fn next(revision: Option<&str>, observed: &Observed, raft: &Raft<'_>)
                 "waits whether {} becomes ready before it is restarted",
                 unready.name
             )),
-            Some(voter) if raft.keeps_quorum_without(voter.member_id) => {
+            // Without a single voter there is no quorum, whenever it restarts.
+            Some(voter) if is_single(raft) || raft.keeps_quorum_without(voter.member_id) => {
                 delete(unready, "its template is outdated, and it is not ready")
             }
             _ => Verdict::Wait(format!(
@@ -114,12 +115,23 @@ fn votes(node: u32, pod: &PodView, raft: &Raft<'_>) -> bool {
 
 /// A voter that is not fit to carry on while another one restarts.
 fn late(observed: &Observed, raft: &Raft<'_>) -> Option<String> {
-    let single = raft.voters().count() == 1;
+    let single = is_single(raft);
     raft.voters().filter(|_| !single).find_map(|voter| {
         let pod = observed.pods.get(&voter.node);
         let fit = pod.is_some_and(|pod| pod.ready && !pod.deleting) && raft.is_caught_up(voter.member_id);
-        (!fit).then(|| format!("node {} is ready and has caught up", voter.node))
+        if !fit {
+            return Some(format!("node {} is ready and has caught up", voter.node));
+        }
+        let settles = pod.filter(|pod| !pod.is_settled())?;
+        Some(format!(
+            "the state machine of {} has run for a while",
+            settles.name
+        ))
     })
+}
+
+fn is_single(raft: &Raft<'_>) -> bool {
+    raft.voters().count() == 1
 }
 
 /// Its successor is up to date already, as everybody else was restarted before.

@@ -135,7 +135,7 @@ fn stuck<'a>(template: &Value, observed: &'a Observed, raft: &Raft<'_>) -> Optio
         .pods
         .values()
         .filter(|pod| pod.revision.as_deref() == revision(template) && !pod.ready)
-        .find_map(|pod| match (&pod.problem, &pod.node) {
+        .find_map(|pod| match (pod.any_problem(), &pod.node) {
             (Some(problem), _) if problem.of_container && pod.unready_seconds >= STUCK_SECONDS => {
                 Some((pod, format!("{}: {}", problem.reason, problem.message)))
             }
@@ -143,18 +143,24 @@ fn stuck<'a>(template: &Value, observed: &'a Observed, raft: &Raft<'_>) -> Optio
                 Some((pod, "its node does not answer".to_owned()))
             }
             (None, Some(status)) if raft.leader.is_some() && pod.unready_seconds >= UNREADY_SECONDS => {
-                Some((pod, format!("it is not ready: {}", status.reason)))
+                let why = if pod.waits_for_state_machine_only() {
+                    "its container state-machine is not ready".to_owned()
+                } else {
+                    format!("it is not ready: {}", status.reason)
+                };
+                Some((pod, why))
             }
             _ => None,
         })
 }
 
-/// All pods that are asked for are of that template, ready, and vote.
+/// All pods that are asked for are of that template, ready, and vote; and what has just begun in them does not end at once.
 fn all_run(template: &Value, desired: &Desired<'_>, observed: &Observed, raft: &Raft<'_>) -> bool {
     (1..=desired.replicas()).all(|node| {
         observed.pods.get(&node).is_some_and(|pod| {
             let member = pod.node.as_ref().and_then(|status| raft.member(status.member_id));
             pod.ready
+                && pod.is_settled()
                 && pod.revision.as_deref() == revision(template)
                 && member.is_some_and(|member| member.voter)
         })

@@ -8,6 +8,7 @@ use raftlog_proto::v1::{
 };
 
 use super::super::raft::hex;
+use super::super::state_machine::StateMachineView;
 use super::super::view::{ClaimView, PodView, Problem, StatefulSetView};
 use super::*;
 use crate::crd::status::MemberStatus;
@@ -1042,4 +1043,190 @@ fn claims_say_whose_data_they_hold_and_grow() {
         claim["spec"]["resources"]["requests"]["storage"], "1Gi",
         "it cannot be changed"
     );
+}
+
+const MACHINE: &str = "replicas: 3\nreplicator: {executor: {stateMachine: {image: kv}}}";
+
+/// Operations are applied by containers of the user's, which run.
+fn with_machines(replicas: u32) -> World {
+    let mut world = World::formed(replicas);
+    world.cluster = cluster(&MACHINE.replace("replicas: 3", &format!("replicas: {replicas}")));
+    world.observed.record.good_template = Some(world.template());
+    world.has_stateful_set(replicas);
+    let revision = world.revision();
+    for node in 1..=replicas {
+        world.pod(node).revision = Some(revision.clone());
+        world.pod(node).state_machine = Some(StateMachineView {
+            ready: true,
+            others_ready: true,
+            runs_seconds: Some(100),
+            ..StateMachineView::default()
+        });
+    }
+    world
+}
+
+/// That container ends again and again.
+fn crashes(world: &mut World, node: u32) {
+    let pod = world.pod(node);
+    (pod.ready, pod.unready_seconds) = (false, 40);
+    pod.state_machine = Some(StateMachineView {
+        ready: false,
+        others_ready: true,
+        restarts: 4,
+        ended_seconds: Some(40),
+        problem: Some(Problem {
+            reason: "CrashLoopBackOff".into(),
+            message: "container state-machine: ended with exit code 3".into(),
+            of_container: true,
+        }),
+        runs_seconds: None,
+    });
+}
+
+#[test]
+fn a_state_machine_is_part_of_the_template() {
+    let world = with_machines(3);
+    let before = world.revision();
+    for spec in [
+        "replicator: {executor: {stateMachine: {image: 'kv:2'}}}",
+        "replicator: {executor: {stateMachine: {image: kv, resources: {limits: {memory: 1Gi}}}}}",
+        "replicator: {executor: {log: {}}}",
+    ] {
+        let mut other = with_machines(3);
+        other.spec(spec);
+        assert_ne!(other.revision(), before, "{spec}");
+    }
+}
+
+/// All of them end at the same operation.
+#[test]
+fn state_machines_that_crash_are_repaired_by_the_spec() {
+    let mut world = with_machines(3);
+    for node in 1..=3 {
+        crashes(&mut world, node);
+    }
+    assert_eq!(world.plan().step, None);
+    assert_eq!(world.plan().trouble, None, "nodes serve");
+    world.spec(&MACHINE.replace("kv", "'kv:2'"));
+    world.has_stateful_set(3);
+    assert_eq!(world.does(), "delete demo-2");
+    let revision = world.revision();
+    let pod = world.pod(3);
+    (pod.ready, pod.unready_seconds, pod.revision) = (true, 0, Some(revision));
+    pod.state_machine = Some(StateMachineView {
+        ready: true,
+        others_ready: true,
+        runs_seconds: Some(1),
+        ..StateMachineView::default()
+    });
+    assert_eq!(world.does(), "delete demo-1", "it serves as badly as it can");
+}
+
+#[test]
+fn a_single_state_machine_that_crashes_is_repaired_too() {
+    let mut world = with_machines(1);
+    crashes(&mut world, 1);
+    world.spec(
+        &MACHINE
+            .replace("kv", "'kv:2'")
+            .replace("replicas: 3", "replicas: 1"),
+    );
+    world.has_stateful_set(1);
+    assert_eq!(world.does(), "delete demo-0");
+    world.pod(1).unready_seconds = 1;
+    assert!(
+        world.does().contains("whether demo-0 becomes ready"),
+        "{}",
+        world.does()
+    );
+}
+
+/// Kubernetes takes it for ready as soon as it runs.
+#[test]
+fn the_next_pod_restarts_when_the_state_machine_before_has_run_for_a_while() {
+    let mut world = with_machines(3);
+    let good = world.revision();
+    world.spec(&MACHINE.replace("kv", "'kv:2'"));
+    world.has_stateful_set(3);
+    let new = world.revision();
+    assert_eq!(world.does(), "evict demo-2");
+    world.pod(3).revision = Some(new.clone());
+    world.pod(3).state_machine.as_mut().unwrap().runs_seconds = Some(3);
+    assert!(
+        world
+            .does()
+            .contains("until the state machine of demo-2 has run for a while"),
+        "{}",
+        world.does()
+    );
+    world.pod(3).state_machine.as_mut().unwrap().runs_seconds = Some(10);
+    assert_eq!(world.does(), "evict demo-1");
+    // It does not, for long: nobody else gets it.
+    crashes(&mut world, 3);
+    let trouble = world.plan().trouble.unwrap();
+    assert!(
+        trouble.reason == "RolloutStopped" && trouble.message.contains("exit code 3"),
+        "{trouble:?}"
+    );
+    assert_eq!(world.revision(), good);
+
+    let mut world = with_machines(3);
+    world.observed.record.good_template = None;
+    assert!(world.record().good_template.is_some());
+    world.pod(2).state_machine.as_mut().unwrap().runs_seconds = Some(3);
+    assert!(world.record().good_template.is_none(), "it may end at once");
+}
+
+#[test]
+fn services_reach_pods_that_wait_for_nothing_but_their_state_machine() {
+    // demo-peers, demo and demo-leader.
+    const READY: [bool; 3] = [true, false, false];
+    const ALL: [bool; 3] = [true, true, true];
+    let published = |world: &World| -> Vec<bool> {
+        let plan = world.plan();
+        let services = plan.objects.iter().filter(|object| object.kind == Kind::Service);
+        services
+            .map(|service| service.body.as_ref().unwrap()["spec"]["publishNotReadyAddresses"] == true)
+            .collect()
+    };
+    let mut world = with_machines(3);
+    assert_eq!(published(&world), READY);
+    crashes(&mut world, 2);
+    assert_eq!(published(&world), ALL);
+    world.pod(2).deleting = true;
+    assert_eq!(published(&world), READY, "it goes");
+    world.pod(2).deleting = false;
+    // It runs, until it ends again.
+    let runs = |world: &mut World, restarts, ended_seconds| {
+        world.pod(2).ready = true;
+        let machine = world.pod(2).state_machine.as_mut().unwrap();
+        machine.ready = true;
+        (machine.restarts, machine.ended_seconds) = (restarts, Some(ended_seconds));
+    };
+    for (restarts, ended_seconds, expected) in [(1, 5, READY), (2, 5, ALL), (2, 599, ALL), (9, 600, READY)] {
+        runs(&mut world, restarts, ended_seconds);
+        assert_eq!(
+            published(&world),
+            expected,
+            "{restarts} restarts, {ended_seconds} s"
+        );
+    }
+    // Another container is not ready either.
+    crashes(&mut world, 2);
+    let machine = world.pod(2).state_machine.as_mut().unwrap();
+    (machine.others_ready, machine.restarts) = (false, 1);
+    assert_eq!(published(&world), READY);
+}
+
+/// There are no others that it would have to wait for.
+#[test]
+fn a_single_replica_that_is_not_ready_restarts() {
+    let mut world = World::formed(1);
+    world.spec("replicas: 1\nlog: {level: debug}");
+    world.has_stateful_set(1);
+    world.pod(1).ready = false;
+    world.pod(1).unready_seconds = 10;
+    world.status(1, |status| status.ready = false);
+    assert_eq!(world.does(), "delete demo-0");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Also in what tests share.
 
 mod deletion;
+mod executors;
 mod failover;
 mod first_steps;
 mod generated;

@@ -37,6 +37,26 @@ fn specs_that_make_no_sense_are_refused_with_what_to_change() {
         ("demo", json!({"log": {"format": "xml"}}), "log.format"),
         ("demo", json!({"replicas": "three"}), "spec.replicas"),
         ("demo", json!({"podLabels": labels(65)}), "podLabels"),
+        (
+            "demo",
+            json!({"replicator": {"executor": {"log": {}, "http": {"url": "http://receiver"}}}}),
+            "keep one of log, http, exec and stateMachine",
+        ),
+        (
+            "demo",
+            json!({"replicator": {"executor": {"stateMachine": {"image": "a"}}, "executeOn": "leader"}}),
+            "write everyNode",
+        ),
+        (
+            "demo",
+            json!({"replicator": {"executor": {"http": {"url": "ftp://receiver"}}}}),
+            "http://HOST[:PORT][/PATH]",
+        ),
+        (
+            "demo",
+            json!({"replicator": {"executor": {"stateMachine": {"image": "a", "readinessProbe": {"exec": {"command": ["a"]}}}}}}),
+            "unknown field",
+        ),
         ("demo-leader", json!({}), "may not end in -leader"),
         (
             "a-name-of-more-than-forty-characters-is-too-long",
