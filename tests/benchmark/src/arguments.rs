@@ -19,7 +19,7 @@ const DURATION_MAX: Duration = Duration::from_hours(1);
 #[command(name = "benchmark", args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) internal: Option<Internal>,
+    pub(crate) trial: Option<Trial>,
     #[command(flatten)]
     pub(crate) asked: Asked,
     #[command(flatten)]
@@ -28,15 +28,144 @@ pub(crate) struct Arguments {
     pub(crate) programs: ProgramArgs,
 }
 
-/// What this program starts itself for.
+/// What else than a comparison is measured, of this system alone.
 #[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Internal {
+pub(crate) enum Trial {
+    /// For how long nothing is committed when the leader is killed, hands over, or is told to stop
+    Failover(FailoverArgs),
+    /// Whether all watchers of one replicator see every operation while clients write as fast as they can
+    Watch(WatchArgs),
+    /// How much memory nodes take while clients write as fast as they can, with snapshots
+    Memory(MemoryArgs),
+    /// Where the time of one operation goes that comes alone, stage by stage
+    Budget(BudgetArgs),
+    /// How much of a core the demo takes while nothing happens
+    Idle(IdleArgs),
     /// Answer every operation at once
     #[command(hide = true)]
     ServeEcho {
         /// Where to listen
         address: SocketAddr,
     },
+}
+
+/// How leaders are lost.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FailoverArgs {
+    /// How often each
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) runs: u16,
+    /// Members of the cluster
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=9))]
+    pub(crate) members: u16,
+    /// Clients in closed loops
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) clients: u16,
+    /// Connections that the clients share
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) connections: u16,
+    /// Of the nodes
+    #[arg(long, value_name = "MIN..MAX", default_value = "150ms..300ms")]
+    pub(crate) election_timeout: String,
+    /// Of the nodes
+    #[arg(long, value_name = "DURATION", default_value = "50ms")]
+    pub(crate) heartbeat_interval: String,
+    #[command(flatten)]
+    pub(crate) folders: Folders,
+    #[command(flatten)]
+    pub(crate) own: OwnPrograms,
+}
+
+/// Who watches, and what is written meanwhile.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Watchers of one replicator
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) watchers: u16,
+    /// Whose replicator is watched
+    #[arg(long, value_enum, default_value_t = Watched::Follower)]
+    pub(crate) of: Watched,
+    /// How often to measure without watchers, and with them
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) rounds: u16,
+    #[command(flatten)]
+    pub(crate) load: FullLoad,
+}
+
+/// How long memory is watched.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MemoryArgs {
+    /// Operations between two snapshots [default: as nodes have it]
+    #[arg(long, value_name = "N")]
+    pub(crate) snapshot_every: Option<u64>,
+    #[command(flatten)]
+    pub(crate) load: FullLoad,
+}
+
+/// Clients that write as fast as they can.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FullLoad {
+    /// Members of the cluster
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) members: u16,
+    /// Clients in closed loops
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) clients: u16,
+    /// Bytes of an operation
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
+    pub(crate) payload: usize,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) own: OwnPrograms,
+}
+
+/// What is taken apart.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BudgetArgs {
+    /// Members of the cluster
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=9))]
+    pub(crate) members: u16,
+    /// Bytes of an operation
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
+    pub(crate) payload: usize,
+    /// How often to measure all of it
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) rounds: u16,
+    /// A folder in memory, where a sync costs nothing
+    #[arg(long, value_name = "FOLDER", default_value = "/dev/shm")]
+    pub(crate) memory: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) own: OwnPrograms,
+}
+
+/// How long the demo is watched.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// How long to measure
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How long the demo goes on before that
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) warm_up: Duration,
+    /// The first node's port; others are up to 4,000 above
+    #[arg(long, value_name = "PORT", default_value_t = 21_001)]
+    pub(crate) base_port: u16,
+    #[command(flatten)]
+    pub(crate) folders: Folders,
+    #[command(flatten)]
+    pub(crate) own: OwnPrograms,
+}
+
+/// One of the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Watched {
+    /// The leader
+    Leader,
+    /// A follower
+    Follower,
 }
 
 /// What to measure. Each of the lists multiplies the others.
@@ -66,6 +195,12 @@ pub(crate) struct Asked {
     /// Operations in the log before it is measured; only raftlog [default: whatever there is]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=LOG_LENGTH_MAX))]
     pub(crate) log_length: Vec<u64>,
+    /// Hundredths of the time that one follower runs, standing still for the rest of each 100 ms; only raftlog [default: all of it]
+    #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) follower_runs: Vec<u8>,
+    /// Operations between two snapshots; only raftlog [default: as nodes have it]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_every: Vec<u64>,
     /// How often to measure all of it
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) rounds: u16,
@@ -92,6 +227,13 @@ pub(crate) struct Settings {
     /// Where the replicators of raftlog, whose executor prints every operation, write to
     #[arg(long, value_enum, default_value_t = ExecutorOutput::Null)]
     pub(crate) executor_output: ExecutorOutput,
+    #[command(flatten)]
+    pub(crate) folders: Folders,
+}
+
+/// Where everything is kept.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Folders {
     /// Where the data folders are made: on the disk to measure
     #[arg(long, value_name = "FOLDER", default_value = "target/benchmark/data")]
     pub(crate) folder: PathBuf,
@@ -106,9 +248,8 @@ pub(crate) struct Settings {
 /// Where the programs are. Those without a path are looked for on PATH.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ProgramArgs {
-    /// Folder of raft-node and raft-replicator [default: cargo builds them]
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) programs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) own: OwnPrograms,
     /// etcd
     #[arg(long, value_name = "PROGRAM", default_value = "etcd")]
     pub(crate) etcd: PathBuf,
@@ -128,6 +269,14 @@ pub(crate) struct ProgramArgs {
     /// Memory of each ZooKeeper; the default is that of its own scripts, and not enough for operations of 1 MiB
     #[arg(long, value_name = "SIZE", default_value = "1000m")]
     pub(crate) zookeeper_heap: String,
+}
+
+/// Where this system's own programs are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OwnPrograms {
+    /// Folder of raft-node, raft-replicator and raftctl [default: cargo builds them]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) programs: Option<PathBuf>,
 }
 
 /// Which members are connected to.
@@ -193,9 +342,29 @@ mod tests {
         assert_eq!(parsed.asked.clients, [1, 64]);
         assert_eq!(parsed.asked.systems, [Kind::Etcd, Kind::Nats]);
         assert_eq!(parsed.asked.payload, [16, 1 << 20]);
-        assert!(parsed.internal.is_none());
-        let internal = parse(&["serve-echo", "127.0.0.1:1234"]).unwrap().internal;
-        assert!(matches!(internal, Some(Internal::ServeEcho { address }) if address.port() == 1234));
+        assert!(parsed.trial.is_none());
+        let internal = parse(&["serve-echo", "127.0.0.1:1234"]).unwrap().trial;
+        assert!(matches!(internal, Some(Trial::ServeEcho { address }) if address.port() == 1234));
+    }
+
+    #[test]
+    fn trials_have_flags_of_their_own() {
+        let failover = parse(&["failover", "--runs", "3"]).unwrap().trial;
+        assert!(matches!(
+            failover,
+            Some(Trial::Failover(FailoverArgs { runs: 3, .. }))
+        ));
+        let watch = parse(&["watch", "--clients", "4", "--of", "leader"])
+            .unwrap()
+            .trial;
+        let Some(Trial::Watch(watch)) = watch else {
+            panic!("{watch:?}");
+        };
+        assert_eq!((watch.load.clients, watch.of), (4, Watched::Leader));
+        assert!(
+            parse(&["--clients", "4", "watch"]).is_err(),
+            "whose flags are those?"
+        );
     }
 
     #[test]
@@ -212,6 +381,8 @@ mod tests {
             &["--rates", "5", "--no-rates"],
             &["--systems", "none"],
             &["--log-length", "0"],
+            &["--follower-runs", "0"],
+            &["--snapshot-every", "0"],
             &["--unknown"],
         ] {
             assert!(parse(arguments).is_err(), "{arguments:?}");

@@ -5,6 +5,7 @@
 //! `cargo run --release -p benchmark`
 
 mod arguments;
+mod disturbance;
 mod failure;
 mod machine;
 mod measure;
@@ -16,6 +17,7 @@ mod server;
 mod statistics;
 mod system;
 mod table;
+mod trial;
 mod usage;
 mod wait;
 
@@ -27,7 +29,7 @@ use raftlog_telemetry::signals::Signals;
 use tokio::net::TcpListener;
 
 use crate::{
-    arguments::{Arguments, Internal},
+    arguments::{Arguments, Trial},
     failure::Failure,
     plan::Plan,
     run::Run,
@@ -52,10 +54,17 @@ fn main() -> ExitCode {
             )));
         }
     };
-    let ended = match &arguments.internal {
-        Some(Internal::ServeEcho { address }) => runtime.block_on(serve_echo(*address)),
-        None => runtime.block_on(until_interrupted(&arguments, plan)),
-    };
+    let ended = runtime.block_on(async {
+        match &arguments.trial {
+            None => until_interrupted(measure(&arguments, plan)).await,
+            Some(Trial::ServeEcho { address }) => serve_echo(*address).await,
+            Some(Trial::Failover(asked)) => until_interrupted(trial::failover::run(asked)).await,
+            Some(Trial::Watch(asked)) => until_interrupted(trial::watch::run(asked)).await,
+            Some(Trial::Memory(asked)) => until_interrupted(trial::memory::run(asked)).await,
+            Some(Trial::Budget(asked)) => until_interrupted(trial::budget::run(asked)).await,
+            Some(Trial::Idle(asked)) => until_interrupted(trial::idle::run(asked)).await,
+        }
+    });
     // A thread that syncs a disk is not waited for.
     runtime.shutdown_background();
     ended.map_or_else(|failure| fail(&failure), |()| ExitCode::SUCCESS)
@@ -68,24 +77,24 @@ fn fail(failure: &Failure) -> ExitCode {
 
 /// Whatever ends it, nothing that was started is left behind: processes are killed and folders removed where their owners are
 /// dropped.
-async fn until_interrupted(arguments: &Arguments, plan: Plan) -> Result<(), Failure> {
+async fn until_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let signals = Signals::listen();
     let mut signals = signals.map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
     tokio::select! {
-        measured = measure(arguments, plan) => measured,
+        done = work => done,
         signal = signals.next() => Err(Failure::new(format!("ended by {signal}"))),
     }
 }
 
 async fn measure(arguments: &Arguments, plan: Plan) -> Result<(), Failure> {
-    let output = &arguments.settings.output;
+    let output = &arguments.settings.folders.output;
     let report = Run::new(arguments, plan)?.run().await?;
     let plots = plot::write_all(&report, output)?;
     let text = table::render(&report);
-    report::write(&output.join("results.md"), &text)?;
+    report::write(&output.join(format!("{}.md", report.name)), &text)?;
     // Whoever has read enough of it is not told the rest.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    let files = ["results.json".to_owned(), "results.md".to_owned()];
+    let files = ["json", "md"].map(|kind| format!("{}.{kind}", report.name));
     let files: Vec<String> = files.into_iter().chain(plots).collect();
     eprintln!("written to {}: {}", output.display(), files.join(", "));
     match report.failures.as_slice() {

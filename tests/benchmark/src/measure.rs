@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::Settings,
+    disturbance::Disturbance,
     failure::Failure,
     plan::{Load, Point},
     server::Servers,
@@ -34,6 +35,10 @@ pub(crate) struct Sample {
     pub(crate) peak_bytes_largest: u64,
     /// And all of them together.
     pub(crate) peak_bytes_all: u64,
+    /// Snapshots that nodes took since the load began.
+    pub(crate) snapshots_taken: u64,
+    /// And what followers were sent of them.
+    pub(crate) snapshot_bytes_installed: u64,
 }
 
 /// Measures once. `payload` bytes go into each operation.
@@ -50,12 +55,33 @@ pub(crate) async fn measure(
         Load::Rate(_) => settings.under_way,
     };
     let connected = cluster.connect(settings.connections, clients).await?;
+    let disturbance = cluster.disturb(point.follower).await?;
+    let before = cluster.snapshots().await?;
     let servers = cluster.servers();
     servers.check()?;
     let span = Span::from_now(settings.warm_up, settings.duration);
-    let (outcome, used) = tokio::join!(bring(connected, point, settings, span), watch(servers, &span));
-    servers.check()?;
-    sample(outcome?, &span, &used?)
+    let measuring = async { tokio::join!(bring(connected, point, settings, span), watch(servers, &span)) };
+    let (outcome, used) = tokio::select! {
+        measured = measuring => measured,
+        () = go_on(disturbance.as_ref(), settings.warm_up / 2) => unreachable!("a disturbance never ends by itself"),
+    };
+    drop(disturbance);
+    cluster.servers().check()?;
+    let after = cluster.snapshots().await?;
+    Ok(Sample {
+        snapshots_taken: after.taken.saturating_sub(before.taken),
+        snapshot_bytes_installed: after.installed_bytes.saturating_sub(before.installed_bytes),
+        ..sample(outcome?, &span, &used?)?
+    })
+}
+
+/// Not at once: whoever has connected to a follower has to come to the leader first.
+async fn go_on(disturbance: Option<&Disturbance>, after: Duration) {
+    tokio::time::sleep(after).await;
+    match disturbance {
+        Some(disturbance) => disturbance.go_on().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn bring(clients: Clients, point: Point, settings: &Settings, span: Span) -> Result<Outcome, Failure> {
@@ -152,6 +178,8 @@ fn sample(outcome: Outcome, span: &Span, used: &Used) -> Result<Sample, Failure>
         others_share: used.others_cpu.as_secs_f64() / used.cpu.as_secs_f64().max(f64::MIN_POSITIVE),
         peak_bytes_largest: used.servers.peak_bytes_largest,
         peak_bytes_all: used.servers.peak_bytes_all,
+        snapshots_taken: 0,
+        snapshot_bytes_installed: 0,
         errors: outcome.errors,
         unanswered: outcome.unanswered,
         first_error: outcome.first_error,

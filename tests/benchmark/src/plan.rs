@@ -22,6 +22,10 @@ pub(crate) enum Axis {
     Members,
     /// 10^3 to 10^7 operations in the log
     LogLength,
+    /// A follower that runs all of the time to 1% of it
+    SlowFollower,
+    /// A snapshot after 10^3 to 10^6 operations, and a follower that is sent some
+    Snapshots,
 }
 
 impl Axis {
@@ -32,6 +36,8 @@ impl Axis {
             Self::Payload => "bytes of an operation",
             Self::Members => "members",
             Self::LogLength => "operations in the log",
+            Self::SlowFollower => "% of the time that one follower runs",
+            Self::Snapshots => "operations between snapshots",
         }
     }
 
@@ -42,6 +48,8 @@ impl Axis {
             Self::Payload => "payload",
             Self::Members => "members",
             Self::LogLength => "log-length",
+            Self::SlowFollower => "slow-follower",
+            Self::Snapshots => "snapshots",
         }
     }
 }
@@ -71,8 +79,14 @@ pub(crate) fn counted(members: u16) -> String {
     format!("{members} member{}", if members == 1 { "" } else { "s" })
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self::Clients(1)
+    }
+}
+
 /// One measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Point {
     #[serde(flatten)]
     pub(crate) load: Load,
@@ -80,6 +94,37 @@ pub(crate) struct Point {
     pub(crate) payload: usize,
     /// Operations that the log has before, if that is given.
     pub(crate) log_length: Option<u64>,
+    pub(crate) follower: Follower,
+}
+
+impl Point {
+    /// Whether only this system can be measured so.
+    fn is_of_own_system(&self) -> bool {
+        self.log_length.is_some() || self.follower != Follower::Well
+    }
+}
+
+/// What one follower goes through meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Follower {
+    /// Nothing.
+    #[default]
+    Well,
+    /// It runs so many hundredths of the time, and stands still for the rest.
+    Runs(u8),
+    /// It stands still for so long that it needs a snapshot, where there are many, and goes on for as long.
+    Lags,
+}
+
+impl fmt::Display for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Well => f.write_str("-"),
+            Self::Runs(percent) => write!(f, "runs {percent}%"),
+            Self::Lags => f.write_str("lags"),
+        }
+    }
 }
 
 /// What is measured of one cluster, between its start and its end.
@@ -87,12 +132,16 @@ pub(crate) struct Point {
 pub(crate) struct Setup {
     pub(crate) system: Kind,
     pub(crate) members: u16,
+    /// Operations between two snapshots, if that is given.
+    pub(crate) snapshot_every: Option<u64>,
     pub(crate) points: Vec<Point>,
 }
 
 /// One round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
+    /// As the files of results are called.
+    pub(crate) name: &'static str,
     /// What the plots are over.
     pub(crate) axis: Axis,
     pub(crate) setups: Vec<Setup>,
@@ -123,32 +172,42 @@ impl Plan {
             },
         );
         let points = points(asked);
-        let lengths = points.iter().any(|point| point.log_length.is_some());
-        if let Some(system) = systems.iter().find(|system| lengths && !system.can_be_filled()) {
+        let snapshots = or(
+            &asked.snapshot_every,
+            match axis {
+                Some(Axis::Snapshots) => &[1_000, 10_000, 100_000, 1_000_000],
+                _ => &[],
+            },
+        );
+        let own = !snapshots.is_empty() || points.iter().any(Point::is_of_own_system);
+        if let Some(system) = systems.iter().find(|system| own && !system.is_own()) {
             return Err(format!(
-                "{} cannot be given a log of a certain length; leave --log-length out, or measure --systems raftlog",
+                "{} cannot be given a log of a certain length, a slow follower or snapshots; leave --log-length, --follower-runs and \
+                 --snapshot-every out, or measure --systems raftlog",
                 system.name()
             ));
         }
         let mut setups = vec![ceiling(&points)];
+        let clusters = systems.iter().filter(|&&system| system != Kind::Echo);
         for &members in &members {
-            setups.extend(
-                systems
-                    .iter()
-                    .filter(|&&system| system != Kind::Echo)
-                    .map(|&system| Setup {
+            for snapshot_every in maybe(&snapshots) {
+                setups.extend(clusters.clone().map(|&system| {
+                    Setup {
                         system,
                         members,
+                        snapshot_every,
                         points: points
                             .iter()
                             .copied()
                             .filter(|point| system.takes(point.load))
                             .collect(),
-                    }),
-            );
+                    }
+                }));
+            }
         }
         setups.retain(|setup| !setup.points.is_empty());
         Ok(Self {
+            name: axis.map_or("results", Axis::name),
             axis: axis.unwrap_or(Axis::Clients),
             setups,
         })
@@ -189,6 +248,8 @@ fn points(asked: &Asked) -> Vec<Point> {
         &asked.payload,
         match sweep {
             Some(Axis::Payload) => &[16, 256, 4 << 10, 64 << 10, 1 << 20],
+            // More than a connection holds comes while a follower stands still, and it needs a snapshot.
+            Some(Axis::Snapshots) => &[4 << 10],
             _ => &[256],
         },
     );
@@ -199,11 +260,20 @@ fn points(asked: &Asked) -> Vec<Point> {
             _ => &[],
         },
     );
-    let mut lengths: Vec<Option<u64>> = lengths.into_iter().map(Some).collect();
+    let mut lengths = maybe(&lengths);
     lengths.sort_unstable();
-    if lengths.is_empty() {
-        lengths.push(None);
-    }
+    let followers = or(
+        &asked.follower_runs,
+        match sweep {
+            Some(Axis::SlowFollower) => &[100, 50, 20, 5, 1],
+            _ => &[],
+        },
+    );
+    let followers = match sweep {
+        Some(Axis::Snapshots) if followers.is_empty() => vec![Follower::Lags],
+        _ if followers.is_empty() => vec![Follower::Well],
+        _ => followers.into_iter().map(Follower::Runs).collect(),
+    };
     let loads = || {
         let clients = clients.iter().map(|&clients| Load::Clients(clients));
         clients.chain(rates.iter().map(|&rate| Load::Rate(rate)))
@@ -211,11 +281,14 @@ fn points(asked: &Asked) -> Vec<Point> {
     let mut points = Vec::new();
     for log_length in lengths {
         for &payload in &payloads {
-            points.extend(loads().map(|load| Point {
-                load,
-                payload,
-                log_length,
-            }));
+            for &follower in &followers {
+                points.extend(loads().map(|load| Point {
+                    load,
+                    payload,
+                    log_length,
+                    follower,
+                }));
+            }
         }
     }
     points
@@ -227,6 +300,7 @@ fn ceiling(points: &[Point]) -> Setup {
     for point in points {
         let point = Point {
             log_length: None,
+            follower: Follower::Well,
             ..*point
         };
         if !of_echo.contains(&point) {
@@ -236,7 +310,17 @@ fn ceiling(points: &[Point]) -> Setup {
     Setup {
         system: Kind::Echo,
         members: 1,
+        snapshot_every: None,
         points: of_echo,
+    }
+}
+
+/// Each of them, or once none.
+fn maybe<T: Clone>(given: &[T]) -> Vec<Option<T>> {
+    if given.is_empty() {
+        vec![None]
+    } else {
+        given.iter().cloned().map(Some).collect()
     }
 }
 
@@ -281,7 +365,7 @@ mod tests {
                 ["1 client", "64 clients", "256 clients", "1000/s open"]
             );
         }
-        assert_eq!(plan.axis, Axis::Clients);
+        assert_eq!((plan.name, plan.axis), ("results", Axis::Clients));
         assert_eq!(plan.floors(), [(5, 256)]);
     }
 
@@ -292,9 +376,11 @@ mod tests {
             ("payload", 2, 5),
             ("members", 5, 1),
             ("log-length", 2, 5),
+            ("slow-follower", 2, 5),
+            ("snapshots", 5, 1),
         ] {
             let plan = plan(&["--sweep", sweep]).unwrap();
-            assert_eq!(plan.axis.name(), sweep);
+            assert_eq!((plan.name, plan.axis.name()), (sweep, sweep));
             assert_eq!(plan.setups.len(), setups, "{sweep}");
             assert_eq!(plan.setups.last().unwrap().points.len(), points, "{sweep}");
         }
@@ -314,6 +400,33 @@ mod tests {
         assert_eq!((echo.system, echo.points.len()), (Kind::Echo, 4));
         let refused = plan(&["--log-length", "20"]).unwrap_err();
         assert!(refused.contains("etcd"), "{refused}");
+        for own in [["--follower-runs", "5"], ["--snapshot-every", "1000"]] {
+            assert!(plan(&own).is_err(), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn a_follower_that_needs_snapshots_lags() {
+        let snapshots = plan(&["--sweep", "snapshots", "--snapshot-every", "50,500"]).unwrap();
+        let told: Vec<(Option<u64>, String)> = snapshots
+            .setups
+            .iter()
+            .flat_map(|setup| {
+                setup
+                    .points
+                    .iter()
+                    .map(|point| (setup.snapshot_every, point.follower.to_string()))
+            })
+            .collect();
+        let lags = "lags".to_owned();
+        assert_eq!(
+            told,
+            [
+                (None, "-".to_owned()),
+                (Some(50), lags.clone()),
+                (Some(500), lags)
+            ]
+        );
     }
 
     #[test]

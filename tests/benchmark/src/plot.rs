@@ -13,7 +13,7 @@ use plotters::{
 
 use crate::{
     failure::Failure,
-    plan::{Axis, Load, counted},
+    plan::{Axis, Follower, Load, counted},
     report::{Report, Row, write},
     statistics::Spread,
     system::Kind,
@@ -64,7 +64,7 @@ fn plots(axis: Axis, rows: &[Row]) -> Vec<Plot> {
         let (Some(x), Some(group)) = (place(axis, row), group(axis, row)) else {
             continue;
         };
-        let file = format!("{}-{}.svg", axis.name(), group.join("-").replace(' ', "-"));
+        let file = format!("{}-{}.svg", axis.name(), group.join("-").replace([' ', '%'], "-"));
         let known = plots.iter().position(|plot| plot.file == file);
         let at = known.unwrap_or_else(|| {
             plots.push(Plot {
@@ -102,7 +102,7 @@ fn echoes(axis: Axis, row: &Row, rows: &[Row]) -> Option<Series> {
     let same = |echo: &&Row| match axis {
         Axis::Clients => echo.key.point.payload == row.key.point.payload,
         Axis::Payload => echo.key.point.load == row.key.point.load,
-        Axis::Members | Axis::LogLength => false,
+        Axis::Members | Axis::LogLength | Axis::SlowFollower | Axis::Snapshots => false,
     };
     let echoes = rows
         .iter()
@@ -131,6 +131,11 @@ fn place(axis: Axis, row: &Row) -> Option<f64> {
             .point
             .log_length
             .and_then(|length| u32::try_from(length).ok()),
+        Axis::SlowFollower => match row.key.point.follower {
+            Follower::Runs(percent) => Some(percent.into()),
+            Follower::Well | Follower::Lags => None,
+        },
+        Axis::Snapshots => row.key.snapshot_every.and_then(|every| u32::try_from(every).ok()),
     };
     whole.map(f64::from)
 }
@@ -146,6 +151,16 @@ fn group(axis: Axis, row: &Row) -> Option<Vec<String>> {
         (
             Axis::LogLength,
             point.log_length.map(|length| format!("log of {length}")),
+        ),
+        (
+            Axis::SlowFollower,
+            Some(point.follower.to_string()).filter(|follower| follower != "-"),
+        ),
+        (
+            Axis::Snapshots,
+            row.key
+                .snapshot_every
+                .map(|every| format!("snapshot every {every}")),
         ),
     ];
     let parts = parts.into_iter().filter(|(part, _)| *part != axis);
@@ -189,7 +204,7 @@ fn panel(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let points = || plot.series.iter().flat_map(|series| &series.points);
     let x = range(points().map(|(x, _, _)| *x));
-    let y = range(points().flat_map(|point| {
+    let y = decades(points().flat_map(|point| {
         let spread = (panel.y)(point);
         [spread.min * panel.scale, spread.max * panel.scale]
     }));
@@ -237,6 +252,61 @@ fn panel(
     Ok(())
 }
 
+/// What part of each of the series is not above a number: a line that rises to 1.
+pub(crate) fn distribution(
+    title: &str,
+    series: &[(&str, &[f64])],
+) -> Result<String, Box<dyn std::error::Error>> {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let all = series.iter().flat_map(|(_, values)| values.iter().copied());
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 20))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(60)
+            .build_cartesian_2d(range(all).log_scale(), 0.0..1.0)?;
+        chart
+            .configure_mesh()
+            .x_desc("ms")
+            .y_desc("part of the runs")
+            .light_line_style(TRANSPARENT)
+            .x_label_formatter(&|x| label(*x))
+            .draw()?;
+        for (number, (name, values)) in series.iter().enumerate() {
+            let color = Palette99::pick(number).to_rgba();
+            chart
+                .draw_series(LineSeries::new(steps(values), color.stroke_width(2)))?
+                .label(*name)
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperMiddle)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK)
+            .draw()?;
+        area.present()?;
+    }
+    Ok(text)
+}
+
+/// Each value, and what part is not above it.
+fn steps(values: &[f64]) -> Vec<(f64, f64)> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let whole = f64::from(u32::try_from(sorted.len()).unwrap_or(u32::MAX)).max(1.0);
+    let parts = (1_u32..).map(|place| f64::from(place) / whole);
+    // What is on a logarithmic axis is above 0.
+    sorted
+        .into_iter()
+        .map(|value| value.max(0.01))
+        .zip(parts)
+        .collect()
+}
+
 /// From below the least to above the most, for an axis that cannot have a 0.
 fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     let positive: Vec<f64> = values.filter(|value| *value > 0.0).collect();
@@ -247,6 +317,12 @@ fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     } else {
         least / 1.5..most * 1.5
     }
+}
+
+/// The same to whole powers of ten: an axis that is shorter than one has no numbers.
+fn decades(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    let whole = range(values);
+    10_f64.powf(whole.start.log10().floor())..10_f64.powf(whole.end.log10().ceil())
 }
 
 fn label(value: f64) -> String {
@@ -319,8 +395,19 @@ mod tests {
     }
 
     #[test]
+    fn a_distribution_is_drawn() {
+        assert_eq!(steps(&[30.0, 10.0]), [(10.0, 0.5), (30.0, 1.0)]);
+        let text = distribution("gaps", &[("killed", &[200.0, 300.0]), ("told", &[5.0])]).unwrap();
+        for part in ["<svg", "gaps", "killed", "told", "</svg>"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+
+    #[test]
     fn ranges_hold_what_there_is() {
         assert_eq!(range([3.0, 1.5].into_iter()), 1.0..4.5);
         assert_eq!(range([0.0].into_iter()), 1.0..10.0);
+        assert_eq!(decades([2_500.0, 2_800.0].into_iter()), 1_000.0..10_000.0);
+        assert_eq!(decades([0.0].into_iter()), 1.0..10.0);
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 pub(crate) struct Key {
     pub(crate) system: Kind,
     pub(crate) members: u16,
+    pub(crate) snapshot_every: Option<u64>,
     #[serde(flatten)]
     pub(crate) point: Point,
 }
@@ -35,6 +36,8 @@ pub(crate) struct Row {
     pub(crate) others_share: Spread,
     pub(crate) peak_bytes_largest: u64,
     pub(crate) peak_bytes_all: u64,
+    pub(crate) snapshots_taken: u64,
+    pub(crate) snapshot_bytes_installed: u64,
     pub(crate) errors: u64,
     pub(crate) unanswered: u64,
     pub(crate) first_error: Option<String>,
@@ -71,6 +74,9 @@ pub(crate) struct FloorRow {
 /// As it is written to a file.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
+    /// As files of it are called.
+    #[serde(skip)]
+    pub(crate) name: &'static str,
     /// The command that all of this comes from.
     pub(crate) command: String,
     pub(crate) machine: Machine,
@@ -129,6 +135,8 @@ impl Samples {
             others_share: spread(|sample| sample.others_share)?,
             peak_bytes_largest: most(|sample| sample.peak_bytes_largest),
             peak_bytes_all: most(|sample| sample.peak_bytes_all),
+            snapshots_taken: most(|sample| sample.snapshots_taken),
+            snapshot_bytes_installed: most(|sample| sample.snapshot_bytes_installed),
             errors: rounds.iter().map(|sample| sample.errors).sum(),
             unanswered: rounds.iter().map(|sample| sample.unanswered).sum(),
             first_error: rounds.iter().find_map(|sample| sample.first_error.clone()),
@@ -173,6 +181,7 @@ fn compare(row: &Row, rows: &[Row], floors: &[FloorRow]) -> Row {
     let Key {
         system,
         members,
+        snapshot_every,
         point,
     } = row.key;
     let rate = row.operations_per_second.median;
@@ -186,7 +195,8 @@ fn compare(row: &Row, rows: &[Row], floors: &[FloorRow]) -> Row {
     });
     let raftlog = rows.iter().find(|other| {
         let other = other.key;
-        other.system == Kind::Raftlog && (other.members, other.point) == (members, point)
+        other.system == Kind::Raftlog
+            && (other.members, other.snapshot_every, other.point) == (members, snapshot_every, point)
     });
     let raftlog = raftlog.filter(|_| !matches!(system, Kind::Raftlog | Kind::Echo));
     Row {
@@ -198,9 +208,9 @@ fn compare(row: &Row, rows: &[Row], floors: &[FloorRow]) -> Row {
 }
 
 impl Report {
-    /// Writes `results.json` into the folder.
+    /// Writes it as JSON into the folder.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), Failure> {
-        let path = folder.join("results.json");
+        let path = folder.join(format!("{}.json", self.name));
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Failure::new(format!("cannot write results as JSON: {error}")))?;
         write(&path, &(text + "\n"))
@@ -228,10 +238,11 @@ pub(crate) mod tests {
         Key {
             system,
             members,
+            snapshot_every: None,
             point: Point {
                 load: Load::Clients(clients),
                 payload: 256,
-                log_length: None,
+                ..Point::default()
             },
         }
     }
@@ -254,6 +265,8 @@ pub(crate) mod tests {
             others_share: 0.02,
             peak_bytes_largest: 30 << 20,
             peak_bytes_all: 200 << 20,
+            snapshots_taken: 0,
+            snapshot_bytes_installed: 0,
         }
     }
 

@@ -7,11 +7,11 @@ use raftlog_load::floor;
 use tempfile::TempDir;
 
 use crate::{
-    arguments::{Arguments, Settings},
+    arguments::{Arguments, Folders},
     failure::Failure,
     machine::Machine,
     measure::{Sample, measure},
-    plan::{Plan, Setup, counted},
+    plan::{Follower, Plan, Setup, counted},
     report::{Key, Report, Samples},
     system::{Kind, Place, System},
 };
@@ -62,12 +62,19 @@ impl<'a> Run<'a> {
     /// All rounds. What there is after each of them is written already. A system that fails is told, and the others go on.
     pub(crate) async fn run(mut self) -> Result<Report, Failure> {
         let settings = &self.arguments.settings;
-        let folder = data_folder(settings)?;
+        let folder = data_folder(&settings.folders)?;
         let rounds = self.arguments.asked.rounds;
         for round in 1..=rounds {
             self.measure_floors(folder.path()).await?;
             for setup in self.plan.setups.clone() {
-                let name = format!("round-{round}-{}-{}", setup.system.name(), setup.members);
+                let snapshots = setup
+                    .snapshot_every
+                    .map_or_else(String::new, |every| format!("-{every}"));
+                let name = format!(
+                    "round-{round}-{}-{}{snapshots}",
+                    setup.system.name(),
+                    setup.members
+                );
                 let told = format!("round {round} of {rounds}");
                 if let Err(failure) = self.measure_setup(&setup, &folder.path().join(name), &told).await {
                     let failure = format!("{} in {told}: {failure}", setup.system.name());
@@ -75,10 +82,10 @@ impl<'a> Run<'a> {
                     self.failures.push(failure);
                 }
             }
-            self.report(folder.path()).write(&settings.output)?;
+            self.report(folder.path()).write(&settings.folders.output)?;
         }
         let report = self.report(folder.path());
-        if settings.keep {
+        if settings.folders.keep {
             eprintln!("data and logs are in {}", folder.keep().display());
         }
         Ok(report)
@@ -112,12 +119,14 @@ impl<'a> Run<'a> {
             ports: &ports,
             members: setup.members,
             target: settings.connect,
+            snapshot_every: setup.snapshot_every,
         };
         let mut cluster = system.start(place).await?;
         for &point in &setup.points {
             let key = Key {
                 system: kind,
                 members: setup.members,
+                snapshot_every: setup.snapshot_every,
                 point,
             };
             let sample = measure(cluster.as_mut(), point, settings).await?;
@@ -125,18 +134,16 @@ impl<'a> Run<'a> {
             self.samples.taken.push((key, sample));
         }
         drop(cluster);
-        if settings.keep {
+        if settings.folders.keep {
             return Ok(());
         }
         std::fs::remove_dir_all(folder).map_err(in_folder)
     }
 
     fn report(&self, folder: &Path) -> Report {
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
         Report {
-            command: format!("cargo run --release -p benchmark -- {}", arguments.join(" "))
-                .trim_end()
-                .to_owned(),
+            name: self.plan.name,
+            command: command(),
             machine: Machine::describe(folder),
             optimized: !cfg!(debug_assertions),
             axis: self.plan.axis,
@@ -153,6 +160,13 @@ impl<'a> Run<'a> {
     }
 }
 
+/// That this program was started by.
+pub(crate) fn command() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = format!("cargo run --release -p benchmark -- {}", arguments.join(" "));
+    command.trim_end().to_owned()
+}
+
 /// What others have left to be written is not charged to whoever comes next.
 async fn settle() {
     // A panic of it is no reason to stop: it measures nothing.
@@ -160,14 +174,14 @@ async fn settle() {
 }
 
 /// A new one, whose path is absolute: servers and their configurations may be anywhere.
-fn data_folder(settings: &Settings) -> Result<TempDir, Failure> {
+pub(crate) fn data_folder(folders: &Folders) -> Result<TempDir, Failure> {
     let made = || {
-        std::fs::create_dir_all(&settings.folder)?;
-        let whole: PathBuf = std::fs::canonicalize(&settings.folder)?;
+        std::fs::create_dir_all(&folders.folder)?;
+        let whole: PathBuf = std::fs::canonicalize(&folders.folder)?;
         tempfile::Builder::new().prefix("run-").tempdir_in(whole)
     };
     made().map_err(|error| {
-        let folder = settings.folder.display();
+        let folder = folders.folder.display();
         Failure::new(format!("cannot use {folder}: {error}; choose another --folder"))
     })
 }
@@ -175,8 +189,14 @@ fn data_folder(settings: &Settings) -> Result<TempDir, Failure> {
 fn in_words(key: &Key, sample: &Sample) -> String {
     let log = key.point.log_length;
     let log = log.map_or_else(String::new, |length| format!(", log of {length}"));
+    let snapshots = key.snapshot_every;
+    let snapshots = snapshots.map_or_else(String::new, |every| format!(", snapshot every {every}"));
+    let follower = match key.point.follower {
+        Follower::Well => String::new(),
+        other => format!(", a follower {other}"),
+    };
     let what = format!(
-        "{}, {}, {}, {} bytes{log}",
+        "{}, {}, {}, {} bytes{log}{snapshots}{follower}",
         key.system.name(),
         counted(key.members),
         key.point.load,

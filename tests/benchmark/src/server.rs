@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use processes::reaper::Registration;
@@ -87,7 +87,8 @@ impl Server {
     }
 
     fn spawn(program: &Program<'_>, log: &Path) -> io::Result<Child> {
-        let log = File::create(log)?;
+        // It may be started again.
+        let log = File::options().create(true).append(true).open(log)?;
         let voice = match &program.voice {
             Voice::Null => Stdio::null(),
             Voice::Log => log.try_clone()?.into(),
@@ -100,6 +101,10 @@ impl Server {
         }
         command.stdin(Stdio::null()).stdout(voice).stderr(log);
         command.process_group(0).spawn()
+    }
+
+    fn id(&self) -> String {
+        self.child.id().to_string()
     }
 
     fn last_words(&self) -> String {
@@ -134,6 +139,39 @@ impl Servers {
         started.collect::<Result<_, _>>().map(Self)
     }
 
+    /// Starts one more, or one again that has ended.
+    pub(crate) fn add(&mut self, program: &Program<'_>, folder: &Path) -> Result<(), Failure> {
+        self.0.push(Server::start(program, folder)?);
+        Ok(())
+    }
+
+    /// kill -9, and nothing of it is left.
+    pub(crate) fn kill(&mut self, name: &str) {
+        self.0.retain(|server| server.name != name);
+    }
+
+    /// Sends that signal to one of them.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) -> Result<(), Failure> {
+        let server = self.0.iter().find(|server| server.name == name);
+        let server = server.ok_or_else(|| Failure::new(format!("{name} does not run")))?;
+        kill_process_group(server.group, signal)
+            .map_err(|error| Failure::new(format!("cannot send a signal to {name}: {error}")))
+    }
+
+    /// Whether one that was told to end has done so, and how. It is none of them any more then.
+    pub(crate) fn ended(&mut self, name: &str) -> Option<ExitStatus> {
+        let place = self.0.iter().position(|server| server.name == name)?;
+        let status = self.0.get_mut(place)?.child.try_wait().ok().flatten()?;
+        self.0.remove(place);
+        Some(status)
+    }
+
+    /// The process group of one of them.
+    pub(crate) fn group(&self, name: &str) -> Option<Pid> {
+        let server = self.0.iter().find(|server| server.name == name)?;
+        Some(server.group)
+    }
+
     /// Fails when one has ended.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
         for server in &mut self.0 {
@@ -156,18 +194,26 @@ impl Servers {
 
     /// What they have used so far.
     pub(crate) fn usage(&self) -> Result<Usage, Failure> {
+        let each = self.usage_of_each()?.into_iter().map(|(_, usage)| usage);
+        Ok(Usage::sum(each.collect()))
+    }
+
+    /// What each of them has used so far, by its name.
+    pub(crate) fn usage_of_each(&self) -> Result<Vec<(String, Usage)>, Failure> {
         let each = self.0.iter().map(|server| {
-            Usage::of_process(&server.child.id().to_string())
-                .map_err(|why| Failure::new(format!("cannot tell what {} uses: {why}", server.name)))
+            let usage = Usage::of_process(&server.id());
+            let usage =
+                usage.map_err(|why| Failure::new(format!("cannot tell what {} uses: {why}", server.name)))?;
+            Ok((server.name.clone(), usage))
         });
-        each.collect::<Result<Vec<_>, _>>().map(Usage::sum)
+        each.collect()
     }
 
     /// From here on, what they have at most is what they have at most from here on.
     pub(crate) fn forget_peaks(&self) {
         for server in &self.0 {
             // Where the kernel does not allow it, the peak is that since the start: never too little.
-            let _ = fs::write(format!("/proc/{}/clear_refs", server.child.id()), "5");
+            let _ = fs::write(format!("/proc/{}/clear_refs", server.id()), "5");
         }
     }
 }
@@ -221,6 +267,25 @@ mod tests {
         assert!(servers.usage().is_ok());
         drop(servers);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn one_of_them_ends_and_is_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = shell("it", "echo begun >&2; exec sleep 3600", Voice::Null);
+        let mut servers = Servers::start(std::slice::from_ref(&program), folder.path()).unwrap();
+        servers.signal("it", Signal::TERM).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while servers.ended("it").is_none() {
+            assert!(Instant::now() < deadline, "it never ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(servers.signal("it", Signal::TERM).is_err(), "it is gone");
+        servers.add(&program, folder.path()).unwrap();
+        assert_eq!(servers.usage_of_each().unwrap().len(), 1);
+        servers.kill("it");
+        assert!(servers.group("it").is_none());
+        servers.check().unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The median of a number over the rounds, and how far they are from each other.
-#[derive(Clone, Copy, Debug, Serialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -22,6 +22,33 @@ impl Spread {
             min,
             max,
         })
+    }
+}
+
+/// Of some numbers, those that so many are not above.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq)]
+pub(crate) struct Quantiles {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
+}
+
+impl Quantiles {
+    /// All 0 of nothing.
+    pub(crate) fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let quantile = |hundredths: usize| {
+            let place = (sorted.len() * hundredths).div_ceil(100).max(1) - 1;
+            sorted.get(place).copied().unwrap_or_default()
+        };
+        Self {
+            p50: quantile(50),
+            p90: quantile(90),
+            p99: quantile(99),
+            max: quantile(100),
+        }
     }
 }
 
@@ -46,6 +73,19 @@ mod tests {
             assert_eq!((spread.median, spread.min, spread.max), expected, "{values:?}");
         }
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn quantiles() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let expected = Quantiles {
+            p50: 100.0,
+            p90: 180.0,
+            p99: 198.0,
+            max: 200.0,
+        };
+        assert_eq!(Quantiles::of(&values), expected);
+        assert_eq!(Quantiles::of(&[]), Quantiles::default());
     }
 
     #[test]

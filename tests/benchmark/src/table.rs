@@ -42,7 +42,7 @@ const COLUMNS: [Column; 13] = [
 ];
 
 /// Columns that are there only where rows differ in them; otherwise they are told once.
-const VARYING: [Column; 3] = [
+const VARYING: [Column; 6] = [
     ("members", |row| row.key.members.to_string()),
     ("bytes", |row| row.key.point.payload.to_string()),
     ("log", |row| {
@@ -50,6 +50,15 @@ const VARYING: [Column; 3] = [
             .point
             .log_length
             .map_or_else(|| "-".to_owned(), |length| length.to_string())
+    }),
+    ("follower", |row| row.key.point.follower.to_string()),
+    ("snapshot every", |row| {
+        let every = row.key.snapshot_every;
+        every.map_or_else(|| "-".to_owned(), |every| every.to_string())
+    }),
+    ("snapshots, bytes installed", |row| match row.key.snapshot_every {
+        None => "-".to_owned(),
+        Some(_) => format!("{}, {}", row.snapshots_taken, row.snapshot_bytes_installed),
     }),
 ];
 
@@ -63,8 +72,8 @@ pub(crate) fn render(report: &Report) -> String {
     let (varying, fixed): (Vec<&Column>, Vec<&Column>) =
         VARYING.iter().partition(|(_, of)| differ(&report.rows, *of));
     let fixed = fixed.into_iter().filter_map(|(title, of)| {
-        let row = clusters(&report.rows).next()?;
-        Some(format!("{title}: {}", of(row)))
+        let told = of(clusters(&report.rows).next()?);
+        (told != "-").then(|| format!("{title}: {told}"))
     });
     line(&fixed.collect::<Vec<_>>().join(", "));
     line("");
@@ -231,6 +240,7 @@ mod tests {
     fn report() -> Report {
         let samples = samples();
         Report {
+            name: "results",
             command: "benchmark --rounds 2".to_owned(),
             machine: Machine::describe(Path::new(".")),
             optimized: true,
@@ -263,7 +273,7 @@ mod tests {
     fn what_does_not_vary_is_told_once() {
         let text = render(&report());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.first(), Some(&"members: 5, bytes: 256, log: -"));
+        assert_eq!(lines.first(), Some(&"members: 5, bytes: 256"));
         let table: Vec<&&str> = lines.iter().filter(|line| line.starts_with('|')).collect();
         assert_eq!(table.len(), 5, "{text}");
         let width = table.first().unwrap().chars().count();
@@ -297,7 +307,7 @@ mod tests {
             ..report()
         });
         assert!(text.contains("| members |"), "{text}");
-        assert!(text.starts_with("bytes: 256, log: -\n"), "{text}");
+        assert!(text.starts_with("bytes: 256\n"), "{text}");
     }
 
     #[test]

@@ -17,13 +17,15 @@ use crate::{
 
 const SERVICE: u16 = 0;
 
-pub(super) struct Echo {
+/// Its program.
+pub(crate) struct Echo {
     program: PathBuf,
     description: Description,
 }
 
 impl Echo {
-    pub(super) fn find() -> Result<Self, String> {
+    /// This program.
+    pub(crate) fn find() -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
         Ok(Self {
             program,

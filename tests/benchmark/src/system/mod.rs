@@ -1,9 +1,9 @@
 //! The systems that are compared: how each is started, connected to and written to. All else is the same for all.
 
-mod echo;
+pub(crate) mod echo;
 mod etcd;
 mod nats;
-mod raftlog;
+pub(crate) mod raftlog;
 mod zookeeper;
 
 use std::{
@@ -22,8 +22,9 @@ use serde::Serialize;
 
 use crate::{
     arguments::{Arguments, Target},
+    disturbance::Disturbance,
     failure::Failure,
-    plan::Load,
+    plan::{Follower, Load},
     server::Servers,
 };
 
@@ -61,8 +62,8 @@ impl Kind {
         }
     }
 
-    /// Whether it can be given a long log.
-    pub(crate) fn can_be_filled(self) -> bool {
+    /// Whether it can be given a long log, a slow follower and snapshots.
+    pub(crate) fn is_own(self) -> bool {
         matches!(self, Self::Raftlog | Self::RaftlogStream | Self::Echo)
     }
 
@@ -101,6 +102,8 @@ pub(crate) struct Place<'a> {
     pub(crate) ports: &'a Ports,
     pub(crate) members: u16,
     pub(crate) target: Target,
+    /// Operations between two snapshots, if that is given.
+    pub(crate) snapshot_every: Option<u64>,
 }
 
 impl Place<'_> {
@@ -148,6 +151,26 @@ pub(crate) trait Cluster {
         let _ = (operations, bytes);
         Box::pin(async { Ok(()) })
     }
+
+    /// What is to be done to one of the followers meanwhile.
+    fn disturb(&self, follower: Follower) -> LocalBoxFuture<'_, Result<Option<Disturbance>, Failure>> {
+        let _ = follower;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// What it has counted so far.
+    fn snapshots(&self) -> LocalBoxFuture<'_, Result<Snapshots, Failure>> {
+        Box::pin(async { Ok(Snapshots::default()) })
+    }
+}
+
+/// What nodes have counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshots {
+    /// Taken, by all of them.
+    pub(crate) taken: u64,
+    /// Of snapshots that followers were sent.
+    pub(crate) installed_bytes: u64,
 }
 
 /// The system, if its programs are there; otherwise why not.
@@ -155,7 +178,11 @@ pub(crate) fn find(kind: Kind, arguments: &Arguments) -> Result<Box<dyn System>,
     let programs = &arguments.programs;
     Ok(match kind {
         Kind::Echo => Box::new(echo::Echo::find()?),
-        Kind::Raftlog | Kind::RaftlogStream => Box::new(raftlog::Raftlog::find(kind, arguments)?),
+        Kind::Raftlog | Kind::RaftlogStream => {
+            let executor_output = arguments.settings.executor_output;
+            let folder = programs.own.programs.as_deref();
+            Box::new(raftlog::Raftlog::find(kind, folder, executor_output)?)
+        }
         Kind::Etcd => Box::new(etcd::Etcd::find(&programs.etcd)?),
         Kind::Nats | Kind::NatsDefaultSync => Box::new(nats::Nats::find(kind, &programs.nats_server)?),
         Kind::Zookeeper => Box::new(zookeeper::Zookeeper::find(programs)?),
@@ -163,7 +190,7 @@ pub(crate) fn find(kind: Kind, arguments: &Arguments) -> Result<Box<dyn System>,
 }
 
 /// Where a program is: itself, where it has a folder, otherwise on PATH.
-fn program(name: &Path, flag: &str) -> Result<PathBuf, String> {
+pub(crate) fn program(name: &Path, flag: &str) -> Result<PathBuf, String> {
     let place = if name.components().count() > 1 {
         Some(name.to_owned()).filter(|path| path.is_file())
     } else {
@@ -195,7 +222,7 @@ fn version_of(command: &mut Command, prefix: &str) -> Result<String, String> {
 }
 
 /// Formats as `--flag=value`.
-fn flag(name: &str, value: impl std::fmt::Display) -> OsString {
+pub(crate) fn flag(name: &str, value: impl std::fmt::Display) -> OsString {
     format!("--{name}={value}").into()
 }
 

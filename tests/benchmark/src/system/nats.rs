@@ -207,6 +207,7 @@ mod tests {
             ports: &ports,
             members,
             target: Target::Leader,
+            snapshot_every: None,
         };
         let five = configuration(&place(5), 2, "nats2", true);
         assert!(five.contains("  sync_interval: always\n"), "{five}");

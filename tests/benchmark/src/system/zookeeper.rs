@@ -220,6 +220,7 @@ mod tests {
                 ports: &ports,
                 members,
                 target: Target::Leader,
+                snapshot_every: None,
             };
             settings(&place, 1, Path::new("/data/zookeeper1"))
         };

@@ -5,18 +5,20 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Has cargo build them, optimized, and gives their folder.
-pub(super) fn programs() -> Result<PathBuf, String> {
+/// Packages of raft-node and raft-replicator.
+pub(super) const SERVERS: [&str; 2] = ["raftlog-server", "raftlog-replicator"];
+
+/// Has cargo build what those packages have, raft-node among it, optimized, and gives its folder.
+pub(crate) fn programs(packages: &[&str]) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--release", "--message-format=json-render-diagnostics"])
         .args([
-            "--package",
-            "raftlog-server",
-            "--package",
-            "raftlog-replicator",
+            "build",
+            "--release",
+            "--message-format=json-render-diagnostics",
             "--bins",
         ])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .stderr(Stdio::inherit())
         .output()
