@@ -9,7 +9,7 @@ use crate::installation::Installation;
 /// Pod, container and Service.
 const NAME: &str = "receiver";
 
-/// Says `CLIENT KEY OPERATION` for each one that it takes, once for each client and key; a hanging one says `hangs`, and answers nothing.
+/// Keeps `CLIENT KEY OPERATION` of each one that it takes; a hanging one answers nothing. Kubernetes may drop what a container says.
 const PROGRAM: &str = r#"
 import os, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,15 +20,17 @@ class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         operation = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
         if os.environ["HANGS"] == "yes":
-            print("hangs", flush=True)
             time.sleep(3600)
-        print(self.client_address[0], self.headers["Idempotency-Key"], operation, flush=True)
+        with kept:
+            print(self.client_address[0], self.headers["Idempotency-Key"], operation, file=taken, flush=True)
         self.send_response(204)
         self.end_headers()
 
     def log_message(self, *_):
         pass
 
+kept = threading.Lock()
+taken = open("/taken/operations", "w")
 server = ThreadingHTTPServer(("", 8080), Receiver)
 server.daemon_threads = True
 server.serve_forever()
@@ -77,7 +79,8 @@ impl<'a> Receiver<'a> {
 
     /// What it took, in order, by who gave it: pairs of key and operation.
     pub fn taken(&self) -> Result<BTreeMap<String, Vec<(String, String)>>, String> {
-        let said = self.installed.try_kubectl(&["logs", NAME])?;
+        let read = ["exec", NAME, "--", "cat", "/taken/operations"];
+        let said = self.installed.try_kubectl(&read)?;
         let mut taken: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for line in said.lines() {
             let mut words = line.splitn(3, ' ');
@@ -105,11 +108,13 @@ impl<'a> Receiver<'a> {
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python3", "-u", "-c", PROGRAM],
                     "env": [{"name": "HANGS", "value": if hangs { "yes" } else { "no" }}],
+                    "volumeMounts": [{"name": "taken", "mountPath": "/taken"}],
                     "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
                     },
                 }],
+                "volumes": [{"name": "taken", "emptyDir": {"sizeLimit": "8Mi"}}],
             },
         });
         self.installed.apply(&pod).unwrap_or_else(|why| panic!("{why}"));
