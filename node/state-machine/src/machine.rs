@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use crate::{Batch, Failed, Position, QueryError};
 
 /// Writes the copy of a state that [`StateMachine::snapshot`] made, on another thread. Writing waits where the reader is slow, and fails
-/// once nobody reads any more.
+/// once nobody reads any more. Where it fails, or panics, there is no snapshot, and it is tried again later.
 pub type Snapshot = Box<dyn FnOnce(&mut dyn Write) -> Result<(), Failed> + Send>;
 
 /// A state that is made of operations, the same on every replica. All methods are called on one thread, one after the other.

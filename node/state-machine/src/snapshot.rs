@@ -1,6 +1,7 @@
 //! A snapshot on its way out: what the state machine writes, in pieces.
 
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use bytes::{Bytes, BytesMut};
@@ -69,7 +70,11 @@ pub(crate) fn write(
             pieces: pieces.clone(),
             piece: BytesMut::new(),
         };
-        let written = snapshot(&mut writer).and_then(|()| writer.flush().map_err(Failed::new));
+        // A stream that only ends is one that is whole. What a panic leaves of closure and writer, nobody looks at.
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            snapshot(&mut writer).and_then(|()| writer.flush().map_err(Failed::new))
+        }));
+        let written = written.unwrap_or_else(|_| Err(Failed::new("it panicked while it wrote the snapshot")));
         if let Err(failed) = written {
             let _ = pieces.blocking_send(Err(failed.status()));
         }

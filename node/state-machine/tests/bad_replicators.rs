@@ -54,7 +54,11 @@ impl StateMachine for Text {
 
     fn snapshot(&mut self) -> Result<Snapshot, Failed> {
         let copy = self.0.lock().unwrap().1.clone();
-        Ok(Box::new(move |out| Ok(out.write_all(&copy)?)))
+        Ok(Box::new(move |out| {
+            out.write_all(&copy)?;
+            assert!(!copy.ends_with(b"?"), "nobody can read it");
+            Ok(())
+        }))
     }
 
     fn restore(&mut self, position: Position, snapshot: &mut dyn Read) -> Result<(), Failed> {
@@ -290,4 +294,27 @@ async fn a_snapshot_goes_from_one_to_another_and_a_broken_one_leaves_what_is_the
     };
     assert_eq!(ask("all").await.unwrap().into_inner().result, "wxyz");
     assert_eq!(ask("what").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+/// A stream that only ended would be taken for a whole one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_writer_panics_is_none() {
+    let mut served = Served::start().await;
+    let mut stream = served.greeted().await;
+    stream.operations(1, &["ab", "?"]).await;
+    stream.results().await;
+    let response = served.client.snapshot(StateMachineSnapshotRequest {}).await;
+    let mut pieces = response.unwrap().into_inner();
+    let end = loop {
+        match pieces.message().await {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    let failed = end.unwrap_err();
+    assert!(failed.message().contains("panicked"), "{failed:?}");
+    // It goes on otherwise.
+    stream.operations(3, &["c"]).await;
+    stream.results().await;
+    assert_eq!(served.state(), (3, "ab?c".to_owned()));
 }
