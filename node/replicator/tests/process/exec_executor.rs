@@ -379,6 +379,20 @@ async fn a_process_that_fails_in_any_way_goes_on_with_the_operation_without_an_a
     assert!(pod.numbers("starts")[..7].iter().all(|pid| !runs(*pid)));
 }
 
+/// Without its guard, nobody finds what has moved to a session of its own; it has the output of the process open.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlives_a_killed_guard_holds_up_nothing() {
+    let act = r"2-1) setsid sh -c 'echo $$ > left; exec sleep 600' & while [ ! -s left ]; do :; done; kill -KILL $PPID; sleep 600;;";
+    let mut pod = Pod::start_lines(&script(act), &[]);
+    let mut node = pod.node(&Log::numbered(3)).await;
+    node.progress(|progress| progress.executed_index == 3).await;
+    assert_eq!(pod.numbers("calls"), [1, 2, 2, 3]);
+    let left = pod.numbers("left")[0];
+    assert!(runs(left), "it has the output open");
+    let killed = Command::new("kill").args(["-KILL", &left.to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_says_that_an_operation_never_will_be_executed_and_what_died_of() {
     let act = r#"2-*) echo "{\"index\":2,\"error\":\"no such account\",\"retry\":false}";;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::ready;
 use std::io;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +21,8 @@ use crate::runtime::executor::calling::{Call, Endpoint, Failed, Outcome};
 
 /// A result of the longest kind has room, and a lot beside it.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What has ended wrote what it had to say before; what it left running may hold its output open for ever.
+const COMPLAINT_WAIT: Duration = Duration::from_secs(1);
 
 /// One process at a time.
 pub(in crate::runtime) struct ByLines {
@@ -148,9 +151,15 @@ impl Running {
     }
 
     /// Ends it for what is wrong with it, which this tells.
-    async fn end_for(self, wrong: Wrong) -> String {
+    async fn end_for(mut self, wrong: Wrong) -> String {
         let end = self.guarded.end().await;
-        let complaint = self.complaint.await.unwrap_or_default();
+        let complaint = match timeout(COMPLAINT_WAIT, &mut self.complaint).await {
+            Ok(complaint) => complaint.unwrap_or_default(),
+            Err(_) => {
+                self.complaint.abort();
+                String::new()
+            }
+        };
         let what = match (wrong, end) {
             (Wrong::Other(what), _) => what,
             (Wrong::Ended, Some(end)) => format!("it ended without an answer, by {end}"),
