@@ -3,6 +3,7 @@
 //! Whoever waits names an operation that is committed; the replicator is asked at once and answers when the operation is executed, so
 //! that nothing is asked again and again. Where the stream to it breaks, all that is without an answer is asked for on the next one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,8 @@ use crate::metrics::Level;
 
 /// Clients that may wait at once.
 pub(crate) const WAITING_MAX: usize = 1 << 15;
+/// Operations that the replicator may owe an answer; it takes no more on a stream.
+const OWED_MAX: usize = 1 << 16;
 /// Operations that the replicator is asked for in one message.
 const ASKED_MAX: usize = 4_096;
 
@@ -30,6 +33,7 @@ pub(crate) struct Results {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Of clients. None is left of an operation that the replicator was asked for, and they waited no longer.
     answers: BTreeMap<OperationIndex, Vec<Answer>>,
     count: usize,
     /// What the replicator was not asked for on its stream.
@@ -48,19 +52,24 @@ impl Waiting {
         if self.count >= WAITING_MAX {
             return false;
         }
-        let answers = self.answers.entry(index).or_default();
-        if answers.is_empty() {
-            self.unasked.insert(index);
+        let owed = self.answers.len();
+        match self.answers.entry(index) {
+            Entry::Occupied(mut answers) => answers.get_mut().push(answer),
+            Entry::Vacant(_) if owed >= OWED_MAX => return false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(vec![answer]);
+                self.unasked.insert(index);
+            }
         }
-        answers.push(answer);
         self.count += 1;
         true
     }
 
     fn forget_clients_that_left(&mut self) {
-        self.answers.retain(|_, answers| {
+        let unasked = &self.unasked;
+        self.answers.retain(|index, answers| {
             answers.retain(|answer| !answer.is_closed());
-            !answers.is_empty()
+            !answers.is_empty() || !unasked.contains(index)
         });
         self.count = self.answers.values().map(Vec::len).sum();
         let answers = &self.answers;
@@ -114,6 +123,8 @@ impl Results {
         let mut waiting = self.waiting();
         (waiting.has_results, waiting.executed) = (false, 0);
         waiting.unasked = waiting.answers.keys().copied().collect();
+        waiting.forget_clients_that_left();
+        self.publish(&waiting);
     }
 
     /// The replicator on this stream knows results.
@@ -251,5 +262,34 @@ mod tests {
         answered.truncate(10);
         assert!(results.of(last).is_some());
         assert_eq!(results.count.get(), 11);
+    }
+
+    /// A replicator that is owed too much of ends the stream, with all that is under way on it.
+    #[test]
+    fn what_the_replicator_was_asked_for_counts_also_when_nobody_waits_any_more() {
+        let results = results();
+        results.begin();
+        results.has_results();
+        let most = u64::try_from(OWED_MAX).unwrap();
+        let mut asked = 0;
+        for index in 1..=most {
+            // Whoever waited leaves at once.
+            assert!(results.of(index).is_some(), "{index}");
+            asked += results.take_unasked().len();
+        }
+        assert_eq!(asked, OWED_MAX);
+        assert!(results.of(most + 1).is_none());
+        assert!(results.of(most).is_some(), "it was asked for that one");
+        assert!(results.take_unasked().is_empty());
+        results.answer(1, None);
+        let mut answered = results.of(most + 1).unwrap();
+        assert_eq!(results.take_unasked(), [most + 1]);
+        // Another stream is asked only for those whose clients still wait.
+        results.begin();
+        results.has_results();
+        assert_eq!(results.take_unasked(), [most + 1]);
+        results.answer(most + 1, None);
+        assert_eq!(result(&mut answered), Ok(None));
+        assert_eq!(results.count.get(), 0);
     }
 }
