@@ -337,6 +337,9 @@ fn advice(failing: &Failing) -> String {
         (Manner::Tries, "state-machine") => format!(
             "it is tried again until it works: kubectl logs {pod} --container state-machine may tell more"
         ),
+        (Manner::Tries, "log") => {
+            "it is tried again until it works, and nothing is lost meanwhile: see to where the container's output goes".into()
+        }
         (Manner::Tries, _) => {
             "it is tried again, and what comes after it waits: see to the endpoint or command, or let spec.replicator.executor say for \
              how long it is tried (retry)"

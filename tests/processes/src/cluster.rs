@@ -159,6 +159,18 @@ impl Program {
     /// Starts it, for the first time or again.
     pub fn start(&mut self) {
         assert!(!self.is_running(), "{} runs already", self.name);
+        self.spawn();
+    }
+
+    /// SIGTERM, and starts it again before it has ended; answers how it ended.
+    pub async fn restart_in_haste(&mut self) -> ExitStatus {
+        self.process().signal(Signal::TERM);
+        self.spawn();
+        let before = self.runs.iter_mut().rev().nth(1);
+        before.expect("it was running").wait().await
+    }
+
+    fn spawn(&mut self) {
         let mut command = self.launcher.clone();
         command.push(self.binary.display().to_string());
         command.extend(self.arguments.iter().cloned());
@@ -175,6 +187,11 @@ impl Program {
     /// Starts it where nobody keeps what it says: `PROGRAM > /dev/null`.
     pub fn start_unheard(&mut self) {
         self.start_by(r#"exec "$@" > /dev/null"#);
+    }
+
+    /// Starts it with what it says at the end of that file: `PROGRAM >> FILE`.
+    pub fn start_logging_to(&mut self, file: &Path) {
+        self.start_by(&format!(r#"exec "$@" >> {}"#, file.display()));
     }
 
     /// Starts it by a shell that does this with it as `"$@"`.

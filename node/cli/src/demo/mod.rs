@@ -392,7 +392,7 @@ impl Printer {
 
     /// Whether nobody reads any more.
     fn is_closed(&self) -> bool {
-        self.lines.unwritable() > 0
+        self.lines.reader_is_gone()
     }
 
     /// Waits until everything is written, or somebody asks to end.

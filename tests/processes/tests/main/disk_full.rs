@@ -173,3 +173,52 @@ async fn a_follower_without_room_holds_nobody_up() {
         assert_eq!(log.len(), count, "replicator {node}");
     }
 }
+
+/// What `log` executes is what it wrote, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_executor_whose_output_finds_no_room_waits_and_says_so() {
+    let test = "disk_full::a_log_executor_whose_output_finds_no_room_waits_and_says_so";
+    let Some(volume) = Volume::mount(test, 1) else {
+        return;
+    };
+    let file = volume.path().join("log");
+    let mut cluster = Cluster::prepare(Options::quick().of(1)).await;
+    cluster.replicator(1).start_logging_to(&file);
+    cluster.node(1).start();
+    cluster.wait_until_ready().await;
+    volume.fill(0);
+    // There may be room for some, where the last line ended.
+    let mut submitted = 0;
+    let failure = eventually("the executor to fail", async || {
+        cluster
+            .submit(1, format!("{submitted} {}", "x".repeat(200)))
+            .await
+            .map_err(|status| status.to_string())?;
+        submitted += 1;
+        let status = cluster.status(1).await.map_err(|status| status.to_string())?;
+        let executor = status.replicator.and_then(|replicator| replicator.executor);
+        let failure = executor.and_then(|executor| executor.failure);
+        failure.ok_or_else(|| format!("{submitted} submitted"))
+    })
+    .await;
+    assert!(
+        failure.message.contains("cannot write to stdout") && failure.index <= submitted,
+        "{failure:?}"
+    );
+    let readiness = cluster.replicator_readiness(1).await.expect("it runs");
+    assert!(
+        readiness.status == 200 && readiness.body.contains("cannot write"),
+        "{readiness:?}"
+    );
+    volume.make_room();
+    cluster.wait_until_executed(submitted).await;
+    let written = std::fs::read_to_string(&file).expect("it can be read");
+    let executed: Vec<&str> = written
+        .lines()
+        .filter_map(|line| line.split_once(" executes op=")?.1.split(' ').next())
+        .collect();
+    let expected: Vec<String> = (0..submitted).map(|number| number.to_string()).collect();
+    assert_eq!(executed, expected);
+    let told = cluster.replicator(1).process().stderr().join(" ");
+    assert!(told.contains("it is tried again"), "{told}");
+}

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
+use raftlog_proto::v1::{ExecutorFailure, ExecutorStatus};
 use raftlog_raft::ids::{NodeNumber, OperationIndex, Term};
-use raftlog_telemetry::lines::Lines;
+use raftlog_telemetry::lines::{Lines, Problem};
 use raftlog_telemetry::logging::LogFormat;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +22,7 @@ pub(super) struct LogExecutor {
     pub(super) node: NodeNumber,
     pub(super) format: LogFormat,
     pub(super) lines: Lines,
+    pub(super) status: watch::Sender<ExecutorStatus>,
 }
 
 impl LogExecutor {
@@ -77,16 +79,38 @@ impl LogExecutor {
     /// Waits until the lines have left the process: so there is never more than one chunk in the queue for stdout, and
     /// there is room for other lines beside it.
     async fn print(&self, chunk: String, through: OperationIndex, executed: &watch::Sender<OperationIndex>) {
-        let (written, left) = oneshot::channel();
+        let (written, mut left) = oneshot::channel();
+        let mut problem = self.lines.problem();
         self.lines.line(chunk).await;
         let tell = move || {
             // Nobody waits for it only where this task was dropped.
             let _ = written.send(());
         };
         self.lines.once_written(tell).await;
-        if left.await.is_ok() {
+        let was_written = loop {
+            tokio::select! {
+                written = &mut left => break written.is_ok(),
+                Ok(()) = problem.changed() => {
+                    let problem = problem.borrow_and_update().clone();
+                    self.tell(problem, executed.borrow().saturating_add(1));
+                }
+            }
+        };
+        if was_written {
+            self.tell(None, 0);
             executed.send_replace(through);
         }
+    }
+
+    /// What holds it up, if something does, and at which operation.
+    fn tell(&self, problem: Option<Problem>, index: OperationIndex) {
+        let failure = problem.map(|Problem { why, attempts }| ExecutorFailure {
+            index,
+            message: why,
+            attempts,
+        });
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.failure, failure.clone()) != failure);
     }
 }
 
@@ -162,6 +186,7 @@ mod tests {
             node: 2,
             format: LogFormat::Plain,
             lines,
+            status: watch::channel(ExecutorStatus::default()).0,
         };
         let mut given = Given::default();
         let (runs, queue) = mpsc::channel(8);
@@ -201,6 +226,7 @@ mod tests {
             node: 2,
             format: LogFormat::Plain,
             lines,
+            status: watch::channel(ExecutorStatus::default()).0,
         };
         let given = Given::default();
         let (runs, queue) = mpsc::channel(8);
@@ -230,6 +256,7 @@ mod tests {
             node: 2,
             format: LogFormat::Json,
             lines: Lines::to(io::sink()).unwrap(),
+            status: watch::channel(ExecutorStatus::default()).0,
         };
         let mut chunk = String::new();
         for (operation, leader_term) in run(1, 2).iter().zip([None, Some(7)]) {

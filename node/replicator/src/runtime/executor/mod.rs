@@ -113,9 +113,15 @@ pub(super) fn start_log(link: Link, format: LogFormat, lines: Lines, handle: Han
         runs,
         executed,
         queries,
+        status,
         ..
     } = link;
-    let executor = LogExecutor { node, format, lines };
+    let executor = LogExecutor {
+        node,
+        format,
+        lines,
+        status,
+    };
     tokio::spawn(executor.run(runs, executed));
     tokio::spawn(log_query::run(handle, queries));
 }
