@@ -58,13 +58,14 @@ struct Listeners {
 /// Runs until a signal; the error is one line for people.
 pub(crate) async fn run(config: Config, logging: &Logging) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let listeners = bind(&config).await?;
     let config = Arc::new(config);
     let (node, disk) = tokio::select! {
         opened = open(Arc::clone(&config)) => opened?,
         // Recovery only reads, and repairs what the next start would repair again.
         _ = signals.next() => return Ok(()),
     };
+    // A process before this one, which may still be stopping, has let go of its ports when it lets go of its folder.
+    let listeners = bind(&config).await?;
     let mut running = start(&config, node, disk, listeners, logging)?;
     let stopped = tokio::select! {
         signal = signals.next() => Ok(signal),

@@ -119,6 +119,21 @@ async fn submit_until_refused(port: u16) -> Vec<u32> {
     leaders
 }
 
+/// As a script does that does not wait; a stopping node keeps its ports for seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_started_again_before_it_has_ended_waits_for_that() {
+    let mut cluster = Cluster::start(Options::quick().of(3)).await;
+    let load = cluster.load("haste", 4, 3);
+    load.progresses_by(50).await;
+    let leader = cluster.leader().await;
+    assert!(cluster.node(leader).restart_in_haste().await.success());
+    assert!(cluster.replicator(leader).restart_in_haste().await.success());
+    cluster.wait_until_ready().await;
+    load.progresses_by(50).await;
+    let history = load.stop().await;
+    cluster.check_history(&history).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_transferred_on_request() {
     let mut cluster = Cluster::start(Options::with_timings("6s..8s", "500ms")).await;
