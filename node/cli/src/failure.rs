@@ -51,6 +51,18 @@ impl Failure {
         }
     }
 
+    /// With something behind what it says.
+    #[must_use]
+    pub(crate) fn adding(self, more: &str) -> Self {
+        match self {
+            Self::OutputClosed => Self::OutputClosed,
+            Self::Exit { code, message } => Self::Exit {
+                code,
+                message: format!("{message}; {more}"),
+            },
+        }
+    }
+
     /// Says it, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {

@@ -590,7 +590,10 @@ impl Call {
                 ),
                 reason,
             },
-            Verdict::TimedOut if [reason::NOT_EXECUTED, reason::NO_REPLICATOR].contains(&reason.as_str()) => {
+            Verdict::TimedOut
+                if [reason::NOT_EXECUTED, reason::NO_REPLICATOR, reason::NO_SNAPSHOT]
+                    .contains(&reason.as_str()) =>
+            {
                 Error::Failed(format!(
                     "cannot {what}: no answer within {seconds} s; last {target}: {message}; see `raftctl status`"
                 ))

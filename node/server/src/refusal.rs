@@ -191,7 +191,7 @@ pub(crate) fn snapshot(refusal: SnapshotRefusal) -> Status {
         ),
         SnapshotRefusal::Failed(why) => (
             Code::Unavailable,
-            format!("the snapshot came to nothing, as {why}: try again, or ask another node"),
+            format!("the snapshot came to nothing, as {why}: see to that and try again, or ask another node"),
         ),
         SnapshotRefusal::TimedOut => (
             Code::DeadlineExceeded,

@@ -111,7 +111,9 @@ impl<'a> Work<'a> {
 
     /// The member that the node there would be.
     async fn new_member(&self, node: &Endpoint) -> Result<v1::Member, Failure> {
-        let status = status_of(&self.client, node).await?;
+        let nothing_changed = "nothing was changed; give the client address of a node that runs";
+        let status = status_of(&self.client, node).await;
+        let status = status.map_err(|failure| failure.adding(nothing_changed))?;
         let ours = status.cluster_id == self.status.cluster_id;
         if status.cluster_id != 0 && !ours {
             return Err(Failure::failed(format!(

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 
 use bytes::Bytes;
-use raftlog_client::{Client, Committed, WaitFor};
+use raftlog_client::{Client, Committed, Error, WaitFor};
 use serde::Serialize;
 
 use super::failed_after;
@@ -40,11 +40,24 @@ pub(super) async fn run(client: &Client, format: Format, arguments: &SubmitArgs)
         let operation = operation.as_bytes();
         let submitting = session.submit_and_wait(Bytes::copy_from_slice(operation), wait_for);
         match submitting.await {
-            Ok(committed) => print(&mut output, &mut records, &committed, operation)?,
-            Err(error) => return Err(failed_after(&error, appended, &format!("argument {appended}"))),
+            Ok(committed) => print(&mut output, &mut records, &committed, operation)
+                .map_err(|failure| failure.adding(&is_committed(committed.index)))?,
+            Err(error) => {
+                let failure = failed_after(&error, appended, &format!("argument {appended}"));
+                let may_be_stuck = wait_for == WaitFor::Executed && matches!(error, Error::Unknown { .. });
+                return Err(if may_be_stuck {
+                    failure.adding("`raftctl status` tells whether an executor fails at it")
+                } else {
+                    failure
+                });
+            }
         }
     }
     Ok(())
+}
+
+fn is_committed(index: u64) -> String {
+    format!("the operation is committed, at index {index}: submitting it again would append it twice")
 }
 
 fn print(

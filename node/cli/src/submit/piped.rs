@@ -105,12 +105,14 @@ pub(super) async fn run(client: &Client, format: Format) -> Result<(), Failure> 
         ));
     }
     let summary = summary(&tally, started.elapsed().as_secs_f64());
-    Output::stdout().whole(
+    let printed = Output::stdout().whole(
         format,
         &summary,
         || render(&summary),
         || summary.operations.to_string(),
-    )
+    );
+    let committed = text::count(summary.operations, "operation");
+    printed.map_err(|failure| failure.adding(&format!("{committed} are committed, all that were read")))
 }
 
 /// Sends lines and receives answers, both at once, until all are answered or something fails.

@@ -37,8 +37,13 @@ pub(crate) async fn run(common: &Common, arguments: &WatchArgs) -> Result<(), Fa
     let log = OperationLog::new(common.replicators.to_vec(), options)?;
     let file = arguments.resume_file.as_deref().map(ResumeFile::new);
     let noted = file.as_ref().map_or(Ok(None), ResumeFile::token)?;
+    let is_noted = noted.is_some();
     let token = arguments.resume.clone().or(noted);
-    let (mut watch, mut next) = begin(&log, arguments, token).await?;
+    let begun = begin(&log, arguments, token).await;
+    let (mut watch, mut next) = begun.map_err(|failure| match &file {
+        Some(file) if is_noted => failure.adding(&file.says_so()),
+        _ => failure,
+    })?;
     let (mut output, mut records) = (Output::stdout(), Records::new(common.output));
     while let Some(batch) = next {
         let last = batch.operations.last().map(|last| last.index);

@@ -37,6 +37,12 @@ impl ResumeFile {
         }
     }
 
+    /// Where its token is from, and how to do without.
+    pub(super) fn says_so(&self) -> String {
+        let path = self.path.display();
+        format!("the resume token is from {path}: to begin anew, remove that")
+    }
+
     /// Notes that everything up to there is written. The file is there as a whole, before or after, whenever it is looked at.
     pub(super) fn note(&self, token: Option<&str>) -> Result<(), Failure> {
         let token = token.ok_or_else(|| {
