@@ -62,10 +62,8 @@ impl Replicator {
 
     /// It is gone: what it has done of what it was given, it says when it comes back.
     pub(super) fn executor_detached(&mut self) {
-        self.execution.take_back();
         let needed_state = self.attachment.needs_state();
-        self.attachment = Attachment::Away;
-        self.copying.executor_gone();
+        self.executor_away();
         // What the node was told of that holds no more, and neither would what it says to it.
         let restores = self
             .stream
@@ -74,6 +72,13 @@ impl Replicator {
         if needed_state && !restores {
             self.end_restore("it went away before that began".to_owned());
         }
+    }
+
+    /// It is given nothing from now on, until it comes anew.
+    pub(super) fn executor_away(&mut self) {
+        self.execution.take_back();
+        self.attachment = Attachment::Away;
+        self.copying.executor_gone();
     }
 
     /// Whether its state is of this cluster, as soon as that can be told.

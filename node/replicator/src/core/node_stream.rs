@@ -143,8 +143,9 @@ impl Replicator {
                     cluster,
                     index: self.commit.index,
                 });
-                // It is to know the cluster that its state is of from now on.
+                // It is to know the cluster that its state is of from now on, before it is given anything of it.
                 if self.config.executor.has_state() {
+                    self.executor_away();
                     self.effects.push(Effect::Reattach);
                 }
             }

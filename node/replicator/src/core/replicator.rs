@@ -218,6 +218,7 @@ impl Replicator {
             self.follow_marks();
             self.execute_more();
             self.install_when_quiet();
+            self.excuse_executor();
             self.compact_when_due();
             self.write_when_due();
             self.held.evict(self.config.cache_bytes, self.writing.persisted);
@@ -236,6 +237,11 @@ impl Replicator {
     pub fn takes_feed(&self) -> bool {
         let unpersisted = self.writing.unpersisted_bytes < self.config.unpersisted_bytes_max;
         unpersisted && self.installing.is_none() && self.takes_restore() && !self.waits_for_executor()
+    }
+
+    /// The cluster that it belongs to; absent until a node was met.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
     }
 
     /// What it holds, as a node is told.

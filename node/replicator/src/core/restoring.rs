@@ -187,6 +187,11 @@ impl Replicator {
         }
     }
 
+    /// A complete snapshot waits until the executor has done what it has.
+    pub(super) fn snapshot_waits_for_executor(&self) -> bool {
+        self.incoming().is_some_and(|incoming| incoming.complete) && !self.execution.is_quiet()
+    }
+
     /// Hands a complete snapshot to the disk, once the executor has done what it has.
     pub(super) fn install_when_quiet(&mut self) {
         let ready = self.phase == Phase::Running && self.installing.is_none() && self.execution.is_quiet();

@@ -107,8 +107,8 @@ impl Replicator {
         }
     }
 
-    /// Ready once it holds what was committed when it started (design 4.2). It stays so while its node is away; a node of
-    /// another cluster in its place ends it. Execution never counts.
+    /// Ready once it holds what was committed when it started, or as much of it as its executor lets it take (design 4.2). It stays so
+    /// while its node is away; a node of another cluster in its place ends it. Execution never counts.
     pub fn readiness(&self) -> Readiness {
         let node = self.config.node;
         let commit = self.commit.index;
@@ -133,6 +133,11 @@ impl Replicator {
                     "; takes no more until the executor catches up"
                 } else {
                     ""
+                };
+                let behind = if self.snapshot_waits_for_executor() {
+                    "; a snapshot waits for the executor"
+                } else {
+                    behind
                 };
                 let executed = self.execution.executed().index;
                 let reason = format!("commit index {commit}, executed index {executed}{away}{full}{behind}");

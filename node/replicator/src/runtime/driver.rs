@@ -197,10 +197,13 @@ impl Driver {
     fn take_from_machine(&mut self, said: FromMachine) {
         let event = match said {
             FromMachine::Executed(through) => return self.has_executed(through),
+            // It is on its way to come anew: until then it is not there.
+            FromMachine::Attached { serves, .. } if self.core.cluster() != Some(serves) => return,
             FromMachine::Attached {
                 applied,
                 cluster,
                 runs,
+                ..
             } => {
                 self.executor.runs = runs;
                 Event::ExecutorAttached { applied, cluster }
@@ -379,7 +382,11 @@ impl Driver {
                     self.metrics.snapshot_taken();
                 }
             }
-            Effect::Reattach => self.tell_machine(ToMachine::Reattach),
+            Effect::Reattach => {
+                // It must not say the old one again.
+                self.publish_cluster();
+                self.tell_machine(ToMachine::Reattach);
+            }
             Effect::RefuseExecutor(why) => self.tell_machine(ToMachine::Refuse(why)),
             Effect::CopyState => self.tell_machine(ToMachine::Copy),
             Effect::RestoreBegin {
@@ -526,21 +533,26 @@ impl Driver {
     /// Lets the others see how things are.
     fn publish(&mut self) {
         let status = self.core.status();
-        let (commit, cluster, ready) = (status.commit.index, status.cluster, status.readiness.ready);
+        let (commit, ready) = (status.commit.index, status.readiness.ready);
         let dropped = status.before_first;
         *self.inbox.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
         self.inbox
             .commit
             .send_if_modified(|published| std::mem::replace(published, commit) != commit);
-        self.inbox
-            .cluster
-            .send_if_modified(|published| std::mem::replace(published, cluster) != cluster);
+        self.publish_cluster();
         self.inbox
             .dropped
             .send_if_modified(|published| std::mem::replace(published, dropped) != dropped);
         self.inbox
             .ready
             .send_if_modified(|published| std::mem::replace(published, ready) != ready);
+    }
+
+    fn publish_cluster(&self) {
+        let cluster = self.core.cluster();
+        self.inbox
+            .cluster
+            .send_if_modified(|published| std::mem::replace(published, cluster) != cluster);
     }
 }
 

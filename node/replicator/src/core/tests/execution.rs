@@ -102,8 +102,17 @@ fn what_waits_for_the_executor_is_bounded_on_disk_and_what_is_not_committed_hold
         commit: fed,
     });
     assert!(!rig.core.takes_feed() && rig.core.readiness().ready);
+    // Nor does what it cannot take meanwhile, and it stays so while the executor catches up.
+    rig.restart(false);
+    let stream = rig.opened();
+    rig.handle(Event::Start {
+        stream,
+        action: StartAction::ResumeFrom(fed + 1),
+        commit: fed + 1_000,
+    });
+    assert!(!rig.core.takes_feed() && rig.core.readiness().ready);
     rig.settle();
-    assert!(rig.core.takes_feed());
+    assert!(rig.core.takes_feed() && rig.core.readiness().ready);
     assert_eq!(rig.printed, (1..=fed).collect::<Vec<_>>());
 }
 

@@ -228,6 +228,39 @@ fn the_state_of_another_cluster_is_refused_unless_it_is_this_clusters_past() {
     }
 }
 
+/// Otherwise its state would say that it has what is of the recovered cluster alone, and is of the one before.
+#[test]
+fn an_executor_is_given_nothing_of_a_recovered_cluster_before_it_knows_it() {
+    let ours = log(&[1, 1, 2, 2]);
+    let parent = Parent {
+        cluster: cluster(1),
+        index: 2,
+        running_hash: ours[1].running_hash,
+    };
+    let (mut rig, old) = fed(state_machine(), &ours[..2], Some(0));
+    rig.handle(Event::NodeClosed { stream: old });
+    let stream = rig.opened_with(cluster(2), member(12), NODE, Some(parent));
+    rig.take_others();
+    rig.core.handle(Event::Start {
+        stream,
+        action: StartAction::ResumeFrom(3),
+        commit: 2,
+    });
+    rig.feed(stream, &ours[2..], 4);
+    rig.settle();
+    assert!(
+        rig.take_others()
+            .iter()
+            .any(|effect| matches!(effect, Effect::Reattach))
+    );
+    assert_eq!(rig.printed, [1, 2], "it serves the cluster of before");
+    // It goes, for that, and comes back.
+    detach(&mut rig);
+    attach(&mut rig, 2, Some(cluster(1)));
+    rig.settle();
+    assert_eq!(rig.printed, [1, 2, 3, 4]);
+}
+
 #[test]
 fn a_lost_state_is_rebuilt_from_the_log_where_that_goes_back_so_far() {
     let ours = long_log(50);

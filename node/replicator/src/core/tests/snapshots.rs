@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::rig::{NODE, Rig, cluster, fatal, follows, log, member};
 use crate::core::{
-    Config, Effect, Event, FetchError, FetchId, Notice, Operation, Place, Refusal, Snapshot, SnapshotState,
-    StartAction, StreamId,
+    Config, Effect, Event, FetchError, FetchId, Notice, Operation, Place, Readiness, Refusal, Snapshot,
+    SnapshotState, StartAction, StreamId,
 };
 
 /// The state of the executor `log`.
@@ -199,6 +199,23 @@ fn what_is_restored_and_not_followed_by_anything_is_there_after_a_restart() {
     assert_eq!(rig.core.status().compacted_through, 8);
     rig.started(StartAction::ResumeFrom(9), 8);
     assert!(rig.core.readiness().ready);
+}
+
+#[test]
+fn a_snapshot_that_waits_for_a_stuck_executor_makes_nothing_unready() {
+    let mut rig = Rig::new();
+    let stream = rig.started(StartAction::ResumeFrom(1), 20);
+    rig.feed(stream, &log(&[1, 1, 1]), 3);
+    let stream = rig.started(restore(PLACE_8), 20);
+    piece(&mut rig, stream, 0, &STATE[..1]);
+    assert!(!rig.core.readiness().ready, "the node has not sent all of it");
+    piece(&mut rig, stream, 1, &STATE[1..]);
+    while rig.disk_step() || rig.wake_step() {}
+    let Readiness { ready, reason } = rig.core.readiness();
+    assert!(ready && reason.contains("a snapshot waits"), "{reason}");
+    assert_eq!(rig.core.progress().executed, 0);
+    rig.settle();
+    assert_eq!(indexes(&rig), (8, 8, 8, 8));
 }
 
 #[test]

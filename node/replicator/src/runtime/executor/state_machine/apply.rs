@@ -65,7 +65,7 @@ impl StateMachine {
         };
         let opened = tokio::select! {
             opened = opening => opened,
-            next = restore_or_stop(&mut self.to) => return next,
+            next = something_else(&mut self.to) => return next,
             () = refuse_all(&mut self.queries) => return Next::Stop,
         };
         let (cluster, (client, requests, responses, position)) = match opened {
@@ -75,6 +75,7 @@ impl StateMachine {
         };
         let (runs, queue) = mpsc::channel(self.runs_max.saturating_add(1));
         let attached = FromMachine::Attached {
+            serves: cluster,
             applied: position.applied_index,
             cluster: ClusterId::new(position.cluster_id),
             runs,
@@ -333,12 +334,18 @@ pub(super) fn first_line(message: &str) -> String {
 }
 
 /// A restore may be ordered while the state machine does not answer; nothing else is of use then.
-async fn restore_or_stop(to: &mut mpsc::Receiver<ToMachine>) -> Next {
+async fn something_else(to: &mut mpsc::Receiver<ToMachine>) -> Next {
     loop {
         match to.recv().await {
             None => return Next::Stop,
             Some(ToMachine::RestoreBegin(restore)) => return Next::Restore(restore),
-            Some(_) => {}
+            Some(ToMachine::Reattach) => return Next::Apply,
+            Some(
+                ToMachine::Refuse(_)
+                | ToMachine::Copy
+                | ToMachine::RestorePiece(_)
+                | ToMachine::RestoreAbort(_),
+            ) => {}
         }
     }
 }

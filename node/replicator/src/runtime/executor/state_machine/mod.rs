@@ -54,7 +54,10 @@ pub(in crate::runtime) enum ToMachine {
 #[derive(Debug)]
 pub(in crate::runtime) enum FromMachine {
     Attached {
+        /// The cluster that it was told it serves.
+        serves: ClusterId,
         applied: OperationIndex,
+        /// The one that its state is of.
         cluster: Option<ClusterId>,
         /// Where operations go until it is gone.
         runs: mpsc::Sender<Run>,
