@@ -616,6 +616,14 @@ impl Cluster {
         process::run(binaries::path("raftctl"), &self.with_addresses(arguments), stdin).await
     }
 
+    /// Runs raftctl where nothing that it prints finds room.
+    pub async fn raftctl_to_a_full_disk(&self, arguments: &[&str]) -> Finished {
+        let mut all = vec!["-c".to_owned(), r#"exec "$@" > /dev/full"#.into(), "sh".into()];
+        all.push(binaries::path("raftctl").display().to_string());
+        all.extend(self.with_addresses(arguments));
+        process::run(Path::new("/bin/sh"), &all, &[]).await
+    }
+
     /// Starts raftctl against this cluster.
     pub fn start_raftctl(&self, name: &str, arguments: &[&str]) -> Process {
         Process::spawn(name, binaries::path("raftctl"), &self.with_addresses(arguments))

@@ -124,6 +124,32 @@ async fn a_watch_goes_on_where_one_ended(cluster: &Cluster, json: &str) {
     watch(["--resume", &noted.trim()[1..]])
         .await
         .expect(1, &["resume_token"]);
+    std::fs::write(&file, "no token").expect("the file");
+    watch(["--resume-file", &file])
+        .await
+        .expect(1, &["resume_token", &file, "to begin anew"]);
+}
+
+/// Code 1 alone would have a script do it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_and_what_was_not_is_told() {
+    let cluster = Cluster::start(Options::quick().of(1)).await;
+    cluster
+        .raftctl_to_a_full_disk(&["submit", "once"])
+        .await
+        .expect(1, &["cannot write to stdout", "is committed, at index 1"]);
+    for no_node in [
+        cluster.replicator_address(1).to_string(),
+        cluster
+            .address(1)
+            .to_string()
+            .replace(&cluster.port(1).to_string(), "1"),
+    ] {
+        cluster
+            .raftctl(&["member", "add", &no_node])
+            .await
+            .expect(1, &[&no_node, "nothing was changed"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
