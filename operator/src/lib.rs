@@ -7,7 +7,7 @@
 //! use raft_operator::{crd::{RaftCluster, RaftClusterSpec}, resources};
 //!
 //! let spec: RaftClusterSpec = serde_saphyr::from_str("replicas: 3").unwrap();
-//! let services = resources::services::all(&RaftCluster::new("demo", spec));
+//! let services = resources::services::all(&RaftCluster::new("demo", spec), false);
 //! assert_eq!(services.map(|service| service.name), ["demo-peers", "demo", "demo-leader"]);
 //! ```
 
