@@ -93,9 +93,11 @@ impl Replicator {
         self.config.execute_on == ExecuteOn::Leader
     }
 
-    /// Whether this replicator is the one that executes now.
+    /// Whether this replicator is the one that executes now. While it takes nothing from its node, as its disk has no time or room, it
+    /// would not hear that the node leads no more: then it begins nothing on behalf of others.
     pub(super) fn is_the_one_that_executes(&self) -> bool {
-        !self.executes_on_leader() || self.leadership.term().is_some() && !self.seeks_mark_ahead()
+        let leads = || self.leadership.term().is_some() && !self.seeks_mark_ahead();
+        !self.executes_on_leader() || leads() && self.takes_feed()
     }
 
     /// More is executed than was by this process: where that ends is being looked for, or the executor is on its way there. Nothing of it is to

@@ -71,6 +71,28 @@ fn who_leads_is_heard_however_much_waits_for_an_executor() {
     assert_eq!(rig.leader_term, Some(2));
 }
 
+/// It would not hear that it leads no more, and go on beside the next one.
+#[test]
+fn who_takes_nothing_from_its_node_begins_nothing_for_others() {
+    let config = Config {
+        unpersisted_bytes_max: 256 << 10,
+        ..on_leader()
+    };
+    let mut rig = Rig::with(config, 1);
+    let stream = rig.started(StartAction::ResumeFrom(1), 0);
+    leading(&mut rig, stream, Some(2), 0);
+    let mut previous = Place::default();
+    for commit in 1..=10 {
+        let operation = follows(previous, 2, vec![b'x'; 60_000]);
+        previous = operation.place();
+        rig.feed(stream, &[operation], commit);
+    }
+    assert!(!rig.core.takes_feed());
+    while rig.execute_step() {}
+    assert_eq!(rig.printed, [1, 2, 3, 4], "while the disk had room");
+    assert_eq!(executed(&mut rig), (1..=10).collect::<Vec<_>>());
+}
+
 #[test]
 fn only_who_leads_executes_and_behind_the_mark() {
     let ours = log(&[1; 9]);

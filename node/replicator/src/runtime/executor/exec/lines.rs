@@ -153,12 +153,11 @@ impl Running {
     /// Ends it for what is wrong with it, which this tells.
     async fn end_for(mut self, wrong: Wrong) -> String {
         let end = self.guarded.end().await;
-        let complaint = match timeout(COMPLAINT_WAIT, &mut self.complaint).await {
-            Ok(complaint) => complaint.unwrap_or_default(),
-            Err(_) => {
-                self.complaint.abort();
-                String::new()
-            }
+        let complaint = if let Ok(complaint) = timeout(COMPLAINT_WAIT, &mut self.complaint).await {
+            complaint.unwrap_or_default()
+        } else {
+            self.complaint.abort();
+            String::new()
         };
         let what = match (wrong, end) {
             (Wrong::Other(what), _) => what,
