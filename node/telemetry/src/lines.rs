@@ -219,14 +219,24 @@ impl<W: Write> Out<W> {
     /// Until all is written, or nobody reads any more: the program goes on without.
     fn flush(&mut self) {
         let (mut done, mut attempts, mut wait) = (0, 0_u64, RETRY_FIRST);
-        while let Err(error) = self.flush_from(&mut done) {
-            self.failures.inc();
-            if self.is_gone(&error) {
-                self.reader_is_gone.store(true, Ordering::Relaxed);
+        loop {
+            let before = done;
+            let Err(error) = self.flush_from(&mut done) else {
                 break;
+            };
+            if done > before {
+                (attempts, wait) = (0, RETRY_FIRST);
             }
-            attempts += 1;
-            self.tell(&error, attempts);
+            // A reader of a pipe that does not block is only slow.
+            if error.kind() != ErrorKind::WouldBlock {
+                self.failures.inc();
+                if self.is_gone(&error) {
+                    self.reader_is_gone.store(true, Ordering::Relaxed);
+                    break;
+                }
+                attempts += 1;
+                self.tell(&error, attempts);
+            }
             thread::sleep(wait);
             wait = wait.saturating_mul(2).min(RETRY_LONGEST);
         }
@@ -251,7 +261,7 @@ impl<W: Write> Out<W> {
     fn is_gone(&self, error: &io::Error) -> bool {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         let gone = [BrokenPipe, ConnectionReset, ConnectionAborted, NotConnected];
-        gone.contains(&error.kind()) || self.is_terminal && error.kind() != ErrorKind::WouldBlock
+        gone.contains(&error.kind()) || self.is_terminal
     }
 
     fn tell(&self, error: &io::Error, attempts: u64) {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anstream::{AutoStream, ColorChoice};
-use raftlog_telemetry::lines::Lines;
+use raftlog_telemetry::lines::{Lines, Problem};
 use tempfile::TempDir;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -32,6 +32,8 @@ use crate::{args::DemoArgs, failure::Failure, text};
 
 /// Lines that wait to be printed.
 const EVENTS_QUEUE: usize = 1024;
+/// Writes to stdout that may fail in a row before the demo ends: about half a second.
+const ATTEMPTS_MAX: u64 = 5;
 
 /// How long children may take to stop before they are killed. Nodes go on forwarding for two seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -390,9 +392,10 @@ impl Printer {
         }
     }
 
-    /// Whether nobody reads any more.
+    /// Whether nobody reads any more, or nothing can be written.
     fn is_closed(&self) -> bool {
-        self.lines.reader_is_gone()
+        let waits = |problem: &Problem| problem.attempts > ATTEMPTS_MAX;
+        self.lines.reader_is_gone() || self.lines.problem().borrow().as_ref().is_some_and(waits)
     }
 
     /// Waits until everything is written, or somebody asks to end.

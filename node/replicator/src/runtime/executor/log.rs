@@ -1,5 +1,6 @@
 //! The `log` executor: a line on stdout for each operation, never dropped.
 
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 use raftlog_proto::v1::{ExecutorFailure, ExecutorStatus};
@@ -41,22 +42,24 @@ impl LogExecutor {
 
     /// What was taken back meanwhile is not printed.
     async fn print_all(&self, given: &[Run], executed: &watch::Sender<OperationIndex>) {
-        let (mut chunk, mut last) = (String::new(), None);
+        let (mut chunk, mut first, mut last) = (String::new(), None, None);
         for run in given {
             for operation in &run.operations {
                 if run.revoked().is_cancelled() {
                     return;
                 }
                 self.render(operation, run.leader_term, &mut chunk);
+                let from = *first.get_or_insert(operation.index);
                 last = Some(operation.index);
                 if chunk.len() >= CHUNK_BYTES {
-                    self.print(std::mem::take(&mut chunk), operation.index, executed)
+                    self.print(std::mem::take(&mut chunk), from..=operation.index, executed)
                         .await;
+                    first = None;
                 }
             }
         }
-        if let (false, Some(last)) = (chunk.is_empty(), last) {
-            self.print(chunk, last, executed).await;
+        if let (Some(first), Some(last)) = (first, last) {
+            self.print(chunk, first..=last, executed).await;
         }
     }
 
@@ -78,7 +81,12 @@ impl LogExecutor {
 
     /// Waits until the lines have left the process: so there is never more than one chunk in the queue for stdout, and
     /// there is room for other lines beside it.
-    async fn print(&self, chunk: String, through: OperationIndex, executed: &watch::Sender<OperationIndex>) {
+    async fn print(
+        &self,
+        chunk: String,
+        operations: RangeInclusive<OperationIndex>,
+        executed: &watch::Sender<OperationIndex>,
+    ) {
         let (written, mut left) = oneshot::channel();
         let mut problem = self.lines.problem();
         self.lines.line(chunk).await;
@@ -92,13 +100,13 @@ impl LogExecutor {
                 written = &mut left => break written.is_ok(),
                 Ok(()) = problem.changed() => {
                     let problem = problem.borrow_and_update().clone();
-                    self.tell(problem, executed.borrow().saturating_add(1));
+                    self.tell(problem, *operations.start());
                 }
             }
         };
         if was_written {
             self.tell(None, 0);
-            executed.send_replace(through);
+            executed.send_replace(*operations.end());
         }
     }
 
