@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,10 @@ const ZEROS_BYTES: usize = 256 * 1024;
 /// Buffers handed to one vectored write (`IOV_MAX` is 1024).
 const SLICES_MAX: usize = 1024;
 
+/// As long as one of these lives, no other process gets the folder. Clones are of the same lock.
+#[derive(Debug, Clone)]
+pub struct FolderLock(#[expect(dead_code, reason = "it is held, and nothing more")] Arc<File>);
+
 /// A data folder, locked for as long as this lives. Give it to one I/O thread.
 #[derive(Debug)]
 pub struct FileDisk {
@@ -33,7 +38,7 @@ pub struct FileDisk {
     handle: File,
     files: BTreeMap<FileName, File>,
     zeros: Bytes,
-    _lock: File,
+    lock: FolderLock,
 }
 
 impl FileDisk {
@@ -63,8 +68,13 @@ impl FileDisk {
             handle,
             files: BTreeMap::new(),
             zeros: Bytes::from(vec![0; ZEROS_BYTES]),
-            _lock: lock,
+            lock: FolderLock(Arc::new(lock)),
         })
+    }
+
+    /// For who has something else that the next process needs, such as ports, and lets go of it later than of this.
+    pub fn lock(&self) -> FolderLock {
+        self.lock.clone()
     }
 
     fn path(&self, file: FileName) -> PathBuf {

@@ -187,7 +187,7 @@ mod wal;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, FileInfo, FileName, Op, Outcome};
 pub use error::{Fatal, OpenError};
-pub use file_disk::{FileDisk, IN_USE_MAX, LOCK_FILE};
+pub use file_disk::{FileDisk, FolderLock, IN_USE_MAX, LOCK_FILE};
 pub use format::FORMAT_VERSION;
 pub use options::{BATCH_BYTES_MAX, RECORD_BYTES_MAX, STATE_BYTES_MAX, WalOptions};
 pub use record::Record;

@@ -122,9 +122,9 @@ impl Replicator {
         executed < self.commit.index && self.wal.bytes_beyond(executed) >= bytes_max.saturating_add(segment)
     }
 
-    /// Execution never counts for readiness (design 4.2): what only waits for the executor does not have to be held first.
+    /// Execution never counts for readiness (design 4.2): what its bound keeps out does not have to be held first.
     pub(super) fn excuse_executor(&mut self) {
-        if self.waits_for_executor() || self.snapshot_waits_for_executor() {
+        if self.waits_for_executor() {
             let commit = self.commit.index;
             self.ready_at = self.ready_at.map(|target| target.min(commit));
         }

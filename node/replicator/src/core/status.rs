@@ -119,7 +119,7 @@ impl Replicator {
         match (self.ready_at, &self.stream) {
             (None, None) => not(format!("waiting for node {node} to connect")),
             (None, Some(_)) => not(format!("waiting for node {node} to say where to start")),
-            (Some(target), _) if target > commit => not(format!(
+            (Some(target), _) if target > commit && !self.snapshot_waits_for_executor() => not(format!(
                 "catching up: holds {commit} of {target} committed operations"
             )),
             (Some(_), stream) => {

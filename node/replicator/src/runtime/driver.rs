@@ -350,6 +350,8 @@ impl Driver {
             if effects.is_empty() {
                 break;
             }
+            // Whoever is told to come anew, or given the first operations, looks at it.
+            self.publish_cluster();
             for effect in effects {
                 self.act(effect);
             }
@@ -382,11 +384,7 @@ impl Driver {
                     self.metrics.snapshot_taken();
                 }
             }
-            Effect::Reattach => {
-                // It must not say the old one again.
-                self.publish_cluster();
-                self.tell_machine(ToMachine::Reattach);
-            }
+            Effect::Reattach => self.tell_machine(ToMachine::Reattach),
             Effect::RefuseExecutor(why) => self.tell_machine(ToMachine::Refuse(why)),
             Effect::CopyState => self.tell_machine(ToMachine::Copy),
             Effect::RestoreBegin {
@@ -539,7 +537,6 @@ impl Driver {
         self.inbox
             .commit
             .send_if_modified(|published| std::mem::replace(published, commit) != commit);
-        self.publish_cluster();
         self.inbox
             .dropped
             .send_if_modified(|published| std::mem::replace(published, dropped) != dropped);

@@ -42,6 +42,8 @@ const SERVERS_END_MAX: Duration = Duration::from_secs(1);
 pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String> {
     // Until the folder is its own, a signal ends it at once.
     let mut disk = open_folder(&config).await?;
+    // Whoever waits for it gets ports and sockets with it: it is let go of last.
+    let _lock = disk.lock();
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     finish_giving_up(&config)?;
     let core_config = core::Config {
@@ -109,7 +111,7 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         watchers,
         registry,
     };
-    let http = tokio::spawn(http::serve(
+    let mut http = tokio::spawn(http::serve(
         connections.bound("http", listeners.http),
         Arc::new(probe),
     ));
@@ -118,7 +120,7 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
         ended = &mut driver => ended,
         // Without its ports it is of no use; a new start may get them back.
         Some(ended) = servers.join_next() => return Err(format!("a gRPC server ended: {ended:?}")),
-        ended = http => return Err(format!("the HTTP server ended: {ended:?}")),
+        ended = &mut http => return Err(format!("the HTTP server ended: {ended:?}")),
         signal = signals.next() => {
             info!("Node {node}: its replicator stops on {signal}");
             stopping.cancel();
@@ -127,7 +129,11 @@ pub(super) async fn run(config: Config, logging: &Logging) -> Result<(), String>
     };
     stopping.cancel();
     // Connections that do not end are left to the end of the process.
-    let _ = tokio::time::timeout(SERVERS_END_MAX, servers.join_all()).await;
+    let all_ended = async { while servers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(SERVERS_END_MAX, all_ended).await;
+    servers.shutdown().await;
+    http.abort();
+    let _ = http.await;
     ended.map_err(|error| format!("the core's task ended: {error}"))?
 }
 

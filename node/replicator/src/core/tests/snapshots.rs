@@ -216,6 +216,7 @@ fn a_snapshot_that_waits_for_a_stuck_executor_makes_nothing_unready() {
     assert_eq!(rig.core.progress().executed, 0);
     rig.settle();
     assert_eq!(indexes(&rig), (8, 8, 8, 8));
+    assert!(!rig.core.readiness().ready, "20 were committed");
 }
 
 #[test]
