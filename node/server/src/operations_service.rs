@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::node::{Committed, Leader, Proposed, Refusal, Role};
 use crate::operation;
 use crate::refusal;
-use crate::results::{self, Results};
+use crate::results::Results;
 use crate::wire;
 
 /// Operations up to this length are copied out of the buffer they came in.
@@ -159,10 +159,9 @@ impl OperationsService {
     /// What came of a committed operation, once this node's replicator has executed it.
     async fn result(&self, index: OperationIndex) -> Result<Option<Bytes>, Status> {
         let Some(answered) = self.results.of(index) else {
-            let many = results::WAITING_MAX;
-            return Err(not_executed(&format!(
-                "{many} clients wait for what comes of theirs already"
-            )));
+            return Err(not_executed(
+                "too many wait for what comes of theirs already, or have waited: its executor is far behind",
+            ));
         };
         answered.await.map_err(|_| not_executed("the node is stopping"))
     }
