@@ -292,6 +292,13 @@ pub struct Position {
     pub on_leader: bool,
 }
 
+impl Position {
+    /// The operation before the first that its log can have.
+    pub fn log_begins_after(&self) -> OperationIndex {
+        self.first_index.checked_sub(1).unwrap_or(self.last.index)
+    }
+}
+
 /// A place in the log of operations; all 0 before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {

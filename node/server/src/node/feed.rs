@@ -302,6 +302,11 @@ impl Feed {
         }
     }
 
+    /// Whether it needs a state that no snapshot here is new enough for.
+    pub(super) fn waits_for_snapshot(&self) -> bool {
+        matches!(&self.state, State::Comparing { position, told_to_wait: true } if position.needs_state)
+    }
+
     /// The log was cut: what was fed beyond will be fed anew and replaces what the replicator has.
     pub(super) fn truncated(&mut self, kept: OperationIndex) {
         self.read.clear();
@@ -444,6 +449,10 @@ impl Feed {
             return match view.snapshot {
                 // A new member beside an old replicator: what it is still to be sent begins with a snapshot.
                 None if commit.index > view.held() => Ok(Some(StartAction::WaitUntil(commit.index))),
+                // The same, with one that ends before the replicator's log begins: a leader's newer one has to come.
+                Some((_, contents)) if contents.place.index < position.log_begins_after() => {
+                    Ok(Some(StartAction::WaitUntil(commit.index)))
+                }
                 _ => restore(view),
             };
         }
@@ -848,6 +857,49 @@ mod tests {
             matches!(&steps[..], [Step::Say(ToReplicator::Close { why })] if why.contains("member replace")),
             "{steps:?}"
         );
+    }
+
+    #[test]
+    fn a_state_that_is_older_than_the_replicators_log_is_not_restored() {
+        let log = log(5);
+        let lost = |first_index| Position {
+            needs_state: true,
+            first_index,
+            ..position(place(&log, 5), place(&log, 5))
+        };
+        let origin = Origin {
+            cluster: cluster(1),
+            member: raftlog_raft::ids::MemberId::new(1).unwrap(),
+        };
+        for (snapshot, first_index, waits) in [
+            (3, 4, false),
+            (3, 5, true),
+            (4, 5, false),
+            (4, 0, true),
+            (5, 0, false),
+        ] {
+            let contents = Contents {
+                place: place(&log, snapshot),
+                state_bytes: 4,
+                origin,
+            };
+            let mut feed = Feed::new(cluster(1));
+            feed.opened();
+            feed.position(lost(first_index));
+            let steps = feed.poll(View {
+                snapshot: Some((log.log_index_of(snapshot).unwrap(), contents)),
+                ..view(&log, 5)
+            });
+            let Some(Step::Say(ToReplicator::Start { action, .. })) = steps.first() else {
+                panic!("{steps:?}");
+            };
+            let told = matches!(action, StartAction::WaitUntil(5));
+            assert_eq!(
+                (told, feed.waits_for_snapshot()),
+                (waits, waits),
+                "{snapshot} {first_index}"
+            );
+        }
     }
 
     #[test]

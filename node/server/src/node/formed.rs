@@ -735,10 +735,11 @@ impl Formed {
     }
 
     /// Where room is short though all that can be compacted is, as the replicator does not execute, a snapshot of the leader's
-    /// takes the place of log; the replicator is restored from it when it goes on.
+    /// takes the place of log; the replicator is restored from it when it goes on. So it is where that waits for a newer one.
     fn ask_for_snapshot(&mut self, store: &Store) {
         let newest = store.snapshots.newest().map_or(0, |newest| newest.index);
-        let behind = self.is_short_of_room().then_some(newest);
+        let wants = self.is_short_of_room() || self.feed.waits_for_snapshot();
+        let behind = wants.then_some(newest);
         self.raft.want_snapshot(behind);
     }
 
@@ -932,6 +933,9 @@ impl Formed {
             ));
         }
         let held = self.raft.log().fold().operation_index;
+        if self.feed.waits_for_snapshot() {
+            return Some("its replicator's executor needs a snapshot that is newer than this node's, and waits for one of the leader's".to_owned());
+        }
         self.feed.waits_for().map(|index| {
             format!("its replicator has committed up to index {index}, of which this node holds {held}")
         })

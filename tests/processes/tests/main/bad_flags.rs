@@ -272,7 +272,6 @@ async fn a_port_in_use_is_named() {
     let taken = cluster.spare_port(0).to_string();
     let _holder = TcpListener::bind(format!("127.0.0.1:{taken}")).expect("the port is ours");
     let address = format!("127.0.0.1:{taken}");
-    let folder = cluster.folder().join("unused").display().to_string();
     let free = |number: u16| format!("127.0.0.1:{}", cluster.spare_port(number));
     let table = [
         ("raft-node", "--listen"),
@@ -283,7 +282,8 @@ async fn a_port_in_use_is_named() {
         ("raft-replicator", "--http-listen"),
     ];
     for (program, flag) in table {
-        let mut arguments = vec!["--id".to_owned(), "1".into(), "--data-dir".into(), folder.clone()];
+        let folder = cluster.folder().join(program).display().to_string();
+        let mut arguments = vec!["--id".to_owned(), "1".into(), "--data-dir".into(), folder];
         for (number, other) in (1..).zip(["--listen", "--http-listen"]) {
             if other != flag {
                 arguments.extend([other.to_owned(), free(number)]);
