@@ -452,7 +452,8 @@ async fn what_no_node_can_answer_is_told_at_once_or_when_time_is_out() {
         assert_eq!(is_invalid, query == "first", "{error:?}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    let impatient = with_timeout(&client, Duration::from_millis(100));
+    // Time enough for one answer, also on a busy machine.
+    let impatient = with_timeout(&client, Duration::from_secs(2));
     let error = impatient.query("stuck", false).await.unwrap_err();
     assert!(
         matches!(&error, Error::Failed(why) if why.contains("stuck")),
