@@ -129,15 +129,12 @@ impl Replicator {
                     ""
                 };
                 let full = if self.writing.full { "; disk is full" } else { "" };
-                let behind = if self.waits_for_executor() {
+                let behind = if self.snapshot_waits_for_executor() {
+                    "; a snapshot waits for the executor"
+                } else if self.waits_for_executor() {
                     "; takes no more until the executor catches up"
                 } else {
                     ""
-                };
-                let behind = if self.snapshot_waits_for_executor() {
-                    "; a snapshot waits for the executor"
-                } else {
-                    behind
                 };
                 let executed = self.execution.executed().index;
                 let reason = format!("commit index {commit}, executed index {executed}{away}{full}{behind}");

@@ -807,6 +807,18 @@ mod tests {
         }
     }
 
+    /// Of a snapshot up to that operation.
+    fn contents(log: &Log, index: u64) -> Contents {
+        Contents {
+            place: place(log, index),
+            state_bytes: 4,
+            origin: Origin {
+                cluster: cluster(1),
+                member: raftlog_raft::ids::MemberId::new(1).unwrap(),
+            },
+        }
+    }
+
     /// What was read back to compare places was once taken for the beginning of what to feed, where the first place that was
     /// compared is the operation with which feeding begins.
     #[test]
@@ -816,14 +828,7 @@ mod tests {
             needs_state: true,
             ..position(place(&log, 5), place(&log, 5))
         };
-        let contents = Contents {
-            place: place(&log, 3),
-            state_bytes: 4,
-            origin: Origin {
-                cluster: cluster(1),
-                member: raftlog_raft::ids::MemberId::new(1).unwrap(),
-            },
-        };
+        let contents = contents(&log, 3);
         let with_snapshot = View {
             snapshot: Some((log.log_index_of(3).unwrap(), contents)),
             ..view(&log, 5)
@@ -867,10 +872,6 @@ mod tests {
             first_index,
             ..position(place(&log, 5), place(&log, 5))
         };
-        let origin = Origin {
-            cluster: cluster(1),
-            member: raftlog_raft::ids::MemberId::new(1).unwrap(),
-        };
         for (snapshot, first_index, waits) in [
             (3, 4, false),
             (3, 5, true),
@@ -878,16 +879,11 @@ mod tests {
             (4, 0, true),
             (5, 0, false),
         ] {
-            let contents = Contents {
-                place: place(&log, snapshot),
-                state_bytes: 4,
-                origin,
-            };
             let mut feed = Feed::new(cluster(1));
             feed.opened();
             feed.position(lost(first_index));
             let steps = feed.poll(View {
-                snapshot: Some((log.log_index_of(snapshot).unwrap(), contents)),
+                snapshot: Some((log.log_index_of(snapshot).unwrap(), contents(&log, snapshot))),
                 ..view(&log, 5)
             });
             let Some(Step::Say(ToReplicator::Start { action, .. })) = steps.first() else {

@@ -135,7 +135,7 @@ fn fields(node: NodeNumber, operation: &Operation, leader_term: Option<Term>) ->
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Arc, Mutex};
 
     use bytes::Bytes;
@@ -162,6 +162,26 @@ mod tests {
         }
     }
 
+    fn executor(format: LogFormat, writer: impl Write + Send + 'static) -> LogExecutor {
+        LogExecutor {
+            node: 2,
+            format,
+            lines: Lines::to(writer).unwrap(),
+            status: watch::channel(ExecutorStatus::default()).0,
+        }
+    }
+
+    /// One that nobody reads until the sender is dropped, and what is read then.
+    fn held_up() -> (LogExecutor, Sender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (held_up, reads) = channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let reader = Reader {
+            reads,
+            seen: Arc::clone(&seen),
+        };
+        (executor(LogFormat::Plain, reader), held_up, seen)
+    }
+
     fn run(from: u64, to: u64) -> Vec<Operation> {
         let data = Bytes::from_static(b"op");
         let operations = (from..=to).map(|index| Operation {
@@ -183,19 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_taken_back_is_not_printed_and_let_go_of() {
-        let (held_up, reads) = channel();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let lines = Lines::to(Reader {
-            reads,
-            seen: Arc::clone(&seen),
-        })
-        .unwrap();
-        let executor = LogExecutor {
-            node: 2,
-            format: LogFormat::Plain,
-            lines,
-            status: watch::channel(ExecutorStatus::default()).0,
-        };
+        let (executor, held_up, seen) = held_up();
         let mut given = Given::default();
         let (runs, queue) = mpsc::channel(8);
         let (executed, done) = watch::channel(0);
@@ -223,19 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_operation_is_executed_once_its_line_is_out_and_not_before() {
-        let (held_up, reads) = channel();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let lines = Lines::to(Reader {
-            reads,
-            seen: Arc::clone(&seen),
-        })
-        .unwrap();
-        let executor = LogExecutor {
-            node: 2,
-            format: LogFormat::Plain,
-            lines,
-            status: watch::channel(ExecutorStatus::default()).0,
-        };
+        let (executor, held_up, seen) = held_up();
         let given = Given::default();
         let (runs, queue) = mpsc::channel(8);
         let (executed, mut done) = watch::channel(0);
@@ -260,12 +256,7 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line() {
-        let executor = LogExecutor {
-            node: 2,
-            format: LogFormat::Json,
-            lines: Lines::to(io::sink()).unwrap(),
-            status: watch::channel(ExecutorStatus::default()).0,
-        };
+        let executor = executor(LogFormat::Json, io::sink());
         let mut chunk = String::new();
         for (operation, leader_term) in run(1, 2).iter().zip([None, Some(7)]) {
             executor.render(operation, leader_term, &mut chunk);
